@@ -1,0 +1,89 @@
+// Package hook is the ground that the four commands stand on: what they are
+// given by the program that starts them, how they read flags and the
+// configuration file, where they log and with which status they exit.
+//
+// None of the hosts reads a hook's exit status and most discard its output, so
+// a failure is an entry in the journal first and a status second.
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// Env is everything a command may read of the world it was started in.
+// A test writes a literal.
+type Env struct {
+	Name   string              // the command: "updown"
+	Args   []string            // without the program's name
+	Getenv func(string) string // the host's variables; settings never come from here
+	Stdout io.Writer           // results only
+	Stderr io.Writer           // progress for a person; log lines go to Log
+	Log    *slog.Logger
+	Now    func() time.Time
+}
+
+// ErrSome is wrapped by the error of a run in which some items failed and the
+// others were done. Its exit status is 3.
+var ErrSome = errors.New("some items failed")
+
+// errDone ends a run that --help or --version has answered.
+var errDone = errors.New("done")
+
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// Usagef returns an error for wrong flags, arguments or configuration. Its exit
+// status is 80, kong's number for them.
+func Usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// Status returns the exit status for what a run returned: 0 done or nothing to
+// do, 1 failed, 3 some items failed, 80 wrong flags or configuration.
+func Status(err error) int {
+	var usage usageError
+	switch {
+	case err == nil, errors.Is(err, errDone):
+		return 0
+	case errors.As(err, &usage):
+		return 80
+	case errors.Is(err, ErrSome):
+		return 3
+	default:
+		return 1
+	}
+}
+
+// Main runs a command in the environment of this process and returns its exit
+// status. SIGTERM and SIGINT cancel the context. The error that run returns is
+// logged here, once, so run itself logs no error that it returns.
+func Main(name string, run func(context.Context, Env) error) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+
+	sink := newSink(name)
+	err := run(ctx, Env{
+		Name:   name,
+		Args:   os.Args[1:],
+		Getenv: os.Getenv,
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
+		Log:    slog.New(handler{sink: sink}),
+		Now:    time.Now,
+	})
+	if status := Status(err); status != 0 {
+		sink.fail(err)
+		return status
+	}
+	return 0
+}

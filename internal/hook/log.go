@@ -1,0 +1,166 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/coreos/go-systemd/v22/journal"
+)
+
+const levelCritical = slog.LevelError + 4
+
+type criticalError struct{ error }
+
+func (e criticalError) Unwrap() error { return e.error }
+
+// Critical marks a failure that needs a person before the next client comes:
+// Main logs it at the journal's critical level instead of error.
+func Critical(err error) error { return criticalError{err} }
+
+// sink takes finished log entries to where somebody can read them: the
+// journal's own socket, because charon cuts a hook's output at 127 bytes a line,
+// nginx discards it and certbot mails it; standard error when a person is
+// looking at it or where there is no journal.
+type sink struct {
+	name   string
+	stderr io.Writer
+	// send is journal.Send, or nil where entries go to stderr.
+	send func(message string, priority journal.Priority, fields map[string]string) error
+	// echo says that stderr reaches somebody besides the journal: a failure is
+	// then said there too, as of any command.
+	echo bool
+}
+
+func newSink(name string) *sink {
+	s := &sink{name: "tunnelcast-" + name, stderr: os.Stderr}
+	if isTerminal(os.Stderr) || !journal.Enabled() {
+		return s
+	}
+	s.send = journal.Send
+	toJournal, err := journal.StderrIsJournalStream()
+	s.echo = err != nil || !toJournal
+	return s
+}
+
+// isTerminal tells a terminal from /dev/null, which is a character device too
+// and is what nginx gives its children.
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err == nil && !os.SameFile(info, null)
+}
+
+func (s *sink) log(level slog.Level, line string, fields map[string]string) {
+	if s.send != nil {
+		fields["SYSLOG_IDENTIFIER"] = s.name
+		// A journal that is gone (restarting, full) must not silence us.
+		if s.send(line, priority(level), fields) == nil {
+			return
+		}
+	}
+	fmt.Fprintf(s.stderr, "%s: %s\n", s.name, line)
+}
+
+func (s *sink) fail(err error) {
+	level := slog.LevelError
+	if errors.As(err, new(criticalError)) {
+		level = levelCritical
+	}
+	line := oneLine(err.Error())
+	s.log(level, line, map[string]string{})
+	if s.send != nil && s.echo {
+		fmt.Fprintf(s.stderr, "%s: %s\n", s.name, line)
+	}
+}
+
+func priority(level slog.Level) journal.Priority {
+	switch {
+	case level >= levelCritical:
+		return journal.PriCrit
+	case level >= slog.LevelError:
+		return journal.PriErr
+	case level >= slog.LevelWarn:
+		return journal.PriWarning
+	case level >= slog.LevelInfo:
+		return journal.PriInfo
+	default:
+		return journal.PriDebug
+	}
+}
+
+// handler turns a slog record into one line for a person and, for the journal,
+// the same attributes as fields: identity becomes TUNNELCAST_IDENTITY.
+type handler struct {
+	sink  *sink
+	attrs []slog.Attr
+}
+
+func (h handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+
+func (h handler) Handle(_ context.Context, r slog.Record) error {
+	line := new(strings.Builder)
+	line.WriteString(oneLine(r.Message))
+	fields := make(map[string]string, len(h.attrs)+r.NumAttrs()+1)
+	add := func(a slog.Attr) bool {
+		value := a.Value.Resolve().String()
+		fields[fieldName(a.Key)] = value
+		fmt.Fprintf(line, " %s=%s", a.Key, quote(value))
+		return true
+	}
+	for _, a := range h.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	h.sink.log(r.Level, line.String(), fields)
+	return nil
+}
+
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	h.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)
+	return h
+}
+
+// WithGroup is not used: journal fields are flat.
+func (h handler) WithGroup(string) slog.Handler { return h }
+
+// fieldName maps a key to systemd.journal-fields(7): A-Z, 0-9 and underscore.
+func fieldName(key string) string {
+	return "TUNNELCAST_" + strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return '_'
+	}, key)
+}
+
+// quote keeps a value from a peer inside its place in the line.
+func quote(value string) string {
+	plain := func(r rune) bool { return r > ' ' && r < unicode.MaxASCII && r != '"' && r != '=' && r != '\\' }
+	if value != "" && strings.IndexFunc(value, func(r rune) bool { return !plain(r) }) < 0 {
+		return value
+	}
+	return strconv.Quote(value)
+}
+
+// oneLine keeps a message from being two.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.TrimSpace(s))
+}

@@ -1,0 +1,174 @@
+package hook
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker.
+var version = "unreleased"
+
+// Common holds the flags that every command has. A command's flags embed it.
+type Common struct {
+	Config  configFile  `help:"Read the settings from FILE instead of ${config}." placeholder:"FILE" default:"${config}"`
+	Version versionFlag `help:"Print the version and exit."`
+}
+
+// Parse reads the flags of env.Args and, for those not given, the settings of
+// the configuration file into cli, a pointer to a struct with kong's tags that
+// embeds Common. It returns the name of the command that was asked for.
+//
+// The flags on cli itself are the settings: each may stand under its own name in
+// the file. A key that is no setting is an error, and so is a missing file that
+// --config names. Errors are Usagef's.
+func Parse(env Env, cli any, description string) (command string, err error) {
+	// kong ends the program inside the parser for --help and --version; here
+	// the exit belongs to main alone.
+	defer func() {
+		switch r := recover(); r {
+		case nil:
+		case errDone:
+			err = errDone
+		default:
+			panic(r)
+		}
+	}()
+	name := "tunnelcast-" + env.Name
+	parser, err := kong.New(cli,
+		kong.Name(name),
+		kong.Description(description),
+		kong.Vars{
+			"config":  "/etc/tunnelcast/" + env.Name + ".toml",
+			"version": name + " " + version,
+		},
+		kong.Writers(env.Stdout, env.Stderr),
+		kong.Exit(func(int) { panic(errDone) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	)
+	if err != nil {
+		return "", err
+	}
+	parsed, err := parser.Parse(env.Args)
+	if err != nil {
+		return "", Usagef("%w (try %s --help)", err, name)
+	}
+	command, _, _ = strings.Cut(parsed.Command(), " ")
+	return command, nil
+}
+
+type versionFlag bool
+
+// BeforeReset answers before anything else is looked at, so that --version
+// works beside a broken configuration file. The name is kong's.
+func (versionFlag) BeforeReset(app *kong.Kong, vars kong.Vars) error {
+	fmt.Fprintln(app.Stdout, vars["version"])
+	app.Exit(0)
+	return nil
+}
+
+type configFile string
+
+// BeforeResolve adds the file's settings below the flags. The name is kong's.
+func (configFile) BeforeResolve(app *kong.Kong, ctx *kong.Context, trace *kong.Path) error {
+	file := string(ctx.FlagValue(trace.Flag).(configFile))
+	settings, err := readSettings(file, app.Model)
+	named := slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool { return p.Flag == trace.Flag })
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctx.AddResolver(settings)
+	return nil
+}
+
+// settings are the keys of one configuration file.
+type settings struct {
+	file   string
+	text   string
+	values map[string]any
+}
+
+func readSettings(file string, app *kong.Application) (settings, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return settings{}, fmt.Errorf("read configuration: %w", err)
+	}
+	s := settings{file: file, text: string(text)}
+	if err := toml.Unmarshal(text, &s.values); err != nil {
+		var syntax toml.ParseError
+		if errors.As(err, &syntax) {
+			return s, fmt.Errorf("%s:%d: %s", file, syntax.Position.Line, oneLine(syntax.Message))
+		}
+		return s, fmt.Errorf("%s: %w", file, err)
+	}
+	known := settingNames(app)
+	for key := range s.values {
+		if !slices.Contains(known, key) {
+			return s, fmt.Errorf("%s: unknown key %q: the keys are %s", s.place(key), key, strings.Join(known, ", "))
+		}
+	}
+	return s, nil
+}
+
+// settingNames returns the flags that are settings: those of the program, not
+// of one of its commands.
+func settingNames(app *kong.Application) []string {
+	var names []string
+	for _, flag := range app.Flags {
+		if flag.Name != "help" && flag.Name != "config" && flag.Name != "version" {
+			names = append(names, flag.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// place names the file and the line that sets key or opens its table. The TOML
+// library knows the place of a syntax error, not of a key.
+func (s settings) place(key string) string {
+	n := 0
+	for line := range strings.Lines(s.text) {
+		n++
+		rest, ok := strings.CutPrefix(strings.TrimLeft(line, " \t[\"'"), key)
+		if ok && strings.IndexAny(rest, " \t=].\"'") == 0 {
+			return fmt.Sprintf("%s:%d", s.file, n)
+		}
+	}
+	return s.file
+}
+
+// Validate implements kong.Resolver; readSettings has looked at the keys.
+func (settings) Validate(*kong.Application) error { return nil }
+
+// Resolve implements kong.Resolver. A scalar goes through the flag's own parser
+// as text, so that a key takes what its flag takes: kong would read the number
+// in "timeout = 1" as one nanosecond. The value is tried here first, because
+// only here the error can name the file.
+func (s settings) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+	value, ok := s.values[flag.Name]
+	if !ok || parent.App == nil {
+		return nil, nil
+	}
+	switch scalar := value.(type) {
+	case []any, string:
+	case int64, float64, bool:
+		value = fmt.Sprint(scalar)
+	default:
+		return nil, fmt.Errorf("%s: a value of this kind is not expected here", s.place(flag.Name))
+	}
+	scan := kong.Scan().PushTyped(value, kong.FlagValueToken)
+	if err := flag.Parse(scan, reflect.New(flag.Target.Type()).Elem()); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.place(flag.Name), err)
+	}
+	return value, nil
+}
