@@ -4,13 +4,15 @@ go 1.25.0
 
 toolchain go1.26.8
 
+require github.com/alecthomas/kong v1.17.0
+
 require (
 	github.com/BurntSushi/toml v1.6.0 // indirect
-	github.com/alecthomas/kong v1.17.0
 	github.com/asticode/go-astiav v0.39.0 // indirect
 	github.com/asticode/go-astikit v0.42.0 // indirect
 	github.com/coreos/go-systemd/v22 v22.7.0 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
+	github.com/godbus/dbus/v5 v5.1.0 // indirect
 	github.com/google/renameio/v2 v2.0.2 // indirect
 	github.com/landlock-lsm/go-landlock v0.9.0 // indirect
 	github.com/miekg/dns v1.1.73 // indirect

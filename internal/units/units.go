@@ -1,0 +1,60 @@
+// Package units asks systemd, over D-Bus, whether a unit is running and makes
+// it reload one, awaiting the job's result.
+package units
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+)
+
+// State is what systemd knows of a unit, in the words of systemctl show.
+type State struct {
+	Load   string // LoadState: loaded, not-found, masked, ...
+	Active string // ActiveState: active, activating, deactivating, inactive, failed, ...
+	File   string // UnitFileState: enabled, disabled, static, ...; empty if there is none
+}
+
+// Stopped says whether systemd is sure that no process of the unit runs.
+func (s State) Stopped() bool { return s.Active == "inactive" || s.Active == "failed" }
+
+// Get returns the state of a unit. A unit that does not exist has the Load
+// state "not-found" and is no error.
+func Get(ctx context.Context, unit string) (State, error) {
+	conn, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return State{}, fmt.Errorf("ask systemd for %s: %w", unit, err)
+	}
+	defer conn.Close()
+	properties, err := conn.GetUnitPropertiesContext(ctx, unit)
+	if err != nil {
+		return State{}, fmt.Errorf("ask systemd for %s: %w", unit, err)
+	}
+	text := func(name string) string { s, _ := properties[name].(string); return s }
+	return State{Load: text("LoadState"), Active: text("ActiveState"), File: text("UnitFileState")}, nil
+}
+
+// Reload makes systemd reload a running unit and waits for the job's result;
+// any other result than "done" is an error. The unit goes on as it was.
+func Reload(ctx context.Context, unit string) error {
+	conn, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("reload %s: %w", unit, err)
+	}
+	defer conn.Close()
+	// Buffered, because go-systemd sends the result from its signal loop.
+	result := make(chan string, 1)
+	if _, err := conn.ReloadUnitContext(ctx, unit, "replace", result); err != nil {
+		return fmt.Errorf("reload %s: %w", unit, err)
+	}
+	select {
+	case r := <-result:
+		if r != "done" {
+			return fmt.Errorf("reload %s: job result is %q", unit, r)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("reload %s: no job result: %w", unit, context.Cause(ctx))
+	}
+}
