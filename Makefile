@@ -1,0 +1,63 @@
+# tunnelcast. `make` alone prints what there is to make.
+
+VERSION ?= 0.1.0
+ARCH    ?= amd64
+
+# What two builds of the same commit share: the date inside the package.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+# A bare Debian 12 has no Go that is new enough; packaging/setup.sh brings one.
+GO := $(shell packaging/setup.sh --go)
+export PATH := $(dir $(GO)):$(PATH)
+
+BIN       := bin$(if $(filter-out amd64,$(ARCH)),/linux_$(ARCH))
+DEB       := bin/tunnelcast_$(VERSION)_$(ARCH).deb
+LDFLAGS   := -s -w -buildid= -X tunnelcast/internal/hook.version=$(VERSION)
+BUILD     := GOOS=linux GOARCH=$(ARCH) $(GO) build -trimpath -buildvcs=false
+STATIC    := -tags osusergo,netgo -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--gc-sections"'
+PURE      := $$($(GO) list ./... | grep -vE '/(internal/remux|cmd/recorddone)$$')
+
+# The environment for the packages that need libav. The prefix is named in the
+# flags because Go's build cache looks at them and not behind pkg-config.
+LIBAV = P=$$(packaging/libav/build.sh $(ARCH)) && export CGO_ENABLED=1 \
+	CGO_CFLAGS="-O2 -g0 -I$$P/include" CGO_LDFLAGS="-L$$P/lib" PKG_CONFIG_PATH="$$P/lib/pkgconfig"
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
+
+.PHONY: help setup build test lint bench demo deb clean
+help: ## print this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+setup:
+	@packaging/setup.sh
+
+build: setup ## the four static binaries, in bin/
+	@mkdir -p $(BIN)
+	@for c in updown archiveprune certhook; do \
+		CGO_ENABLED=0 $(BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/$$c ./cmd/$$c || exit; done
+	@$(LIBAV) && $(BUILD) $(STATIC) -o $(BIN)/recorddone ./cmd/recorddone
+
+deb: build ## the package, in bin/
+	@packaging/build-deb.sh $(VERSION) $(ARCH)
+
+# The box's tests must not be skipped here: every tool was promised.
+test: deb ## all tests: of the packages, and of the package on a server of its own
+	@$(LIBAV) && TUNNELCAST_E2E=1 TUNNELCAST_DEB=$(CURDIR)/$(DEB) $(GO) test -timeout 40m ./...
+
+lint: setup ## gofmt, vet, staticcheck, govulncheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l . | sed 's/$$/: not gofmt'"'"'ed/'; exit 1; }
+	@CGO_ENABLED=0 $(GO) vet $(PURE)
+	@$(LIBAV) && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
+	@$(LIBAV) && out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1) || case "$$out" in \
+		*"fetching vulnerabilities"*) echo "govulncheck: its database is out of reach, not looked at" ;; \
+		*) echo "$$out"; exit 1 ;; esac
+
+bench: setup ## benchmarks
+	@$(LIBAV) && $(GO) test -run '^$$' -bench . -benchmem ./...
+
+demo: deb ## the guide's server with all four programs at work on it
+	@$(GO) run ./internal/e2e/demo -deb $(DEB)
+
+clean: ## remove bin/; what is cached stays in ~/.cache/tunnelcast
+	@rm -rf bin

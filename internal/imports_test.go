@@ -1,0 +1,113 @@
+// Package internal_test keeps the arrows between the packages: decisions know
+// nothing of the world, effects may know decisions, and every dependency has
+// one door.
+package internal_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// arrows lists every package below internal and what it may import of ours.
+// The commands may import all of them.
+var arrows = map[string][]string{
+	"internal/hook":      {},
+	"internal/lease":     {},
+	"internal/recording": {},
+	"internal/retention": {"internal/recording"},
+	"internal/lineage":   {},
+	"internal/ddns":      {"internal/lease"},
+	"internal/archive":   {"internal/recording"},
+	"internal/remux":     {"internal/recording"},
+	"internal/charon":    {"internal/lease"},
+	"internal/units":     {},
+	"internal/e2e/box":   {},
+	"internal/e2e/demo":  {"internal/e2e/box"},
+	"internal/e2e":       {"internal/e2e/box"},
+}
+
+// decisions must not reach for files, network, clock or logger.
+var decisions = []string{"internal/lease", "internal/recording", "internal/retention", "internal/lineage"}
+
+var effects = []string{"os", "os/exec", "os/signal", "net", "net/http", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}
+
+// doors names, for each dependency, the only packages that may import it.
+var doors = map[string][]string{
+	"github.com/alecthomas/kong":               {"internal/hook"},
+	"github.com/BurntSushi/toml":               {"internal/hook"},
+	"github.com/coreos/go-systemd/v22/journal": {"internal/hook"},
+	"github.com/coreos/go-systemd/v22/dbus":    {"internal/units"},
+	"github.com/miekg/dns":                     {"internal/ddns"},
+	"github.com/strongswan/govici/vici":        {"internal/charon"},
+	"github.com/asticode/go-astiav":            {"internal/remux"},
+	"github.com/landlock-lsm/go-landlock":      {"internal/remux"},
+	"golang.org/x/sys/unix":                    {"internal/archive", "internal/remux"},
+}
+
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		name = filepath.ToSlash(strings.TrimPrefix(name, ".."+string(filepath.Separator)))
+		pkg := path.Dir(name)
+		seen[pkg] = true
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", name), nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if fault := fault(pkg, imported); fault != "" {
+				t.Errorf("%s imports %s: %s", name, imported, fault)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range seen {
+		if _, listed := arrows[pkg]; !listed && strings.HasPrefix(pkg, "internal/") {
+			t.Errorf("%s is not in the table of arrows", pkg)
+		}
+	}
+	for _, command := range []string{"cmd/updown", "cmd/recorddone", "cmd/archiveprune", "cmd/certhook"} {
+		if !seen[command] {
+			t.Errorf("no %s was looked at", command)
+		}
+	}
+}
+
+func fault(pkg, imported string) string {
+	if ours, ok := strings.CutPrefix(imported, "tunnelcast/"); ok {
+		allowed, listed := arrows[pkg]
+		switch {
+		case listed && !slices.Contains(allowed, ours):
+			return "the arrow points the wrong way"
+		case !listed && strings.HasPrefix(ours, "internal/e2e"):
+			return "the tests' harness is imported by nobody"
+		}
+		return ""
+	}
+	if slices.Contains(decisions, pkg) && slices.Contains(effects, imported) {
+		return "a decision package takes plain values"
+	}
+	for dependency, door := range doors {
+		if (imported == dependency || strings.HasPrefix(imported, dependency+"/")) && !slices.Contains(door, pkg) {
+			return "the door to it is " + strings.Join(door, ", ")
+		}
+	}
+	return ""
+}
