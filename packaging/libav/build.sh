@@ -1,0 +1,211 @@
+#!/bin/sh
+# Builds the few parts of FFmpeg 7.1's libraries that recorddone links, static,
+# and prints the directory they are installed in, the prefix, on standard output.
+#
+#   packaging/libav/build.sh [amd64|arm64]      the default is $ARCH, then amd64
+#
+#   LIBAV_SOURCE=DIR      build this FFmpeg 7.1 source tree instead of Debian's
+#   CROSS=PREFIX          the cross compiler's prefix, as in aarch64-linux-gnu-
+#   TUNNELCAST_CACHE=DIR  the default is ~/.cache/tunnelcast
+#
+# Without LIBAV_SOURCE the source is the ffmpeg source package of Debian trixie,
+# fetched by apt-get from the mirror that this machine uses, with lists and
+# caches of its own: apt's state stays as it is and no root is needed.
+# What was fetched and built is kept; delete DIR/libav to start anew.
+#
+# go-astiav v0.39 compiles with FFmpeg 7.1 and with no other.
+set -eu
+export LC_ALL=C
+
+components="--disable-everything --disable-autodetect --disable-programs --disable-doc
+--disable-network --disable-x86asm --disable-debug
+--enable-static --disable-shared --enable-small
+--enable-protocol=file --enable-demuxer=flv,mov --enable-muxer=mp4
+--enable-parser=h264,hevc,aac,mpegaudio --enable-decoder=h264,hevc,aac,mp3
+--enable-bsf=aac_adtstoasc,h264_mp4toannexb,hevc_mp4toannexb,extract_extradata"
+# Sections let the linker drop what recorddone does not call.
+cflags='-ffunction-sections -fdata-sections'
+# libav keeps its configure line as a string. A prefix that is the same
+# everywhere keeps the builder's home out of the binary; pkg-config's
+# ${pcfiledir} then says where the prefix really is.
+placeholder=/libav
+
+say() { echo "libav: $*" >&2; }
+die() { say "$@"; exit 1; }
+
+arch=${1:-${ARCH:-amd64}}
+case $arch in
+amd64) cpu=x86_64 ;;
+arm64) cpu=aarch64 ;;
+*) die "unknown architecture '$arch': amd64 or arm64" ;;
+esac
+cross=
+if [ "$(uname -m)" != "$cpu" ] || [ -n "${CROSS:-}" ]; then
+	cross=${CROSS:-$cpu-linux-gnu-}
+	components="$components --enable-cross-compile --target-os=linux --arch=$cpu --cross-prefix=$cross"
+fi
+
+root=${TUNNELCAST_CACHE:-${HOME:?is not set and neither is TUNNELCAST_CACHE}/.cache/tunnelcast}/libav
+case $root in /*) ;; *) root=$PWD/$root ;; esac
+
+# The recipe names the result. A tree of one's own may be changed without a
+# change of version, so its files' sizes and times belong to the recipe too.
+recipe() {
+	echo $components "$cflags"
+	[ -z "${LIBAV_SOURCE:-}" ] || (cd "$LIBAV_SOURCE" && find . -name .git -prune -o -type f -printf '%p %s %T@\n' | sort)
+}
+if [ -n "${LIBAV_SOURCE:-}" ]; then
+	[ -r "$LIBAV_SOURCE/RELEASE" ] || die "LIBAV_SOURCE=$LIBAV_SOURCE: not an FFmpeg source tree (it has no RELEASE)"
+	[ ! -e "$LIBAV_SOURCE/config.h" ] || die "LIBAV_SOURCE=$LIBAV_SOURCE: was configured in place, run 'make distclean' there first"
+	LIBAV_SOURCE=$(cd "$LIBAV_SOURCE" && pwd)
+fi
+suffix=$(recipe | sha256sum | cut -c1-12)-$arch
+
+built() { # prints the newest prefix built from this recipe
+	ls -d "$root"/7.1*-"$suffix" 2>/dev/null | sort -V | tail -n 1 | grep .
+}
+if built; then exit 0; fi
+
+missing=
+need() { command -v "$1" >/dev/null || missing="$missing $2"; }
+need "${cross}gcc" "$([ -z "$cross" ] && echo gcc || echo "gcc-$cpu-linux-gnu" | tr _ -)"
+need make make
+need flock util-linux
+if [ -z "${LIBAV_SOURCE:-}" ]; then
+	need apt-get apt
+	need dpkg-source dpkg-dev
+	need xz xz-utils
+fi
+[ -z "$missing" ] || die "not installed:$missing"
+
+# One builder at a time; the others find its result. What lies in the
+# directories below was left by a run that was killed.
+mkdir -p "$root"
+exec 9>"$root/lock"
+flock -n 9 || { say "another build is running, waiting for it"; flock 9; }
+if built; then exit 0; fi
+rm -rf "$root"/.build.*
+work=$(mktemp -d "$root/.build.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+pid=
+# A shell's background commands ignore the terminal's interrupt.
+trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null; exit 1' HUP INT TERM
+log=$root/build-$arch.log
+: >"$log"
+
+# run says that the step is alive and, if it fails, the end of its output.
+run() {
+	step=$1
+	shift
+	say "$step"
+	"$@" >>"$log" 2>&1 9>&- &
+	pid=$!
+	began=$(date +%s) ticks=0
+	while kill -0 $pid 2>/dev/null; do
+		sleep 1
+		ticks=$((ticks + 1))
+		[ $((ticks % 15)) -ne 0 ] || say "$step: $(($(date +%s) - began)) s, $(grep -c '^CC' "$log") files compiled"
+	done
+	status=0
+	wait $pid || status=$?
+	pid=
+	if [ $status -ne 0 ]; then
+		tail -n 15 "$log" >&2
+		die "$step: failed (the whole output is in $log)"
+	fi
+}
+
+# sources writes deb-src entries for trixie with the mirrors and keys that this
+# machine uses for its own Debian release.
+sources() {
+	codenames='^(stable|oldstable|testing|bookworm|trixie|forky)(-security)?$'
+	if [ -r /etc/apt/sources.list.d/debian.sources ]; then
+		awk -v codenames="$codenames" '
+		function flush(   n, i, suite, suites, wanted) {
+			if (("" field["types"]) ~ /(^|[ \n])deb([ \n]|$)/ && field["components"] ~ /(^|[ \n])main([ \n]|$)/ && field["enabled"] !~ /no/) {
+				n = split(field["suites"], suite)
+				for (i = 1; i <= n; i++)
+					if (suite[i] ~ codenames) {
+						wanted = suite[i] ~ /-security$/ ? "trixie-security" : "trixie"
+						if (index(suites " ", " " wanted " ") == 0) suites = suites " " wanted
+					}
+				if (suites != "") {
+					print "Types: deb-src\nURIs:" field["uris"] "\nSuites:" suites "\nComponents: main"
+					if (field["signed-by"] != "") print "Signed-By:" field["signed-by"]
+					print ""
+				}
+			}
+			split("", field)
+		}
+		/^#/ { next }
+		/^[ \t]*$/ { flush(); next }
+		/^[ \t]/ { field[name] = field[name] "\n" $0; next }
+		{ at = index($0, ":"); name = tolower(substr($0, 1, at - 1)); field[name] = substr($0, at + 1) }
+		END { flush() }' /etc/apt/sources.list.d/debian.sources >"$1/debian.sources"
+		[ ! -s "$1/debian.sources" ] || return 0
+		rm "$1/debian.sources"
+	fi
+	[ -r /etc/apt/sources.list ] || return 0
+	awk -v codenames="$codenames" '
+		$1 == "deb" {
+			options = ""
+			line = $0
+			if (match(line, /\[[^]]*\]/)) {
+				options = substr(line, RSTART, RLENGTH)
+				gsub(/arch=[^] ]*/, "", options)
+				sub(/\[[^]]*\]/, "", line)
+			}
+			split(line, word)
+			if (word[3] ~ codenames && !seen[word[2], word[3] ~ /-security$/]++)
+				print "deb-src", options, word[2], word[3] ~ /-security$/ ? "trixie-security" : "trixie", "main"
+		}' /etc/apt/sources.list >"$1/debian.list"
+}
+
+# fetch leaves Debian's source package, as it was signed, in $root/source.
+fetch() {
+	mkdir -p "$work/apt/parts" "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/package"
+	sources "$work/apt/parts"
+	[ -s "$work/apt/parts/debian.sources" ] || [ -s "$work/apt/parts/debian.list" ] ||
+		die "this machine's apt names no Debian mirror to fetch FFmpeg's source from: set LIBAV_SOURCE to an FFmpeg 7.1 source tree"
+	set -- -q -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$work/apt/parts" \
+		-o Dir::State::Lists="$work/apt/lists" -o Dir::Cache="$work/apt/cache" \
+		-o Acquire::Languages=none -o Acquire::Retries=3
+	# Root's apt fetches as a user who may not enter this directory.
+	[ "$(id -u)" -ne 0 ] || set -- "$@" -o APT::Sandbox::User=root
+	run "fetching Debian's list of sources" apt-get "$@" update
+	cd "$work/package"
+	run "fetching the source of FFmpeg" apt-get "$@" source --download-only ffmpeg
+	cd "$root"
+	rm -rf "$root/source"
+	mv "$work/package" "$root/source"
+}
+
+if [ -n "${LIBAV_SOURCE:-}" ]; then
+	tree=$LIBAV_SOURCE
+else
+	ls "$root"/source/*.dsc >/dev/null 2>&1 || fetch
+	tree=$work/source
+	run "unpacking" dpkg-source --no-check -x "$root"/source/*.dsc "$tree"
+	# FFmpeg asks git for its version, and may find a repository around the cache.
+	GIT_CEILING_DIRECTORIES=$work
+	export GIT_CEILING_DIRECTORIES
+fi
+version=$(cat "$tree/RELEASE")
+case $version in
+7.1 | 7.1.*) ;;
+*) die "FFmpeg $version in $tree: it must be 7.1, go-astiav v0.39 compiles with no other" ;;
+esac
+prefix=$root/$version-$suffix
+
+# Called as src/configure it compiles by relative paths, and assertions then do
+# not carry this directory's name into the libraries.
+mkdir "$work/objects"
+cd "$work/objects"
+ln -s "$tree" src
+run "configuring FFmpeg $version for $arch" src/configure --prefix=$placeholder $components --extra-cflags="$cflags"
+run "compiling FFmpeg $version for $arch" make -j"$(nproc)"
+run "installing" make DESTDIR="$work/installed" install-libs install-headers
+sed -i "s|$placeholder|\${pcfiledir}/../..|" "$work/installed$placeholder"/lib/pkgconfig/*.pc
+mv "$work/installed$placeholder" "$prefix"
+say "built $prefix"
+echo "$prefix"
