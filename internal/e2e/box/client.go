@@ -1,0 +1,174 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Client is a device with a network and a charon of its own.
+type Client struct {
+	*machine
+	box *Box
+}
+
+// Client starts a device. Its name tells it from others and is not known to the gateway.
+func (b *Box) Client(ctx context.Context, name string) (_ *Client, err error) {
+	defer func() { err = b.explain(err) }()
+	m, err := newMachine(ctx, b.world, b.tree.dir, name)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{m, b}
+	b.clients++
+	address := fmt.Sprintf("198.51.100.%d", b.clients)
+	gateway := filepath.Join(b.world.dir, b.Gateway.name, "net")
+	near := "client" + strconv.Itoa(b.clients)
+	for _, cmd := range [][]string{
+		{"ip", "link", "add", "uplink", "type", "veth", "peer", "name", near, "netns", gateway},
+		{"ip", "address", "add", address + "/32", "peer", Outside, "dev", "uplink"},
+		{"ip", "link", "set", "uplink", "up"},
+	} {
+		if _, err := m.net(ctx, cmd...); err != nil {
+			return nil, err
+		}
+	}
+	for _, cmd := range [][]string{
+		{"ip", "link", "set", near, "up"},
+		{"ip", "route", "add", address + "/32", "dev", near, "src", Outside},
+	} {
+		if _, err := b.Gateway.net(ctx, cmd...); err != nil {
+			return nil, err
+		}
+	}
+	root, err := b.Gateway.Root(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for name, content := range map[string]string{
+		"/etc/strongswan.d/charon/kernel-libipsec.conf": own("kernel-libipsec.conf"),
+		"/etc/strongswan.d/log.conf":                    own("client-log.conf"),
+		"/etc/swanctl/x509ca/root.pem":                  root,
+	} {
+		if err := m.WriteFile(name, content, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.start(ctx, "/usr/sbin/charon-systemd"); err != nil {
+		return nil, err
+	}
+	return c, Poll(ctx, 20*time.Second, "charon of "+name, func() (bool, error) {
+		_, err := m.Run(ctx, "swanctl", "--stats")
+		return err == nil, err
+	})
+}
+
+// Close ends the device without a word to the gateway, as when its battery is taken out.
+func (c *Client) Close() { c.stop() }
+
+// Connect brings up the tunnel as the given user, with the password that the gateway has for the users in Users. It
+// returns when charon has the tunnel, and takes the virtual IP.
+func (c *Client) Connect(ctx context.Context, user string) (address string, err error) {
+	config, err := clientConfig(user)
+	if err != nil {
+		return "", err
+	}
+	if err := c.WriteFile("/etc/swanctl/conf.d/vpn.conf", config, 0o600); err != nil {
+		return "", err
+	}
+	// The cache may hold the gateway's certificate of an earlier time: see ServerCertSerial.
+	for _, cmd := range [][]string{
+		{"swanctl", "--load-all", "--clear", "--noprompt"},
+		{"swanctl", "--flush-certs"},
+		{"swanctl", "--initiate", "--child", "net", "--timeout", "20"},
+	} {
+		if _, err := c.Run(ctx, cmd...); err != nil {
+			return "", c.box.explain(fmt.Errorf("connect %s as %s: %w", c.name, user, err))
+		}
+	}
+	return c.Address(ctx)
+}
+
+var virtualIP = regexp.MustCompile(`local-vips=\[([0-9.]+)`)
+
+// Address gives the device's virtual IP.
+func (c *Client) Address(ctx context.Context) (string, error) {
+	sas, err := c.Run(ctx, "swanctl", "--list-sas", "--raw")
+	if err != nil {
+		return "", err
+	}
+	m := virtualIP.FindStringSubmatch(sas)
+	if m == nil {
+		return "", c.box.explain(fmt.Errorf("find the virtual IP of %s: charon has %q", c.name, sas))
+	}
+	return m[1], nil
+}
+
+// Connected says whether the tunnel is up, as the client sees it.
+func (c *Client) Connected(ctx context.Context) (bool, error) {
+	sas, err := c.Run(ctx, "swanctl", "--list-sas", "--raw")
+	return strings.Contains(sas, "state=INSTALLED"), err
+}
+
+// Disconnect takes the tunnel down; it returns when the gateway has answered.
+func (c *Client) Disconnect(ctx context.Context) error {
+	_, err := c.Run(ctx, "swanctl", "--terminate", "--ike", "vpn", "--timeout", "20")
+	return c.box.explain(err)
+}
+
+// Dig asks the gateway's name server, through the tunnel, and gives the addresses of the name, in order; none if the
+// name does not exist. A server that does not answer is an error.
+func (c *Client) Dig(ctx context.Context, name string) ([]string, error) {
+	out, err := c.Run(ctx, "dig", "@"+Inside, "+short", "+time=2", "+tries=2", name+".", "A")
+	if err != nil {
+		return nil, c.box.explain(err)
+	}
+	return strings.Fields(out), nil
+}
+
+// ServerCertSerial gives the serial number, in upper case hexadecimal, of the certificate that charon showed when this
+// device connected last.
+func (c *Client) ServerCertSerial(ctx context.Context) (string, error) {
+	out, err := c.Run(ctx, "swanctl", "--list-certs", "--type", "x509", "--subject", "CN="+Name)
+	if err != nil {
+		return "", err
+	}
+	var serials []string
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] == "serial:" {
+			serials = append(serials, plainSerial(f[1]))
+		}
+	}
+	if len(serials) != 1 {
+		return "", fmt.Errorf("find the gateway's certificate: charon of %s holds %d of it:\n%s", c.name, len(serials), out)
+	}
+	return serials[0], nil
+}
+
+// Publish sends a test picture and a tone to the gateway, over RTMP through the tunnel, in real time.
+func (c *Client) Publish(ctx context.Context, stream string, seconds int) error {
+	length := strconv.Itoa(seconds)
+	_, err := c.net(ctx, "ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error",
+		"-re", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=25",
+		"-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
+		"-t", length, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "25",
+		"-c:a", "aac", "-f", "flv", "rtmp://"+Inside+"/live/"+stream)
+	if err != nil {
+		return c.box.explain(fmt.Errorf("publish %s for %d s: %w", stream, seconds, err))
+	}
+	return nil
+}
+
+// Log gives what the device's charon logged.
+func (c *Client) Log() (string, error) {
+	log, err := c.ReadFile("/var/log/charon.log")
+	if err != nil {
+		return "", errors.Join(err, errors.New(c.Console()))
+	}
+	return log, nil
+}

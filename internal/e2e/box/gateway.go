@@ -1,0 +1,216 @@
+package box
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"text/template"
+	"time"
+
+	"tunnelcast/packaging"
+)
+
+//go:embed files
+var files embed.FS
+
+// A Gateway is the guide's server.
+type Gateway struct {
+	*machine
+	box *Box
+}
+
+// Users may connect; the password of each is "secret of NAME".
+var Users = []string{"alice", "bob", "carol", "dave"}
+
+const lineage = "/etc/letsencrypt/live/" + Name
+
+func example(name string) string { return mustRead(packaging.Examples, "examples/"+name) }
+func own(name string) string     { return mustRead(files, "files/"+name) }
+
+// mustRead reads a file that was compiled in: without it there is no program.
+func mustRead(fs embed.FS, name string) string {
+	data, err := fs.ReadFile(name)
+	if err != nil {
+		panic(err)
+	}
+	return string(data)
+}
+
+// startGateway configures the gateway and boots it, as far as it goes without a certificate.
+func (b *Box) startGateway(ctx context.Context) (*Gateway, error) {
+	m, err := newMachine(ctx, b.world, b.tree.dir, "gateway")
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{m, b}
+	for _, address := range []string{Inside, Outside} {
+		if _, err := m.net(ctx, "ip", "address", "add", address+"/32", "dev", "lo"); err != nil {
+			return nil, err
+		}
+	}
+
+	var users strings.Builder
+	for _, u := range Users {
+		fmt.Fprintf(&users, "secrets {\n    eap-%s {\n        id = %[1]s\n        secret = \"%s\"\n    }\n}\n", u, secret(u))
+	}
+	nginx, err := m.ReadFile("/etc/nginx/nginx.conf")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range []struct {
+		name, content string
+		mode          os.FileMode
+	}{
+		// What the guide has its reader type.
+		{"/etc/bind/named.conf.local", example("named.conf.local"), 0o644},
+		{"/var/lib/bind/db.example", example("db.example"), 0o644},
+		{"/etc/nginx/rtmp.conf", example("nginx-rtmp.conf"), 0o644},
+		{"/etc/nginx/nginx.conf", nginx + "\ninclude /etc/nginx/rtmp.conf;\n", 0o644},
+		{"/etc/nginx/conf.d/record_done.sh", own("record_done.sh"), 0o755},
+		{"/etc/swanctl/script/updown.sh", own("updown.sh"), 0o755},
+		{"/etc/swanctl/conf.d/users.conf", users.String(), 0o600},
+		{"/var/spool/cron/crontabs/root", own("crontab"), 0o600},
+		// What the box needs.
+		{"/etc/hosts", "127.0.0.1 localhost\n", 0o644},
+		{"/etc/resolv.conf", "nameserver 127.0.0.1\n", 0o644},
+		{"/etc/bind/named.conf.options", own("named.conf.options"), 0o644},
+		{"/etc/strongswan.d/charon/kernel-libipsec.conf", own("kernel-libipsec.conf"), 0o644},
+		{"/etc/pebble/pebble.json", own("pebble.json"), 0o644},
+		{"/etc/systemd/system/pebble.service", own("pebble.service"), 0o644},
+	} {
+		if err := m.WriteFile(f.name, f.content, f.mode); err != nil {
+			return nil, err
+		}
+	}
+	const prepare = `set -e
+install -d -o www-data -g www-data "$0"
+chown bind:bind /var/lib/bind/db.example
+mkdir -p /var/log/journal
+systemctl -q enable pebble.service`
+	if _, err := b.world.run(ctx, "chroot", b.world.dir+"/gateway/root", "/bin/sh", "-c", prepare, Archive); err != nil {
+		return nil, err
+	}
+	if err := m.start(ctx); err != nil {
+		return nil, err
+	}
+	return g, g.WaitRunning(ctx)
+}
+
+// WaitRunning waits until systemd has no job left, and fails if a unit has.
+func (g *Gateway) WaitRunning(ctx context.Context) error {
+	return Poll(ctx, 60*time.Second, "the gateway to run", func() (bool, error) {
+		state, err := g.Run(ctx, "systemctl", "is-system-running")
+		switch strings.TrimSpace(state) {
+		case "running":
+			return true, nil
+		case "degraded":
+			failed, _ := g.Run(ctx, "systemctl", "--failed", "--no-legend", "--plain")
+			return true, fmt.Errorf("units of the gateway failed: %s", strings.TrimSpace(failed))
+		}
+		return false, err
+	})
+}
+
+// setUp gets the first certificate and gives charon its connection.
+func (g *Gateway) setUp(ctx context.Context) error {
+	if err := Poll(ctx, 20*time.Second, "pebble", func() (bool, error) {
+		_, err := g.Root(ctx)
+		return err == nil, err
+	}); err != nil {
+		return err
+	}
+	if _, err := g.Run(ctx, "certbot", "certonly", "--non-interactive", "--agree-tos", "--register-unsafely-without-email",
+		"--server", "https://localhost:14000/dir", "--standalone", "--http-01-port", "5002", "--domain", Name); err != nil {
+		return err
+	}
+	if err := g.WriteFile("/etc/swanctl/conf.d/vpn.conf", example("swanctl.conf"), 0o644); err != nil {
+		return err
+	}
+	if _, err := g.Run(ctx, "ln", "-s", lineage+"/privkey.pem", "/etc/swanctl/private/"+Name+".pem"); err != nil {
+		return err
+	}
+	_, err := g.Run(ctx, "swanctl", "--load-all", "--noprompt")
+	return err
+}
+
+// Root gives the certificate of the ACME server's root, the only one that clients trust, in PEM.
+func (g *Gateway) Root(ctx context.Context) (string, error) {
+	return g.Run(ctx, "curl", "--silent", "--show-error", "--fail", "https://localhost:15000/roots/0")
+}
+
+// Install installs a Debian package on the running gateway, as its administrator would, and waits for the end of all
+// that this starts.
+func (g *Gateway) Install(ctx context.Context, deb string) error {
+	src, err := os.Open(deb)
+	if err != nil {
+		return fmt.Errorf("install the package: %w", err)
+	}
+	defer src.Close()
+	data, err := io.ReadAll(src)
+	if err != nil {
+		return fmt.Errorf("install the package: %w", err)
+	}
+	inside := path.Join("/var/cache", path.Base(deb))
+	if err := g.WriteFile(inside, string(data), 0o644); err != nil {
+		return err
+	}
+	if _, err := g.Run(ctx, "apt-get", "-qq", "--no-install-recommends", "install", inside); err != nil {
+		return g.box.explain(err)
+	}
+	return g.box.explain(g.WaitRunning(ctx))
+}
+
+// Renew renews the gateway's certificate as certbot.timer would when the time has come, deploy hooks included, and
+// gives what certbot said. certbot succeeds even if a hook failed.
+func (g *Gateway) Renew(ctx context.Context) (string, error) {
+	cmd := []string{"sh", "-c", "certbot renew --force-renewal --no-random-sleep-on-renew 2>&1"}
+	out, err := g.Run(ctx, cmd...)
+	return out, g.box.explain(err)
+}
+
+// CertSerial gives the serial number, in upper case hexadecimal, of the certificate on the gateway's disk.
+func (g *Gateway) CertSerial(ctx context.Context) (string, error) {
+	out, err := g.Run(ctx, "openssl", "x509", "-noout", "-serial", "-in", lineage+"/cert.pem")
+	serial, _ := strings.CutPrefix(strings.TrimSpace(out), "serial=")
+	return plainSerial(serial), err
+}
+
+// plainSerial brings a serial number into the form that we compare: some tools put a zero byte before a high bit.
+func plainSerial(s string) string {
+	return strings.TrimLeft(strings.ToUpper(strings.ReplaceAll(s, ":", "")), "0")
+}
+
+// Journal gives the gateway's journal, one line per entry: journalctl with these further arguments.
+func (g *Gateway) Journal(ctx context.Context, args ...string) (string, error) {
+	return g.Run(ctx, append([]string{"journalctl", "--quiet", "--no-pager", "--no-hostname"}, args...)...)
+}
+
+// Recordings lists the archive: names, sorted.
+func (g *Gateway) Recordings() ([]string, error) {
+	entries, err := os.ReadDir(g.Path(Archive))
+	if err != nil {
+		return nil, fmt.Errorf("list the archive: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+func secret(user string) string { return "secret of " + user }
+
+func clientConfig(user string) (string, error) {
+	t, err := template.New("client.conf").Parse(own("client.conf"))
+	if err != nil {
+		return "", err
+	}
+	var b bytes.Buffer
+	err = t.Execute(&b, struct{ User, Secret string }{user, secret(user)})
+	return b.String(), err
+}

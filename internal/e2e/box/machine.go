@@ -1,0 +1,180 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A machine is a container: its own copy-on-write view of the tree, a network namespace, and systemd-nspawn's first process.
+type machine struct {
+	world  *world
+	name   string
+	leader int // first process of the machine, as seen from here; 0 before start
+	nspawn *exec.Cmd
+	done   chan struct{} // closed when nspawn has ended
+	said   lockedBuffer  // by nspawn and on the console
+}
+
+// newMachine makes the machine's files and its network namespace with lo up.
+func newMachine(ctx context.Context, w *world, lower, name string) (*machine, error) {
+	m := &machine{world: w, name: name, done: make(chan struct{})}
+	// An option of mount cannot hold a comma or a colon: the tree comes by a name without any.
+	const make = `set -e
+mkdir -p "$1/upper" "$1/work" "$1/lower" "$1/root"
+mount --bind "$2" "$1/lower"
+mount -o remount,bind,ro "$1/lower"
+cd "$1"
+mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay root
+: >net
+unshare --net=net ip link set lo up`
+	if _, err := w.run(ctx, "/bin/sh", "-c", make, "make", filepath.Join(w.dir, name), lower); err != nil {
+		return nil, fmt.Errorf("make machine %s: %w", name, err)
+	}
+	return m, m.WriteFile("/etc/hostname", name+"\n", 0o644)
+}
+
+// Path gives the name under which a file of the machine is seen from outside. What the machine itself mounts (/run, /tmp,
+// /proc) is not there.
+func (m *machine) Path(name string) string {
+	return m.world.path(m.name, "root", name)
+}
+
+// WriteFile writes a file of the machine, and the directories above it, with exactly the given mode. Links of the machine
+// that lead out of its tree when seen from here are refused.
+func (m *machine) WriteFile(name, content string, mode os.FileMode) error {
+	root, err := os.OpenRoot(m.Path("/"))
+	if err != nil {
+		return fmt.Errorf("write %s on %s: %w", name, m.name, err)
+	}
+	defer root.Close()
+	rel := strings.TrimPrefix(name, "/")
+	err = errors.Join(
+		root.MkdirAll(filepath.Dir(rel), 0o755),
+		root.WriteFile(rel, []byte(content), mode),
+		root.Chmod(rel, mode),
+	)
+	if err != nil {
+		return fmt.Errorf("write %s on %s: %w", name, m.name, err)
+	}
+	return nil
+}
+
+// ReadFile reads a file of the machine.
+func (m *machine) ReadFile(name string) (string, error) {
+	root, err := os.OpenRoot(m.Path("/"))
+	if err != nil {
+		return "", fmt.Errorf("read %s on %s: %w", name, m.name, err)
+	}
+	defer root.Close()
+	data, err := root.ReadFile(strings.TrimPrefix(name, "/"))
+	if err != nil {
+		return "", fmt.Errorf("read %s on %s: %w", name, m.name, err)
+	}
+	return string(data), nil
+}
+
+// net runs a command of the host, ip or ffmpeg, in the machine's network.
+func (m *machine) net(ctx context.Context, args ...string) (string, error) {
+	return output(ctx, append(m.world.enter(), "nsenter", "--net="+filepath.Join(m.world.dir, m.name, "net"), "--"), args...)
+}
+
+// start starts the machine: its own init when args are empty, else args below a small one. It returns as soon as the
+// machine has its first process, which may not be ready for anything yet.
+func (m *machine) start(ctx context.Context, args ...string) error {
+	groups, err := m.world.newGroups(m.name)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(m.world.dir, m.name)
+	nspawn := []string{"systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--console=pipe",
+		"--directory=" + filepath.Join(dir, "root"), "--network-namespace-path=" + filepath.Join(dir, "net"),
+		"--resolv-conf=off", "--timezone=off", "--bind=/dev/net/tun", "--capability=CAP_NET_ADMIN",
+		// nspawn's filter is older than Landlock.
+		"--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self"}
+	if len(args) == 0 {
+		nspawn = append(nspawn, "--boot")
+	} else {
+		nspawn = append(append(nspawn, "--as-pid2"), args...)
+	}
+	// The shell joins the groups before it enters the world, where their directories may not be seen.
+	const join = `while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit; shift; done; shift; exec "$@"`
+	words := append([]string{"/bin/sh", "-c", join, "join"}, groups...)
+	words = append(append(words, "--"), m.world.enter()...)
+	m.nspawn = command(context.WithoutCancel(ctx), words, nspawn...)
+	m.nspawn.Stdout, m.nspawn.Stderr = &m.said, &m.said
+	if err := m.nspawn.Start(); err != nil {
+		return fmt.Errorf("start machine %s: %w", m.name, err)
+	}
+	go func() {
+		m.nspawn.Wait()
+		close(m.done)
+	}()
+	return Poll(ctx, 20*time.Second, "the first process of "+m.name, func() (bool, error) {
+		select {
+		case <-m.done:
+			return true, fmt.Errorf("start machine %s: systemd-nspawn ended: %s", m.name, m.Console())
+		default:
+		}
+		m.leader, err = m.findLeader()
+		return m.leader != 0, err
+	})
+}
+
+// findLeader looks for the process below nspawn that is the first of a PID namespace and lives in the machine's network.
+func (m *machine) findLeader() (int, error) {
+	var net syscall.Stat_t
+	if err := syscall.Stat(m.world.path(m.name, "net"), &net); err != nil {
+		return 0, fmt.Errorf("find the first process of %s: %w", m.name, err)
+	}
+	queue := []int{m.nspawn.Process.Pid}
+	for len(queue) > 0 {
+		pid := queue[0]
+		queue = queue[1:]
+		children, err := childrenOf(pid)
+		if err != nil {
+			continue // it has ended
+		}
+		queue = append(queue, children...)
+		var st syscall.Stat_t
+		if syscall.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &st) != nil || st.Ino != net.Ino {
+			continue
+		}
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(status)) {
+			if f := strings.Fields(line); f[0] == "NSpid:" && f[len(f)-1] == "1" {
+				return pid, nil
+			}
+		}
+	}
+	return 0, nil
+}
+
+// Run runs a command in the machine, as its root, and gives its standard output. The error is a *CommandError.
+func (m *machine) Run(ctx context.Context, args ...string) (string, error) {
+	return output(ctx, []string{"nsenter", "--target", strconv.Itoa(m.leader),
+		"--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"}, args...)
+}
+
+// Console gives what the machine said on its console.
+func (m *machine) Console() string { return m.said.String() }
+
+// stop kills the machine and waits for its end.
+func (m *machine) stop() {
+	if m.leader == 0 {
+		return
+	}
+	// The kernel kills all other processes of the machine with its first one.
+	syscall.Kill(m.leader, syscall.SIGKILL)
+	<-m.done
+}

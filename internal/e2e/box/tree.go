@@ -1,0 +1,214 @@
+package box
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+)
+
+//go:embed files/tree.sh
+var recipe string
+
+// CacheDir gives the directory for what is built once: $TUNNELCAST_CACHE, else ~/.cache/tunnelcast.
+func CacheDir() (string, error) {
+	if dir := os.Getenv("TUNNELCAST_CACHE"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache: %w", err)
+	}
+	return filepath.Join(home, ".cache", "tunnelcast"), nil
+}
+
+// A tree is a built tree of the cache, locked against removal while it is in use.
+type tree struct {
+	dir  string
+	lock *os.File
+}
+
+// openTree gives the tree of the present recipe and builds it if the cache has none, which needs the network and takes
+// a minute or two. step is told what goes on. Trees of older recipes that nobody uses are removed.
+func openTree(ctx context.Context, step func(string)) (*tree, error) {
+	cache, err := CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	base := filepath.Join(cache, "box")
+	if err := os.MkdirAll(base, 0o755); err != nil {
+		return nil, fmt.Errorf("make the cache: %w", err)
+	}
+	sum := sha256.Sum256([]byte(runtime.GOARCH + "\n" + recipe))
+	name := fmt.Sprintf("%x", sum[:8])
+	t := &tree{dir: filepath.Join(base, name)}
+	lockfile := t.dir + ".lock"
+
+	// The tree appears by rename, whole or not at all; the lock keeps a second builder waiting, and then there is
+	// nothing left for it to do. A shared lock cannot be had without a gap from an exclusive one, hence the loop.
+	for {
+		if t.lock, err = lock(ctx, lockfile, syscall.LOCK_SH); err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(t.dir); err == nil {
+			removeOldTrees(base, name)
+			return t, nil
+		} else if !errors.Is(err, os.ErrNotExist) {
+			t.close()
+			return nil, fmt.Errorf("look for the tree: %w", err)
+		}
+		t.close()
+		if t.lock, err = lock(ctx, lockfile, syscall.LOCK_EX); err != nil {
+			return nil, err
+		}
+		if _, err = os.Stat(t.dir); err != nil {
+			err = buildTree(ctx, t.dir, step)
+		}
+		t.close()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (t *tree) close() { t.lock.Close() }
+
+func buildTree(ctx context.Context, dir string, step func(string)) error {
+	mirror, security, err := mirrors(ctx)
+	if err != nil {
+		return err
+	}
+	work := dir + ".new"
+	if err := os.RemoveAll(work); err != nil {
+		return fmt.Errorf("remove what a killed build left: %w", err)
+	}
+	defer os.RemoveAll(work)
+	script := dir + ".sh"
+	if err := os.WriteFile(script, []byte(recipe), 0o755); err != nil {
+		return fmt.Errorf("write the recipe: %w", err)
+	}
+	defer os.Remove(script)
+	log, err := os.Create(dir + ".log")
+	if err != nil {
+		return fmt.Errorf("write the build's log: %w", err)
+	}
+	defer log.Close()
+
+	// debootstrap mounts proc and sys in the tree. In namespaces of their own they end with the build, however it ends.
+	cmd := command(ctx, []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"},
+		"/bin/sh", script, work, mirror, security)
+	cmd.Stderr = log
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("build the tree: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("build the tree: %w", err)
+	}
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		if s, ok := strings.CutPrefix(lines.Text(), "step: "); ok {
+			step("Debian 12 tree: " + s)
+		}
+		fmt.Fprintln(log, lines.Text())
+	}
+	if err := cmd.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("build the tree: %w", context.Cause(ctx))
+		}
+		return fmt.Errorf("build the tree: %w\n%s\nwhole log: %s", err, tail(log.Name(), 20), log.Name())
+	}
+	// A tree that lost half its files to a power cut would be used for ever.
+	if _, err := output(ctx, nil, "sync", "-f", work); err != nil {
+		return err
+	}
+	if err := os.Rename(work, dir); err != nil {
+		return fmt.Errorf("publish the tree: %w", err)
+	}
+	return nil
+}
+
+func tail(file string, n int) string {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+var indexURI = regexp.MustCompile(`(?m)^'([^']+)/dists/([^/' ]+)/InRelease'`)
+
+// mirrors gives the Debian mirrors that this machine itself uses, by asking its apt for the indexes it would fetch.
+// A machine of another release or distribution names its own in TUNNELCAST_MIRROR. security may be "".
+func mirrors(ctx context.Context) (mirror, security string, err error) {
+	if m := os.Getenv("TUNNELCAST_MIRROR"); m != "" {
+		return m, "", nil
+	}
+	out, err := output(ctx, nil, "apt-get", "update", "--print-uris")
+	if err != nil {
+		return "", "", fmt.Errorf("find a Debian mirror: %w", err)
+	}
+	for _, m := range indexURI.FindAllStringSubmatch(out, -1) {
+		uri, suite := resolveMirror(m[1]), m[2]
+		switch {
+		case security == "" && (suite == "bookworm-security" || suite == "trixie-security"):
+			security = uri
+		case mirror == "" && (suite == "bookworm" || suite == "trixie"):
+			mirror = uri
+		}
+	}
+	if mirror == "" {
+		return "", "", errors.New("find a Debian mirror: this machine's apt sources name none; name one in TUNNELCAST_MIRROR")
+	}
+	return mirror, security, nil
+}
+
+// resolveMirror gives the first mirror of the list that a mirror+file: URI names, as Debian's cloud images have it.
+// debootstrap does not know that scheme.
+func resolveMirror(uri string) string {
+	list, ok := strings.CutPrefix(uri, "mirror+file:")
+	if !ok {
+		return uri
+	}
+	data, err := os.ReadFile(list)
+	if err != nil {
+		return uri
+	}
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) > 0 && !strings.HasPrefix(f[0], "#") {
+			return strings.TrimSuffix(f[0], "/")
+		}
+	}
+	return uri
+}
+
+// removeOldTrees removes the trees of other recipes, unless another run uses or builds them.
+func removeOldTrees(base, keep string) {
+	locks, _ := filepath.Glob(filepath.Join(base, "*.lock"))
+	for _, file := range locks {
+		name := strings.TrimSuffix(filepath.Base(file), ".lock")
+		if name == keep {
+			continue
+		}
+		f, err := os.OpenFile(file, os.O_RDWR, 0)
+		if err != nil {
+			continue
+		}
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			rest, _ := filepath.Glob(filepath.Join(base, name+"*"))
+			for _, path := range rest {
+				os.RemoveAll(path)
+			}
+		}
+		f.Close()
+	}
+}
