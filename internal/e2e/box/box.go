@@ -89,7 +89,6 @@ func Start(ctx context.Context, options Options) (_ *Box, err error) {
 	if b.tree, err = openTree(ctx, b.step); err != nil {
 		return nil, err
 	}
-	removeOldGroups()
 	cache, err := CacheDir()
 	if err != nil {
 		b.tree.close()

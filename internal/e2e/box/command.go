@@ -76,7 +76,7 @@ func output(ctx context.Context, prefix []string, args ...string) (string, error
 	cmd.Stderr = &both
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+			err = ctx.Err()
 		}
 		return stdout.String(), &CommandError{Command: strings.Join(args, " "), Output: both.String(), Err: err}
 	}

@@ -45,27 +45,30 @@ func same(f *os.File, name string) bool {
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	case <-time.After(d):
 		return nil
 	}
 }
 
-// Poll calls done every 20 ms until it says true or fails, and fails when limit or ctx ends before.
-// The error names what was waited for and, if done gave one with false, its last reason.
+// Poll calls done every 20 ms until it says true, and gives the error that came with that. When ctx ends it fails; when
+// limit is over it fails too, naming what was waited for and the last error that done gave.
 func Poll(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+	start := time.Now()
 	for {
 		ok, err := done()
 		if ok {
 			return err
 		}
-		if perr := pause(ctx, 20*time.Millisecond); perr != nil {
-			if err == nil {
-				err = perr
-			}
-			return fmt.Errorf("wait %v for %s: %w", limit, what, err)
+		if ctx.Err() != nil {
+			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
 		}
+		if time.Since(start) > limit {
+			if err == nil {
+				return fmt.Errorf("wait for %s: nothing after %v", what, limit)
+			}
+			return fmt.Errorf("wait for %s: nothing after %v: %w", what, limit, err)
+		}
+		pause(ctx, 20*time.Millisecond)
 	}
 }

@@ -89,10 +89,6 @@ func (m *machine) net(ctx context.Context, args ...string) (string, error) {
 // start starts the machine: its own init when args are empty, else args below a small one. It returns as soon as the
 // machine has its first process, which may not be ready for anything yet.
 func (m *machine) start(ctx context.Context, args ...string) error {
-	groups, err := m.world.newGroups(m.name)
-	if err != nil {
-		return err
-	}
 	dir := filepath.Join(m.world.dir, m.name)
 	nspawn := []string{"systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--console=pipe",
 		"--directory=" + filepath.Join(dir, "root"), "--network-namespace-path=" + filepath.Join(dir, "net"),
@@ -105,8 +101,8 @@ func (m *machine) start(ctx context.Context, args ...string) error {
 		nspawn = append(append(nspawn, "--as-pid2"), args...)
 	}
 	// The shell joins the groups before it enters the world, where their directories may not be seen.
-	const join = `while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit; shift; done; shift; exec "$@"`
-	words := append([]string{"/bin/sh", "-c", join, "join"}, groups...)
+	const join = `while [ "$1" != -- ]; do mkdir -p "$1" && echo $$ >"$1/cgroup.procs" || exit; shift; done; shift; exec "$@"`
+	words := append([]string{"/bin/sh", "-c", join, "join"}, m.world.groups(m.name)...)
 	words = append(append(words, "--"), m.world.enter()...)
 	m.nspawn = command(context.WithoutCancel(ctx), words, nspawn...)
 	m.nspawn.Stdout, m.nspawn.Stderr = &m.said, &m.said
@@ -123,6 +119,7 @@ func (m *machine) start(ctx context.Context, args ...string) error {
 			return true, fmt.Errorf("start machine %s: systemd-nspawn ended: %s", m.name, m.Console())
 		default:
 		}
+		var err error
 		m.leader, err = m.findLeader()
 		return m.leader != 0, err
 	})

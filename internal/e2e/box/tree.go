@@ -122,7 +122,7 @@ func buildTree(ctx context.Context, dir string, step func(string)) error {
 	}
 	if err := cmd.Wait(); err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("build the tree: %w", context.Cause(ctx))
+			return fmt.Errorf("build the tree: %w", ctx.Err())
 		}
 		return fmt.Errorf("build the tree: %w\n%s\nwhole log: %s", err, tail(log.Name(), 20), log.Name())
 	}

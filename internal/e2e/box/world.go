@@ -10,43 +10,61 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // A world is a mount and a PID namespace that hold all of one run. They live as long as a shell whose standard input is a
 // pipe from us: when we end, however that may be, the shell reads end of file and ends, and since it is the first
 // process of its PID namespace the kernel kills all others in it. Mounts, network namespaces and veth pairs
 // then have no holder left and go too. Nothing on the machine has to be found and undone by name.
+//
+// Control groups are the one thing that the kernel does not take back: systemd in the gateway leaves empty directories.
+// So each machine runs below a group named after the keeper, the shell around all this, which removes them at the end,
+// and at the start those of keepers that were killed.
 type world struct {
-	cmd    *exec.Cmd
+	keeper *exec.Cmd
 	stdin  io.Closer
-	pid    int    // the shell, as seen from here
+	pid    int    // of the shell that holds the namespaces, as seen from here
 	dir    string // of the run: a tmpfs that exists in the world only
-	groups []string
+	bases  []string
 }
 
-// holder makes the run's directory, says that it is there and waits for our end.
-const holder = `mount -t tmpfs -o mode=755 tmpfs "$1" && echo ready && read -r _`
+const groupPrefix = "tunnelcast-box-"
+
+// keeper is called with the run's directory and the bases of the control groups. A group with a process in it stays
+// in any case: the kernel refuses.
+const keeper = `
+dir=$1; shift
+sweep() {
+	for base; do
+		for group in "$base"/` + groupPrefix + `*; do
+			owner=${group#"$base"/` + groupPrefix + `}; owner=${owner%%-*}
+			[ "$owner" != $$ ] && [ -d "/proc/$owner" ] || find "$group" -depth -type d -exec rmdir {} +
+		done
+	done 2>/dev/null
+}
+sweep "$@"
+unshare --mount --pid --fork --kill-child --mount-proc --propagation private -- \
+	/bin/sh -c 'mount -t tmpfs -o mode=755 tmpfs "$0" && echo ready && read -r _' "$dir"
+sweep "$@"`
 
 // newWorld needs a directory on which it can mount; what lies in it stays as it is.
 func newWorld(ctx context.Context, dir string) (*world, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the run's directory: %w", err)
 	}
-	w := &world{dir: dir}
-	// Not bound to ctx: when that ends, Close still needs the world to save the journal.
-	w.cmd = command(context.WithoutCancel(ctx), []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-		"--propagation", "private", "--"}, "/bin/sh", "-c", holder, "holder", dir)
-	w.cmd.Stderr = os.Stderr
-	stdin, err := w.cmd.StdinPipe()
+	w := &world{dir: dir, bases: groupBases()}
+	// Not bound to ctx: when that ends, the world is still needed to save the journal.
+	w.keeper = command(context.WithoutCancel(ctx), []string{"/bin/sh", "-c", keeper, "keeper", dir}, w.bases...)
+	w.keeper.Stderr = os.Stderr
+	stdin, err := w.keeper.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("make namespaces: %w", err)
 	}
-	stdout, err := w.cmd.StdoutPipe()
+	stdout, err := w.keeper.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("make namespaces: %w", err)
 	}
-	if err := w.cmd.Start(); err != nil {
+	if err := w.keeper.Start(); err != nil {
 		return nil, fmt.Errorf("make namespaces: %w", err)
 	}
 	w.stdin = stdin
@@ -54,12 +72,16 @@ func newWorld(ctx context.Context, dir string) (*world, error) {
 		w.close()
 		return nil, fmt.Errorf("make namespaces: %w", err)
 	}
-	children, err := childrenOf(w.cmd.Process.Pid)
-	if err != nil || len(children) != 1 {
-		w.close()
-		return nil, fmt.Errorf("find the shell that holds the namespaces: %d processes, %w", len(children), err)
+	// keeper, unshare, and the shell that holds the namespaces.
+	w.pid = w.keeper.Process.Pid
+	for range 2 {
+		children, err := childrenOf(w.pid)
+		if err != nil || len(children) != 1 {
+			w.close()
+			return nil, fmt.Errorf("find the process that holds the namespaces: %d has children %v: %v", w.pid, children, err)
+		}
+		w.pid = children[0]
 	}
-	w.pid = children[0]
 	return w, nil
 }
 
@@ -77,17 +99,12 @@ func (w *world) path(name ...string) string {
 	return filepath.Join(append([]string{"/proc", strconv.Itoa(w.pid), "root", w.dir}, name...)...)
 }
 
-// close ends everything in the world and waits for it.
+// close ends everything in the world and waits until it is gone.
 func (w *world) close() error {
 	w.stdin.Close()
-	err := w.cmd.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		// read fails at end of file; that is how the shell ends.
-		err = nil
-	}
-	for _, g := range w.groups {
-		removeGroup(g)
+	err := w.keeper.Wait()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() {
+		return nil // with the status of whatever came last; sweep has nothing to say
 	}
 	return err
 }
@@ -108,10 +125,6 @@ func childrenOf(pid int) ([]int, error) {
 	}
 	return pids, nil
 }
-
-// Control groups are the one thing that the kernel does not take back by itself: systemd in the gateway leaves empty
-// directories. So each machine runs below a group of its own, named after us, in the two trees that systemd uses.
-const groupPrefix = "tunnelcast-box-"
 
 // groupBases gives the directories in which our groups are made: our own groups in systemd's named hierarchy, where
 // there is one (version 1, hybrid), and in version 2's.
@@ -140,43 +153,11 @@ func groupBases() []string {
 	return bases
 }
 
-// newGroups makes the control groups for one machine.
-func (w *world) newGroups(name string) ([]string, error) {
-	var made []string
-	for _, base := range groupBases() {
-		dir := filepath.Join(base, fmt.Sprintf("%s%d-%s", groupPrefix, os.Getpid(), name))
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return nil, fmt.Errorf("make a control group: %w", err)
-		}
-		made = append(made, dir)
-		w.groups = append(w.groups, dir)
+// groups gives the control groups for one machine; they do not exist yet.
+func (w *world) groups(machine string) []string {
+	var dirs []string
+	for _, base := range w.bases {
+		dirs = append(dirs, filepath.Join(base, fmt.Sprintf("%s%d-%s", groupPrefix, w.keeper.Process.Pid, machine)))
 	}
-	return made, nil
-}
-
-// removeOldGroups removes the groups of runs that were killed.
-func removeOldGroups() {
-	for _, base := range groupBases() {
-		dirs, _ := filepath.Glob(filepath.Join(base, groupPrefix+"*"))
-		for _, dir := range dirs {
-			var pid int
-			if _, err := fmt.Sscanf(filepath.Base(dir), groupPrefix+"%d-", &pid); err != nil {
-				continue
-			}
-			if syscall.Kill(pid, 0) != nil {
-				removeGroup(dir)
-			}
-		}
-	}
-}
-
-// removeGroup removes a control group and those below it. A group with a process in it stays: the kernel refuses.
-func removeGroup(dir string) {
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		if e.IsDir() {
-			removeGroup(filepath.Join(dir, e.Name()))
-		}
-	}
-	os.Remove(dir)
+	return dirs
 }
