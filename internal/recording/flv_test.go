@@ -1,0 +1,246 @@
+package recording
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// file builds an FLV file tag by tag.
+type file struct{ bytes.Buffer }
+
+func newFile() *file {
+	f := new(file)
+	f.Write(FLVHeader)
+	return f
+}
+
+func (f *file) tag(kind byte, ms int, body ...byte) *file {
+	size := len(body)
+	f.Write([]byte{kind, byte(size >> 16), byte(size >> 8), byte(size), byte(ms >> 16), byte(ms >> 8), byte(ms), byte(ms >> 24), 0, 0, 0})
+	f.Write(body)
+	f.Write(binary.BigEndian.AppendUint32(nil, uint32(size+11)))
+	return f
+}
+
+func (f *file) raw(b ...byte) *file { f.Write(b); return f }
+
+func (f *file) avc(config byte) *file { return f.tag(9, 0, 0x17, 0, 0, 0, 0, 1, config, 2, 3) }
+func (f *file) asc(config byte) *file { return f.tag(8, 0, 0xaf, 0, 0x12, config) }
+func (f *file) key(ms int) *file      { return f.tag(9, ms, 0x17, 1, 0, 0, 0, 1, 2, 3, 4) }
+func (f *file) frame(ms int) *file    { return f.tag(9, ms, 0x27, 1, 0, 0, 0, 1, 2) }
+func (f *file) sound(ms int) *file    { return f.tag(8, ms, 0xaf, 1, 9, 9, 9) }
+func (f *file) cut(n int) *file       { f.Truncate(f.Len() - n); return f }
+
+func plainFile() *file {
+	return newFile().tag(18, 0, 2, 0, 1, 'x').asc(1).avc(1).key(0).sound(1).frame(40).sound(24)
+}
+
+// text is a survey as the tables below have it: a line per part, then what is
+// wrong with the file.
+func text(s Survey, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	b := new(strings.Builder)
+	if s.Plain {
+		b.WriteString("plain ")
+	}
+	for _, p := range s.Parts {
+		fmt.Fprintf(b, "[")
+		for _, stream := range []Stream{p.Video, p.Audio} {
+			if stream.Codec != "" {
+				fmt.Fprintf(b, "%s %d/%d %dB, ", stream.Codec, stream.Keys, stream.Packets, stream.Bytes)
+			}
+		}
+		fmt.Fprintf(b, "%dms, %d extents] ", p.Duration, len(p.Extents))
+	}
+	for _, d := range s.Damage {
+		fmt.Fprintf(b, "damage %d ", d.Len)
+	}
+	if s.Cut > 0 {
+		fmt.Fprintf(b, "cut %d ", s.Cut)
+	}
+	if err := s.Err(); err != nil {
+		fmt.Fprintf(b, "(%v)", err)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func TestWalk(t *testing.T) {
+	tests := []struct {
+		name string
+		file *file
+		want string
+	}{
+		{"nothing", new(file), "not an FLV file"},
+		{"something else", new(file).raw(make([]byte, 100)...), "not an FLV file"},
+		{"only the header", newFile(), "(no audio and no video in it)"},
+		{"half the header", new(file).raw(FLVHeader[:9]...), "(no audio and no video in it)"},
+		{"sequence headers only", newFile().asc(1).avc(1), "(no audio and no video in it)"},
+		{"plain", plainFile(), "plain [H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents]"},
+		{"audio only", newFile().asc(1).sound(0).sound(23), "plain [AAC 2/2 6B, 23ms, 2 extents]"},
+		{"video only", newFile().avc(1).key(0).frame(40), "plain [H.264 1/2 6B, 40ms, 2 extents]"},
+		{"MP3", newFile().tag(8, 0, 0x2f, 1, 2, 3).tag(8, 26, 0x2f, 1, 2), "plain [MP3 2/2 5B, 26ms, 1 extents]"},
+		{"HEVC", newFile().tag(9, 0, 0x90, 'h', 'v', 'c', '1', 1, 2).tag(9, 0, 0x91, 'h', 'v', 'c', '1', 0, 0, 0, 1, 2, 3).tag(9, 40, 0xa3, 'h', 'v', 'c', '1', 1).tag(9, 40, 0x92, 'h', 'v', 'c', '1'),
+			"plain [HEVC 1/2 4B, 40ms, 2 extents]"},
+		{"the same headers again", plainFile().asc(1).avc(1).key(80), "plain [H.264 2/3 10B, AAC 2/2 6B, 80ms, 4 extents]"},
+		{"the length behind the last tag is missing", plainFile().cut(3), "plain [H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents]"},
+		{"the last tag is cut", plainFile().cut(5), "[H.264 1/2 6B, AAC 1/1 3B, 40ms, 3 extents] cut 15"},
+		{"cut in a tag's header", plainFile().cut(12), "[H.264 1/2 6B, AAC 1/1 3B, 40ms, 3 extents] cut 8"},
+		{"zeros behind", plainFile().raw(make([]byte, 10000)...), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents] cut 10000"},
+		{"garbage behind", plainFile().raw(bytes.Repeat([]byte{0xee}, 10000)...), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents] damage 10000"},
+		{"a hole", plainFile().raw(make([]byte, 9000)...).key(80).sound(80), "[H.264 2/3 10B, AAC 3/3 9B, 80ms, 4 extents] damage 9000"},
+		{"a tag whose body was not written", plainFile().raw(9, 0, 1, 0, 0, 0, 50, 0, 0, 0, 0).key(80), "[H.264 2/3 10B, AAC 2/2 6B, 80ms, 4 extents] damage 11"},
+		{"a length beyond the end", plainFile().raw(9, 0xff, 0xff, 0xff, 0, 0, 50, 0, 0, 0, 0, 1, 2).key(80), "[H.264 2/3 10B, AAC 2/2 6B, 80ms, 4 extents] damage 13"},
+		{"the resolution changes", plainFile().avc(2).key(80).sound(80), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents] [H.264 1/1 4B, AAC 1/1 3B, 0ms, 3 extents]"},
+		{"both change", plainFile().asc(2).avc(2).key(80).sound(80), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents] [H.264 1/1 4B, AAC 1/1 3B, 0ms, 3 extents]"},
+		{"changes before anything", newFile().avc(1).avc(2).key(0), "[H.264 1/1 4B, 0ms, 2 extents]"},
+		{"changes and ends", plainFile().avc(2), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents]"},
+		{"audio becomes MP3", plainFile().tag(8, 50, 0x2f, 1, 2, 3), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents] [MP3 1/1 3B, 0ms, 1 extents]"},
+		{"audio joins late", newFile().avc(1).key(0).key(40_000).asc(1).sound(40_001).key(40_040), "[H.264 2/2 8B, 40000ms, 2 extents] [H.264 1/1 4B, AAC 1/1 3B, 39ms, 3 extents]"},
+		{"audio joins soon", newFile().avc(1).key(0).asc(1).sound(1), "plain [H.264 1/1 4B, AAC 1/1 3B, 1ms, 4 extents]"},
+		{"no key frame", newFile().avc(1).frame(0), "plain [H.264 0/1 2B, 0ms, 2 extents] (no key frame in its video)"},
+		{"packets before their header", newFile().key(0).avc(1).key(40), "[H.264 1/1 4B, 0ms, 2 extents] damage 24"},
+		{"a video tag that is too short", newFile().avc(1).key(0).tag(9, 0, 0x17, 1), "[H.264 1/1 4B, 0ms, 2 extents]"},
+		{"end of sequence", newFile().avc(1).key(0).tag(9, 0, 0x17, 2, 0, 0, 0), "plain [H.264 1/1 4B, 0ms, 2 extents]"},
+		{"time beyond 2^31 ms", newFile().asc(1).sound(1 << 31).sound(1<<31 + 23), "plain [AAC 2/2 6B, 23ms, 2 extents]"},
+		{"Speex", newFile().avc(1).key(0).tag(8, 0, 0xb2, 1, 2), "plain [H.264 1/1 4B, Speex 1/1 2B, 0ms, 2 extents] (MP4 cannot hold its Speex)"},
+		{"Sorenson H.263", newFile().tag(9, 0, 0x12, 1, 2), "plain [Sorenson H.263 1/1 2B, 0ms, 1 extents] (MP4 cannot hold its Sorenson H.263)"},
+		{"AV1", newFile().tag(9, 0, 0x91, 'a', 'v', '0', '1', 1, 2), `plain [video with codec id "av01" 1/1 2B, 0ms, 1 extents] (MP4 cannot hold its video with codec id "av01")`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			b := test.file.Bytes()
+			s, err := Walk(bytes.NewReader(b), int64(len(b)))
+			if got := text(s, err); got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+			checkSurvey(t, s, int64(len(b)))
+		})
+	}
+}
+
+// A publisher that changes its parameters with every frame makes neither files
+// nor memory without bound.
+func TestWalkManyChanges(t *testing.T) {
+	f := newFile()
+	for i := range 1000 {
+		f.avc(byte(i)).key(i)
+	}
+	s, err := Walk(bytes.NewReader(f.Bytes()), int64(f.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Parts) > maxParts || s.Err() == nil {
+		t.Errorf("%d parts, error %v", len(s.Parts), s.Err())
+	}
+}
+
+// Wherever a file is cut, what is whole in it is found and nothing is called
+// damaged.
+func TestWalkCutAnywhere(t *testing.T) {
+	whole := plainFile().Bytes()
+	var last int64
+	for n := len(FLVHeader); n <= len(whole); n++ {
+		s, err := Walk(bytes.NewReader(whole[:n]), int64(n))
+		if err != nil {
+			t.Fatalf("cut at %d: %v", n, err)
+		}
+		var packets int64
+		for _, p := range s.Parts {
+			packets += p.Video.Packets + p.Audio.Packets
+		}
+		if len(s.Damage) > 0 || packets < last {
+			t.Errorf("cut at %d: %s, had %d packets before", n, text(s, nil), last)
+		}
+		last = packets
+	}
+	if last != 4 {
+		t.Errorf("%d packets in the end", last)
+	}
+}
+
+func TestWalkReadError(t *testing.T) {
+	f := plainFile()
+	if _, err := Walk(bytes.NewReader(f.Bytes()), int64(f.Len())+100); err == nil {
+		t.Error("a file that became shorter went unnoticed")
+	}
+	broken := errors.New("broken")
+	if _, err := Walk(failing{broken}, 100); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) ReadAt([]byte, int64) (int, error) { return 0, f.err }
+
+// checkSurvey holds for every survey: extents lie in the file, and those of the
+// packets do not overlap.
+func checkSurvey(t *testing.T, s Survey, size int64) {
+	t.Helper()
+	var bytes, packets int64
+	var all []Extent
+	for _, p := range s.Parts {
+		if p.Video.Packets+p.Audio.Packets == 0 {
+			t.Error("a part without packets")
+		}
+		if len(p.Extents) == 0 || p.Duration < 0 {
+			t.Errorf("part %+v", p)
+		}
+		bytes += p.Video.Bytes + p.Audio.Bytes
+		packets += p.Video.Packets + p.Audio.Packets
+		for _, e := range p.Extents {
+			if e.Off < 13 || e.Len < tagHeader || e.Off+e.Len > size {
+				t.Errorf("extent %+v in a file of %d bytes", e, size)
+			}
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b Extent) int { return int(a.Off - b.Off) })
+	all = slices.Compact(all) // a sequence header may serve several parts
+	for i := 1; i < len(all); i++ {
+		if all[i-1].Off+all[i-1].Len > all[i].Off {
+			t.Errorf("extents %+v and %+v overlap", all[i-1], all[i])
+		}
+	}
+	if bytes+packets*tagHeader > size {
+		t.Errorf("%d bytes in %d packets of a file of %d", bytes, packets, size)
+	}
+	if s.Plain && (len(s.Parts) != 1 || len(s.Damage) > 0 || s.Cut > 0) {
+		t.Errorf("not plain: %+v", s)
+	}
+}
+
+func FuzzWalk(f *testing.F) {
+	f.Add(plainFile().Bytes())
+	f.Add(plainFile().asc(2).avc(2).key(80).raw(1, 2, 3).sound(80).cut(3).Bytes())
+	f.Add(newFile().tag(9, 0, 0x90, 'h', 'v', 'c', '1', 1).tag(8, 0, 0xb2, 1).Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := Walk(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			if !errors.Is(err, ErrNotFLV) {
+				t.Fatal(err)
+			}
+			return
+		}
+		checkSurvey(t, s, int64(len(b)))
+
+		// What a part's extents make is a file of that part and nothing else.
+		for _, p := range s.Parts {
+			part := slices.Clone(FLVHeader)
+			for _, e := range p.Extents {
+				part = append(part, b[e.Off:e.Off+e.Len]...)
+			}
+			again, err := Walk(bytes.NewReader(part), int64(len(part)))
+			if err != nil || len(again.Parts) != 1 || again.Parts[0].Video != p.Video || again.Parts[0].Audio != p.Audio || len(again.Damage) > 0 {
+				t.Errorf("part %+v reads again as %s", p, text(again, err))
+			}
+		}
+	})
+}

@@ -1,0 +1,117 @@
+// Package recording knows what a recording is: its names, its kinds, and what
+// an FLV file holds.
+//
+// nginx-rtmp makes the names (ngx_rtmp_record_module.c): record_path, the
+// stream's name percent-encoded, perhaps a time, and record_suffix. Whoever
+// publishes chooses the stream's name, so a file name may begin with a '-' or a
+// '.' and may fill all of the 255 bytes that a file system allows.
+package recording
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"iter"
+	"path"
+	"strings"
+	"unicode/utf8"
+)
+
+// Kind is what a file in an archive is, by its name.
+type Kind int
+
+const (
+	Other  Kind = iota
+	FLV         // as nginx-rtmp wrote it
+	MP4         // published
+	Hidden      // recorddone's own work in progress, or what a killed run left of it
+)
+
+// KindOf returns the kind of the file called name, a base name.
+func KindOf(name string) Kind {
+	switch {
+	case strings.HasPrefix(name, hiddenPrefix) && (strings.HasSuffix(name, hiddenWork) || strings.HasSuffix(name, hiddenSource)):
+		return Hidden
+	case strings.HasSuffix(name, ".flv"):
+		return FLV
+	case strings.HasSuffix(name, ".mp4"):
+		return MP4
+	}
+	return Other
+}
+
+// A hidden name is short whatever the recording is called, for a recording's own
+// name may leave no room to add to it.
+const (
+	hiddenPrefix = ".recorddone-"
+	hiddenWork   = ".part"
+	hiddenSource = ".done"
+)
+
+// HiddenName returns the name under which part number part (from 1) of the
+// recording called flv is written until it is complete. It is the same in every
+// run, so that a run takes the place of one that was killed.
+func HiddenName(flv string, part int) string {
+	return fmt.Sprintf("%s%s-%d%s", hiddenPrefix, digest(flv), part, hiddenWork)
+}
+
+// HiddenSource returns the name that the recording called flv has for the moment
+// between its last look and its removal.
+func HiddenSource(flv string) string {
+	return hiddenPrefix + digest(flv) + hiddenSource
+}
+
+// IsHiddenSource tells a recording that was about to be removed from unfinished
+// work: it holds a recording, and perhaps the only copy.
+func IsHiddenSource(name string) bool {
+	return strings.HasPrefix(name, hiddenPrefix) && strings.HasSuffix(name, hiddenSource)
+}
+
+func digest(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("%x", sum[:8])
+}
+
+// maxName is NAME_MAX of Linux's file systems, in bytes.
+const maxName = 255
+
+// MP4Names returns the names, best first, that part number part (from 1) of the
+// recording called flv may be published under: NAME.mp4, NAME-1.mp4, NAME-2.mp4
+// and so on; from NAME-2.mp4 for the second part, NAME-3.mp4 for the third. None
+// is longer than 255 bytes.
+func MP4Names(flv string, part int) iter.Seq[string] {
+	base := strings.TrimSuffix(flv, path.Ext(flv))
+	if base == "" {
+		base = flv
+	}
+	first := part
+	if part == 1 {
+		first = 0
+	}
+	return func(yield func(string) bool) {
+		for n := first; ; n++ {
+			end := ".mp4"
+			if n > 0 {
+				end = fmt.Sprintf("-%d.mp4", n)
+			}
+			if !yield(shorten(base, maxName-len(end)) + end) {
+				return
+			}
+		}
+	}
+}
+
+// shorten cuts s to at most limit bytes, not inside a character and not inside
+// one of nginx's percent codes.
+func shorten(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	s = s[:limit]
+	if i := strings.LastIndexByte(s, '%'); i >= 0 && i > len(s)-3 {
+		s = s[:i]
+	}
+	return s
+}
