@@ -1,0 +1,81 @@
+// Certhook is called by certbot after a renewal. It moves charon to the new
+// certificate without a gap and asks charon for proof.
+//
+// certbot sets RENEWED_LINEAGE, calls for every renewed lineage, foreign ones
+// too, sets no deadline, reads the exit status only to log it and mails whatever
+// comes on stderr (certbot/_internal/hooks.py).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"tunnelcast/internal/charon"
+	"tunnelcast/internal/hook"
+)
+
+// deadline is how long one run may take: certbot holds its lock meanwhile.
+const deadline = 60 * time.Second
+
+type cli struct {
+	hook.Common
+	Vici        string   `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
+	Swanctl     string   `help:"The loader of charon's configuration." default:"/usr/sbin/swanctl" placeholder:"PROGRAM"`
+	SwanctlDir  string   `help:"The directory of swanctl.conf." default:"/etc/swanctl" placeholder:"DIR"`
+	Unit        string   `help:"charon's unit." default:"strongswan.service" placeholder:"UNIT"`
+	ReloadUnits []string `help:"Units to reload after a switch." placeholder:"UNIT"`
+	Lineages    []string `help:"Names or directories of the lineages to look after. Default: those that swanctl.conf names." placeholder:"LINEAGE"`
+	WarnDays    int      `help:"Days of validity left under which check fails." default:"14" placeholder:"DAYS"`
+
+	Hook   struct{} `cmd:"" default:"1" hidden:""`
+	Deploy struct {
+		Lineage string `help:"The lineage's directory, as certbot names it: /etc/letsencrypt/live/NAME." required:"" placeholder:"DIR"`
+		DryRun  bool   `help:"Print what would be done and do nothing."`
+	} `cmd:"" help:"Move charon to a lineage's certificate, by hand."`
+	Check struct {
+		Format string `help:"table or json." enum:"table,json" default:"table" placeholder:"FORMAT"`
+		Heal   bool   `help:"Do what a missed or failed hook left undone first."`
+	} `cmd:"" help:"Say what is on disk, what charon serves and whether they agree."`
+}
+
+func main() { os.Exit(hook.Main("certhook", run)) }
+
+func run(ctx context.Context, env hook.Env) error {
+	var c cli
+	command, err := hook.Parse(env, &c, "Move charon to a renewed certificate without a gap, and prove it. certbot's deploy hook.")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("not done within %s", deadline))
+	defer cancel()
+	h := host{
+		env: env, cli: c,
+		swanctl: charon.Swanctl{Path: c.Swanctl, Dir: c.SwanctlDir, Socket: c.Vici},
+	}
+	switch command {
+	case "deploy":
+		if c.Deploy.DryRun {
+			return h.dryRun(ctx, c.Deploy.Lineage)
+		}
+		outcome, err := h.deploy(ctx, c.Deploy.Lineage)
+		if err == nil {
+			fmt.Fprintln(env.Stdout, outcome)
+		}
+		return err
+	case "check":
+		return h.check(ctx)
+	default:
+		dir := env.Getenv("RENEWED_LINEAGE")
+		if dir == "" {
+			return hook.Usagef("RENEWED_LINEAGE is not set: certbot sets it for its deploy hooks; by hand use tunnelcast-certhook deploy --lineage DIR")
+		}
+		_, err := h.deploy(ctx, dir)
+		return err
+	}
+}
+
+// errUnused says that a lineage is none of charon's.
+var errUnused = errors.New("charon does not use this lineage")

@@ -1,0 +1,130 @@
+package charon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/strongswan/govici/vici"
+)
+
+// credentialDeadline is how long charon may take over one question about
+// credentials. It answers in milliseconds, unless an updown hook holds it.
+const credentialDeadline = 5 * time.Second
+
+// Certificate is an X.509 certificate that charon holds, from whatever source.
+type Certificate struct {
+	DER    []byte
+	HasKey bool // charon holds the private key too
+}
+
+// Certificates returns every X.509 certificate that charon holds. Certificates
+// cannot be unloaded one by one, so those of the past are among them.
+func (s *Session) Certificates(ctx context.Context) ([]Certificate, error) {
+	var certs []Certificate
+	err := s.streamCredentials(ctx, "list-certs", "list-cert", map[string]any{"type": "X509"}, func(m *vici.Message) {
+		der, _ := m.Get("data").(string)
+		certs = append(certs, Certificate{DER: []byte(der), HasKey: m.Get("has_privkey") == "yes"})
+	})
+	return certs, err
+}
+
+// Connections returns the names of the connections that charon has loaded.
+func (s *Session) Connections(ctx context.Context) ([]string, error) {
+	answer, err := s.callCredentials(ctx, "get-conns", nil)
+	if err != nil {
+		return nil, err
+	}
+	names, _ := answer.Get("conns").([]string)
+	return names, nil
+}
+
+// LoadKey gives charon a private key in PEM and returns its id: the SHA-1 of the
+// public key in hexadecimal digits. A key that it holds already is replaced.
+func (s *Session) LoadKey(ctx context.Context, pem []byte) (id string, err error) {
+	answer, err := s.callCredentials(ctx, "load-key", map[string]any{"type": "any", "data": string(pem)})
+	if err != nil {
+		return "", err
+	}
+	id, _ = answer.Get("id").(string)
+	return id, nil
+}
+
+// Keys returns the ids of the private keys that charon was given over VICI.
+func (s *Session) Keys(ctx context.Context) ([]string, error) {
+	answer, err := s.callCredentials(ctx, "get-keys", nil)
+	if err != nil {
+		return nil, err
+	}
+	ids, _ := answer.Get("keys").([]string)
+	return ids, nil
+}
+
+// UnloadKey makes charon forget a private key. Established SAs stay.
+func (s *Session) UnloadKey(ctx context.Context, id string) error {
+	_, err := s.callCredentials(ctx, "unload-key", map[string]any{"id": id})
+	return err
+}
+
+// LoadIssuer gives charon the DER of an authority's certificate, as a file in
+// x509ca would.
+func (s *Session) LoadIssuer(ctx context.Context, der []byte) error {
+	_, err := s.callCredentials(ctx, "load-cert", map[string]any{"type": "X509", "flag": "CA", "data": string(der)})
+	return err
+}
+
+// LoadCertificate gives charon the DER of an end entity's certificate, as a file
+// in x509 would.
+func (s *Session) LoadCertificate(ctx context.Context, der []byte) error {
+	_, err := s.callCredentials(ctx, "load-cert", map[string]any{"type": "X509", "flag": "NONE", "data": string(der)})
+	return err
+}
+
+func (s *Session) callCredentials(ctx context.Context, command string, arguments map[string]any) (*vici.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, credentialDeadline)
+	defer cancel()
+	request, err := message(arguments)
+	if err != nil {
+		return nil, fmt.Errorf("charon %s: %w", command, err)
+	}
+	answer, err := s.vici.Call(ctx, command, request)
+	if err != nil {
+		return nil, fmt.Errorf("charon %s: %w", command, ended(ctx, err))
+	}
+	return answer, nil
+}
+
+func (s *Session) streamCredentials(ctx context.Context, command, event string, arguments map[string]any, each func(*vici.Message)) error {
+	ctx, cancel := context.WithTimeout(ctx, credentialDeadline)
+	defer cancel()
+	request, err := message(arguments)
+	if err != nil {
+		return fmt.Errorf("charon %s: %w", command, err)
+	}
+	for m, err := range s.vici.CallStreaming(ctx, command, event, request) {
+		if err != nil {
+			return fmt.Errorf("charon %s: %w", command, ended(ctx, err))
+		}
+		each(m)
+	}
+	return nil
+}
+
+func message(arguments map[string]any) (*vici.Message, error) {
+	m := vici.NewMessage()
+	for key, value := range arguments {
+		if err := m.Set(key, value); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// ended puts what is meant in place of "context deadline exceeded" and of the
+// read deadline that govici sets to the same moment.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() == context.DeadlineExceeded {
+		return fmt.Errorf("no answer within %s: %w", credentialDeadline, context.DeadlineExceeded)
+	}
+	return err
+}

@@ -1,0 +1,307 @@
+package charon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Configured connection is what swanctl.conf says of one way in which this
+// host proves who it is: one local section of a connection.
+type Configured struct {
+	Name     string   // of the connection
+	Identity string   // local id, empty when the certificate's subject is meant
+	Certs    []string // absolute paths, as swanctl resolves them; no link followed
+}
+
+// ReadConfigured returns the local sections of the connections in the
+// swanctl.conf of a directory, those with public-key authentication only. A
+// directory without that file gives fs.ErrNotExist.
+func ReadConfigured(dir string) ([]Configured, error) {
+	root := newSection()
+	p := parser{budget: 1 << 20}
+	if err := p.file(filepath.Join(dir, "swanctl.conf"), root); err != nil {
+		return nil, fmt.Errorf("read swanctl.conf: %w", err)
+	}
+	var all []Configured
+	connections := root.section("connections").merged(root)
+	for _, name := range connections.order {
+		for _, local := range connections.sections[name].order {
+			if !strings.HasPrefix(local, "local") {
+				continue
+			}
+			s := connections.sections[name].sections[local]
+			if auth := s.values["auth"]; auth != "" && auth != "pubkey" && !hasAnyPrefix(auth, "rsa", "ecdsa", "ike:") {
+				continue
+			}
+			c := Configured{Name: name, Identity: s.values["id"]}
+			for cert := range strings.SplitSeq(s.values["certs"], ",") {
+				cert = strings.TrimSpace(cert)
+				if cert == "" || hasAnyPrefix(strings.ToLower(cert), "0x", "0s") { // written out in place
+					continue
+				}
+				if !filepath.IsAbs(cert) {
+					cert = filepath.Join(dir, "x509", cert)
+				}
+				c.Certs = append(c.Certs, cert)
+			}
+			for _, sub := range s.order {
+				if file := s.sections[sub].values["file"]; strings.HasPrefix(sub, "cert") && file != "" {
+					c.Certs = append(c.Certs, file)
+				}
+			}
+			all = append(all, c)
+		}
+	}
+	return all, nil
+}
+
+func hasAnyPrefix(s string, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
+}
+
+// section is a section of strongSwan's settings, see strongswan.conf(5).
+type section struct {
+	values   map[string]string
+	sections map[string]*section
+	order    []string // of sections
+	refs     []string // absolute names of sections whose contents are inherited
+}
+
+func newSection() *section {
+	return &section{values: map[string]string{}, sections: map[string]*section{}}
+}
+
+// section returns the named section, made when it is not there: a section that
+// is opened twice is one.
+func (s *section) section(name string) *section {
+	if s.sections[name] == nil {
+		s.sections[name] = newSection()
+		s.order = append(s.order, name)
+	}
+	return s.sections[name]
+}
+
+// merged returns the section with everything that it and its subsections
+// inherit in place. Its own settings win, then those of earlier references. A
+// reference that leads back to one of via is left out: strongSwan refuses such
+// loops.
+func (s *section) merged(root *section, via ...string) *section {
+	all := newSection()
+	all.addMissing(s)
+	for _, ref := range s.refs {
+		if from := root.find(ref); from != nil && !slices.Contains(via, ref) {
+			all.addMissing(from.merged(root, append(via, ref)...))
+		}
+	}
+	for _, name := range all.order {
+		all.sections[name] = all.sections[name].merged(root, via...)
+	}
+	return all
+}
+
+func (s *section) addMissing(from *section) {
+	for key, value := range from.values {
+		if _, set := s.values[key]; !set {
+			s.values[key] = value
+		}
+	}
+	for _, name := range from.order {
+		sub := s.section(name)
+		sub.refs = append(sub.refs, from.sections[name].refs...)
+		sub.addMissing(from.sections[name])
+	}
+}
+
+func (s *section) find(name string) *section {
+	for part := range strings.SplitSeq(name, ".") {
+		if s = s.sections[part]; s == nil {
+			return nil
+		}
+	}
+	return s
+}
+
+// parser reads the grammar of src/libstrongswan/settings/settings_lexer.l and
+// settings_parser.y.
+type parser struct {
+	budget int // bytes that may still be read, so that includes in a loop end
+	text   string
+	at     int
+}
+
+func (p *parser) file(path string, into *section) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if p.budget -= len(text) + 1; p.budget < 0 {
+		return fmt.Errorf("%s: the configuration is too large or includes itself", path)
+	}
+	inner := parser{budget: p.budget, text: string(text)}
+	err = inner.statements(path, into, false)
+	p.budget = inner.budget
+	if err != nil {
+		return fmt.Errorf("%s:%d: %w", path, 1+strings.Count(inner.text[:inner.at], "\n"), err)
+	}
+	return nil
+}
+
+func (p *parser) statements(path string, into *section, nested bool) error {
+	for {
+		p.skip(" \t\r\n")
+		switch {
+		case p.at == len(p.text):
+			if nested {
+				return errors.New("a section has no end")
+			}
+			return nil
+		case p.text[p.at] == '#':
+			p.until("\n")
+			continue
+		case p.text[p.at] == '}':
+			if !nested {
+				return errors.New("} without a section")
+			}
+			p.at++
+			return nil
+		}
+		name := p.until(" \t\r\n#{}:,=\"")
+		if name == "" {
+			return fmt.Errorf("unexpected %q", p.text[p.at])
+		}
+		p.skip(" \t\r\n")
+		if name == "include" && !p.next('=') {
+			pattern, err := p.value(" ")
+			if err != nil {
+				return err
+			}
+			if err := p.include(path, pattern, into); err != nil {
+				return err
+			}
+			continue
+		}
+		switch {
+		case p.take('='):
+			value, err := p.value("")
+			if err != nil {
+				return err
+			}
+			into.values[name] = value
+		case p.take('{'):
+			if err := p.statements(path, into.section(name), true); err != nil {
+				return err
+			}
+		case p.take(':'):
+			refs := p.until("{}=\"")
+			if !p.take('{') {
+				return fmt.Errorf("section %q has no body", name)
+			}
+			sub := into.section(name)
+			for ref := range strings.SplitSeq(refs, ",") {
+				sub.refs = append(sub.refs, strings.TrimSpace(ref))
+			}
+			if err := p.statements(path, sub, true); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("%q is neither a setting nor a section", name)
+		}
+	}
+}
+
+// include reads the files of a pattern, which is relative to the file that
+// names it; a pattern without files is no error.
+func (p *parser) include(path, pattern string, into *section) error {
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(filepath.Dir(path), pattern)
+	}
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		return fmt.Errorf("include %s: %w", pattern, err)
+	}
+	for _, file := range files {
+		if err := p.file(file, into); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// value reads to the end of the line, a comment, a closing brace or one of the
+// further ends; words are joined by one space, strings taken as they are.
+func (p *parser) value(ends string) (string, error) {
+	var words []string
+	for {
+		p.skip(" \t\r")
+		switch {
+		case p.at == len(p.text), strings.IndexByte("#}\n", p.text[p.at]) >= 0:
+			return strings.Join(words, " "), nil
+		case p.text[p.at] == '"':
+			word, err := p.quoted()
+			if err != nil {
+				return "", err
+			}
+			words = append(words, word)
+		default:
+			words = append(words, p.until("#}\"\r\n\t "))
+		}
+		if ends != "" {
+			return strings.Join(words, " "), nil
+		}
+	}
+}
+
+func (p *parser) quoted() (string, error) {
+	var text strings.Builder
+	for p.at++; p.at < len(p.text); p.at++ {
+		c := p.text[p.at]
+		if c == '"' {
+			p.at++
+			return text.String(), nil
+		}
+		if c == '\\' && p.at+1 < len(p.text) {
+			p.at++
+			switch c = p.text[p.at]; c {
+			case 'n':
+				c = '\n'
+			case 'r':
+				c = '\r'
+			case 't':
+				c = '\t'
+			case '\n':
+				continue
+			}
+		}
+		text.WriteByte(c)
+	}
+	return "", errors.New("a string has no end")
+}
+
+func (p *parser) skip(chars string) {
+	for p.at < len(p.text) && strings.IndexByte(chars, p.text[p.at]) >= 0 {
+		p.at++
+	}
+}
+
+func (p *parser) until(chars string) string {
+	start := p.at
+	for p.at < len(p.text) && strings.IndexByte(chars, p.text[p.at]) < 0 {
+		p.at++
+	}
+	return p.text[start:p.at]
+}
+
+func (p *parser) next(c byte) bool { return p.at < len(p.text) && p.text[p.at] == c }
+
+func (p *parser) take(c byte) bool {
+	if p.next(c) {
+		p.at++
+		return true
+	}
+	return false
+}
