@@ -28,7 +28,7 @@ var arrows = map[string][]string{
 	"internal/remux":     {"internal/recording"},
 	"internal/charon":    {"internal/lease"},
 	"internal/units":     {},
-	"internal/e2e/box":   {},
+	"internal/e2e/box":   {"packaging"},
 	"internal/e2e/demo":  {"internal/e2e/box"},
 	"internal/e2e":       {"internal/e2e/box"},
 }
