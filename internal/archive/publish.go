@@ -1,0 +1,213 @@
+package archive
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Work is a file in the making: under a hidden name, in the directory where it
+// will be published, so that a rename is enough.
+type Work struct {
+	source *Source
+	file   *os.File
+	name   string
+}
+
+// NewWork makes the empty file called hidden in the recording's directory, in
+// the place of one that a killed run left. If a run is at work on that, the error
+// is ErrInUse.
+func (s *Source) NewWork(hidden string) (*Work, error) {
+	w := &Work{source: s, name: hidden}
+	if _, err := RemoveLeftover(w.Path()); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Openat(int(s.dir.Fd()), hidden, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EEXIST) {
+		err = ErrInUse
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "make", Path: w.Path(), Err: err}
+	}
+	w.file = os.NewFile(uintptr(fd), w.Path())
+	// The lock tells a sweep that this is no leftover.
+	ok, err := tryLock(w.file)
+	if err == nil && !ok {
+		err = ErrInUse
+	}
+	if err != nil {
+		w.Discard()
+		return nil, err
+	}
+	return w, nil
+}
+
+// Path is the hidden file's.
+func (w *Work) Path() string { return filepath.Join(w.source.Dir, w.name) }
+
+// Discard removes the hidden file. After Publish it does nothing.
+func (w *Work) Discard() {
+	if w.name != "" {
+		unix.Unlinkat(int(w.source.dir.Fd()), w.name, 0)
+		w.name = ""
+	}
+	w.file.Close()
+}
+
+// Publish gives the file the recording's owner and time, and then the first of
+// the names that is free; an existing file is never replaced. If one of those in
+// the way has the same content, left by a run that was killed before it could
+// remove its recording, that is the published file. The name that it returns is
+// on the disk, with the content, when Publish returns; on an error there is no
+// new name.
+func (w *Work) Publish(names iter.Seq[string]) (string, error) {
+	dir := int(w.source.dir.Fd())
+	if err := w.dress(); err != nil {
+		return "", err
+	}
+	// Delayed allocation: that the disk is full may come out only here.
+	if err := w.file.Sync(); err != nil {
+		return "", fmt.Errorf("sync %s: %w", w.Path(), err)
+	}
+	name, err := w.rename(names)
+	if err != nil {
+		return "", err
+	}
+	if err := unix.Fsync(dir); err != nil {
+		return "", fmt.Errorf("sync directory %s: %w", w.source.Dir, err)
+	}
+	return name, nil
+}
+
+func (w *Work) rename(names iter.Seq[string]) (string, error) {
+	dir := int(w.source.dir.Fd())
+	// A rename goes by the name; what has it must be what was synced. A sweep
+	// that came between the making of the file and its lock has removed it.
+	var mine, named unix.Stat_t
+	if err := unix.Fstat(int(w.file.Fd()), &mine); err != nil {
+		return "", err
+	}
+	if err := unix.Fstatat(dir, w.name, &named, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return "", &os.PathError{Op: "look at", Path: w.Path(), Err: err}
+	}
+	if mine.Ino != named.Ino || mine.Dev != named.Dev {
+		return "", &os.PathError{Op: "publish", Path: w.Path(), Err: ErrChanged}
+	}
+	for name := range names {
+		err := unix.Renameat2(dir, w.name, dir, name, unix.RENAME_NOREPLACE)
+		switch {
+		case err == nil:
+			w.name = ""
+			return name, nil
+		case !errors.Is(err, unix.EEXIST):
+			return "", &os.LinkError{Op: "rename", Old: w.Path(), New: filepath.Join(w.source.Dir, name), Err: err}
+		}
+		if same, err := w.equals(name); err != nil {
+			return "", err
+		} else if same {
+			w.Discard()
+			return name, nil
+		}
+	}
+	return "", errors.New("no name is free")
+}
+
+// dress gives the hidden file what a published one has.
+func (w *Work) dress() error {
+	if err := w.file.Chmod(0o644); err != nil {
+		return err
+	}
+	// Only root needs this, and only root may: others make files of their own.
+	if err := w.file.Chown(w.source.uid, w.source.gid); err != nil && !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	id := w.source.id
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(id.MtimeSec*1e9 + id.MtimeNs)}
+	if err := unix.UtimesNanoAt(int(w.source.dir.Fd()), w.name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &os.PathError{Op: "set time of", Path: w.Path(), Err: err}
+	}
+	return nil
+}
+
+// equals compares with the file called name, which need not be a regular one.
+func (w *Work) equals(name string) (bool, error) {
+	fd, err := unix.Openat(int(w.source.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, nil // a link, or not ours to read: not what we would have written
+	}
+	other := os.NewFile(uintptr(fd), filepath.Join(w.source.Dir, name))
+	defer other.Close()
+	mine, err := w.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	theirs, err := other.Stat()
+	if err != nil {
+		return false, err
+	}
+	if !theirs.Mode().IsRegular() || mine.Size() != theirs.Size() {
+		return false, nil
+	}
+	a, b := make([]byte, 64<<10), make([]byte, 64<<10)
+	for off := int64(0); off < mine.Size(); {
+		n, err := w.file.ReadAt(a, off)
+		if n == 0 {
+			return false, err
+		}
+		if m, err := other.ReadAt(b[:n], off); m < n {
+			return false, ignoreEOF(err)
+		}
+		if !bytes.Equal(a[:n], b[:n]) {
+			return false, nil
+		}
+		off += int64(n)
+	}
+	return true, nil
+}
+
+func ignoreEOF(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// Published returns the first of the names whose file has the recording's own
+// time, to the nanosecond, as Publish gives it.
+func (s *Source) Published(names iter.Seq[string]) (string, bool) {
+	for name := range names {
+		var st unix.Stat_t
+		if err := unix.Fstatat(int(s.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return "", false
+		}
+		if id := identity(&st); id.MtimeSec == s.id.MtimeSec && id.MtimeNs == s.id.MtimeNs && id.Size > 0 {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// RemoveLeftover removes the hidden file at path unless a run is at work on it.
+func RemoveLeftover(path string) (removed bool, err error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	if ok, err := tryLock(file); !ok || err != nil {
+		return false, err
+	}
+	if err := os.Remove(path); err != nil {
+		return false, err
+	}
+	return true, nil
+}
