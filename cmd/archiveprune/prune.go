@@ -1,0 +1,338 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"tunnelcast/internal/archive"
+	"tunnelcast/internal/hook"
+	"tunnelcast/internal/recording"
+	"tunnelcast/internal/retention"
+)
+
+// leftoverAge is how long a killed run's unfinished file may lie: no remux lasts
+// a day, and recorddone's own sweep comes every hour.
+const leftoverAge = retention.Age(24 * time.Hour)
+
+// pruner holds one archive to a policy.
+type pruner struct {
+	cli
+	policy retention.Policy
+	now    time.Time
+	tree   *archive.Tree
+	report *report
+}
+
+func pruneArchive(ctx context.Context, env hook.Env, c cli, dir string, r *report) error {
+	tree, err := archive.OpenTree(dir)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	p := &pruner{cli: c, policy: c.policy(), now: env.Now(), tree: tree, report: r}
+	if p.policy.AgeAlone() {
+		return p.byAge(ctx)
+	}
+	return p.byPlan(ctx)
+}
+
+// byAge needs no list: a recording's age is its own.
+func (p *pruner) byAge(ctx context.Context) error {
+	if p.MaxDelete > 0 && !p.Prune.Force {
+		if err := p.countExpired(ctx); err != nil {
+			return err
+		}
+	}
+	walk := p.walk(func(f *archive.File) error {
+		switch {
+		case p.policy.Expired(f.ModTime(), p.now):
+			outcome, err := p.remove(f, retention.TooOld)
+			if outcome == inUse {
+				p.report.keep(1, f.Bytes)
+			}
+			return err
+		case f.ModTime().After(p.now):
+			p.report.future(f)
+		}
+		p.report.keep(1, f.Bytes)
+		return nil
+	})
+	walk.Emptied = p.emptied()
+	return p.tree.Walk(ctx, walk)
+}
+
+// walk calls do for every recording, and removes the leftovers of killed runs.
+func (p *pruner) walk(do func(*archive.File) error) archive.Walk {
+	leftovers := retention.Policy{MaxAge: leftoverAge}
+	return archive.Walk{
+		Want: func(name string) bool { return isLeftover(name) || p.isRecording(name) },
+		File: func(f *archive.File) error {
+			if !isLeftover(f.Name) {
+				return do(f)
+			}
+			if !leftovers.Expired(f.ModTime(), p.now) {
+				return nil
+			}
+			_, err := p.remove(f, retention.Leftover)
+			return err
+		},
+		Unread: p.report.fail,
+	}
+}
+
+// isLeftover leaves out the source that recorddone was about to remove: that is
+// a recording, and its sweep gives the name back.
+func isLeftover(name string) bool {
+	return recording.KindOf(name) == recording.Hidden && !recording.IsHiddenSource(name)
+}
+
+func (p *pruner) isRecording(name string) bool {
+	for _, glob := range p.Include {
+		// The usual pattern without path.Match: a million names are asked for.
+		if end, ok := strings.CutPrefix(glob, "*"); ok && !strings.ContainsAny(end, `*?[\`) {
+			if strings.HasSuffix(name, end) {
+				return true
+			}
+		} else if ok, _ := path.Match(glob, name); ok { // validate has seen the error
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pruner) emptied() func(time.Time, bool) bool {
+	if !p.RemoveEmptyDirs || p.DryRun {
+		return nil
+	}
+	day := retention.Policy{MaxAge: leftoverAge}
+	// One that is new and empty may be about to be recorded to.
+	return func(modTime time.Time, removed bool) bool { return removed || day.Expired(modTime, p.now) }
+}
+
+// outcome is what became of a recording that was to go.
+type outcome int
+
+const (
+	vanished outcome = iota // somebody else was faster
+	removed
+	kept   // it was not to go
+	inUse  // or has changed, so it is in use
+	failed // the report knows why
+)
+
+// remove removes the file, or on a dry run finds out whether it could. Its error
+// is one that every further removal would have too.
+func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, error) {
+	try := f.Remove
+	if p.DryRun {
+		try = f.Removable
+	}
+	err := try()
+	switch {
+	case err == nil:
+		p.report.remove(f, reason, p.now)
+		return removed, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return vanished, nil
+	case errors.Is(err, archive.ErrInUse), errors.Is(err, archive.ErrChanged):
+		return inUse, nil
+	case errors.Is(err, syscall.EROFS):
+		return failed, fmt.Errorf("%w (is the archive named in ReadWritePaths= of tunnelcast-archiveprune.service?)", err)
+	default:
+		p.report.fail(f.Path(), err)
+		return failed, nil
+	}
+}
+
+func (p *pruner) countExpired(ctx context.Context) error {
+	var mu sync.Mutex
+	var all, expired int
+	err := p.tree.Walk(ctx, archive.Walk{
+		Want: p.isRecording,
+		File: func(f *archive.File) error {
+			mu.Lock()
+			defer mu.Unlock()
+			all++
+			if p.policy.Expired(f.ModTime(), p.now) {
+				expired++
+			}
+			return nil
+		},
+		Unread: func(string, error) {}, // the next walk says so
+	})
+	if err != nil {
+		return err
+	}
+	return p.tooMany(expired, all)
+}
+
+func (p *pruner) tooMany(expired, all int) error {
+	if p.MaxDelete == 0 || p.Prune.Force || float64(expired)*100 <= float64(p.MaxDelete)*float64(all) {
+		return nil
+	}
+	return fmt.Errorf("%d of %d recordings are %s old or more, a larger share than max-delete = %s: nothing is removed; look at the clock, then run once with --force",
+		expired, all, p.MaxAge, p.MaxDelete)
+}
+
+// byPlan lists what there is, plans, and then removes what the plan says and is
+// still as it was listed. What turns out to be in use makes another plan
+// necessary, in which it stays.
+func (p *pruner) byPlan(ctx context.Context) error {
+	recordings, err := p.list(ctx)
+	if err != nil {
+		return err
+	}
+	var disk retention.Disk
+	if disk.Free, disk.Size, err = p.tree.Free(); err != nil {
+		return err
+	}
+	failures := 0
+	// Each round takes files out of the next one's plan. Rounds are walks, so an
+	// archive full of files that cannot be removed has to end it earlier.
+	const rounds = 10
+	for round := range rounds {
+		plan := p.policy.Plan(recordings, disk, p.now)
+		if round == 0 {
+			if err := p.tooMany(count(plan, retention.TooOld), len(plan.Reasons)); err != nil {
+				return err
+			}
+		} else if !slices.ContainsFunc(plan.Reasons, retention.Reason.Removes) {
+			break
+		}
+		done, err := p.carryOut(ctx, plan, round == 0)
+		if err != nil {
+			return err
+		}
+		disk.Free += done.freed
+		recordings = done.left
+		failures += done.failed
+		if !done.held {
+			break
+		}
+	}
+	var size int64
+	for _, r := range recordings {
+		size += r.Bytes
+	}
+	p.report.keep(len(recordings)-failures, size)
+	if !p.DryRun { // others have written and removed meanwhile
+		if disk.Free, disk.Size, err = p.tree.Free(); err != nil {
+			return err
+		}
+	}
+	return p.unmet(size, disk)
+}
+
+// unmet says which limit does not hold although all that may go has gone.
+func (p *pruner) unmet(size int64, disk retention.Disk) error {
+	if p.MaxSize > 0 && size > int64(p.MaxSize) {
+		return fmt.Errorf("the archive takes %s although max-size is %s: what is left may not be removed", retention.Bytes(size), p.MaxSize)
+	}
+	if limit := p.MinFree.Of(disk.Size); disk.Free < limit {
+		return fmt.Errorf("%s are free although min-free is %s (%s): what is left may not be removed",
+			retention.Bytes(disk.Free), p.MinFree, retention.Bytes(limit))
+	}
+	return nil
+}
+
+func count(plan retention.Plan, reason retention.Reason) (n int) {
+	for _, r := range plan.Reasons {
+		if r == reason {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *pruner) list(ctx context.Context) ([]retention.Recording, error) {
+	var mu sync.Mutex
+	var recordings []retention.Recording
+	streams := make(map[string]uint32)
+	err := p.tree.Walk(ctx, archive.Walk{
+		Want: p.isRecording,
+		File: func(f *archive.File) error {
+			mu.Lock()
+			defer mu.Unlock()
+			r := inPlan(f)
+			if p.KeepLast > 0 {
+				name := retention.Stream(f.Path())
+				number, ok := streams[name]
+				if !ok {
+					number = uint32(len(streams))
+					streams[name] = number
+				}
+				r.Stream = number
+			}
+			recordings = append(recordings, r)
+			return nil
+		},
+		Unread: func(string, error) {}, // carryOut says so
+	})
+	return recordings, err
+}
+
+func inPlan(f *archive.File) retention.Recording {
+	return retention.Recording{ModTime: f.ModTime().UnixNano(), Bytes: f.Bytes, ID: f.Ino}
+}
+
+// carriedOut is what became of a plan.
+type carriedOut struct {
+	left   []retention.Recording
+	freed  int64 // bytes
+	failed int   // of those left
+	held   bool  // some that were to go are left
+}
+
+func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) (carriedOut, error) {
+	outcomes := make([]outcome, len(plan.Reasons))
+	walk := p.walk(func(f *archive.File) error {
+		i, ok := plan.Find(inPlan(f))
+		if !ok {
+			return nil // recorded or renewed since it was listed
+		}
+		reason := plan.Reasons[i]
+		if !reason.Removes() {
+			outcomes[i] = kept
+			if first && reason == retention.FromTheFuture {
+				p.report.future(f)
+			}
+			return nil
+		}
+		var err error
+		outcomes[i], err = p.remove(f, reason)
+		return err
+	})
+	if !first { // what is not in the plan was seen to the first time
+		walk.Want = p.isRecording
+		walk.Unread = func(string, error) {}
+	}
+	walk.Emptied = p.emptied()
+	if err := p.tree.Walk(ctx, walk); err != nil {
+		return carriedOut{}, err
+	}
+	var done carriedOut
+	for i, r := range plan.Recordings {
+		switch outcomes[i] {
+		case vanished:
+			continue
+		case removed:
+			done.freed += r.Bytes
+			continue
+		case failed:
+			done.failed++
+			fallthrough
+		case inUse:
+			r.Held, done.held = true, true
+		}
+		done.left = append(done.left, r)
+	}
+	return done, nil
+}

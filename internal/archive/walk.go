@@ -1,0 +1,373 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Tree is an archive that is looked through and whose files are removed, however
+// deep. It stays inside the directory it was opened on: every directory is opened
+// from the descriptor of the one above, without following a symbolic link and on
+// the same file system, so no name is ever resolved twice and it does not matter
+// who renames, links or mounts meanwhile. (os.Root follows links that stay inside
+// and does not stop at mounts.)
+type Tree struct {
+	fd   int
+	dev  uint64
+	path string
+}
+
+// OpenTree opens the directory at name. The directories on the way to it may be
+// symbolic links, name itself may not.
+func OpenTree(name string) (*Tree, error) {
+	fd, err := openDir(unix.AT_FDCWD, name)
+	if err != nil {
+		var stat unix.Stat_t
+		if errors.Is(err, unix.ENOTDIR) && unix.Lstat(name, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFLNK {
+			err = errors.New("is a symbolic link; name the directory that it leads to")
+		}
+		return nil, fmt.Errorf("open archive %s: %w", name, err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open archive %s: %w", name, err)
+	}
+	return &Tree{fd: fd, dev: stat.Dev, path: name}, nil
+}
+
+// Close closes the tree.
+func (t *Tree) Close() error { return unix.Close(t.fd) }
+
+// Free returns what a process without privileges may still write to the tree's
+// file system, and the size of that, in bytes.
+func (t *Tree) Free() (free, size int64, err error) {
+	var stat unix.Statfs_t
+	if err := unix.Fstatfs(t.fd, &stat); err != nil {
+		return 0, 0, fmt.Errorf("ask for the free space of %s: %w", t.path, err)
+	}
+	// Bavail, not Bfree: the rest is root's.
+	return int64(stat.Bavail) * stat.Frsize, int64(stat.Blocks) * stat.Frsize, nil
+}
+
+// Writable says whether this process may remove files from the tree's top.
+func (t *Tree) Writable() error {
+	if err := unix.Faccessat(t.fd, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("write to %s: %w", t.path, err)
+	}
+	return nil
+}
+
+// File is one regular file of a tree, as the walk saw it. It is good for the
+// call that it was given to.
+type File struct {
+	Identity
+	Name  string // inside its directory; a copy is needed to keep it
+	Bytes int64  // bytes that its removal frees: none if the file has another name too
+	dir   *dir
+}
+
+// ModTime returns when the file was last written to.
+func (f *File) ModTime() time.Time { return time.Unix(f.MtimeSec, f.MtimeNs) }
+
+// Path returns where the file is.
+func (f *File) Path() string { return path.Join(f.dir.path(), f.Name) }
+
+// Walk is what a walk does with what it finds. Its functions are called by
+// several goroutines at once and in no order.
+type Walk struct {
+	// Want chooses files by their base name, before the cost of looking at
+	// them. The name is good for this call.
+	Want func(name string) bool
+	// File is called for each regular file that is wanted. It may remove the
+	// file. An error ends the walk.
+	File func(*File) error
+	// Unread is called for each file and directory that could not be looked
+	// at; those that have just vanished are not told.
+	Unread func(path string, err error)
+	// Emptied, if not nil, is asked about each directory below the top, once
+	// all below it is done, with the time it was last changed before and
+	// whether something in it was removed. If the answer is yes, the directory
+	// is removed unless it holds anything.
+	Emptied func(modTime time.Time, removed bool) bool
+}
+
+const (
+	// workers is two: unlink is bound by the file system's locks, more gain nothing.
+	workers = 2
+	// waiting bounds the directories that are open without being read; the
+	// rest are walked depth first, which needs a descriptor for each level.
+	waiting = 64
+	// deepest is where a walk turns back. nginx-rtmp makes no directories at
+	// all, so this is a person's or an attacker's tree.
+	deepest = 100
+	// batch holds about a thousand directory entries, in bytes.
+	batch = 64 << 10
+)
+
+// Walk looks through the whole tree. Memory does not grow with the number of
+// files. It returns the first error of w.File, or the cause of ctx's end.
+func (t *Tree) Walk(ctx context.Context, w Walk) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// A descriptor of its own: the offset of a directory belongs to it.
+	fd, err := openDir(t.fd, ".")
+	if err != nil {
+		return fmt.Errorf("open archive %s: %w", t.path, err)
+	}
+	walker := &walker{Walk: w, ctx: ctx, cancel: cancel, dev: t.dev}
+	walker.changed.L = &walker.mu
+	root := &dir{fd: fd, name: t.path}
+	root.refs.Store(1)
+	walker.todo = []*dir{root}
+
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(walker.work)
+	}
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+// dir is an open directory. It is closed when it has been read to its end and
+// every batch and directory below it is done.
+type dir struct {
+	fd      int
+	parent  *dir
+	name    string // inside parent; the tree's path for the root
+	depth   int
+	modTime time.Time
+	refs    atomic.Int64
+	removed atomic.Bool // something in it was
+}
+
+func (d *dir) path() string {
+	if d.parent == nil {
+		return d.name
+	}
+	return path.Join(d.parent.path(), d.name)
+}
+
+type walker struct {
+	Walk
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	dev    uint64
+
+	mu      sync.Mutex
+	changed sync.Cond // todo or busy
+	todo    []*dir    // last in, first out
+	busy    int       // workers that may add to it
+}
+
+// buffers holds one batch for each directory that is being read.
+var buffers = sync.Pool{New: func() any { return new([batch]byte) }}
+
+// work reads batches of directory entries until no directory is left. A
+// directory of which a batch was read goes back on the list at once, so that two
+// workers share a big one.
+func (w *walker) work() {
+	buf := buffers.Get().(*[batch]byte)
+	defer buffers.Put(buf)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		for len(w.todo) == 0 && w.busy > 0 {
+			w.changed.Wait()
+		}
+		if len(w.todo) == 0 {
+			w.changed.Broadcast()
+			return
+		}
+		d := w.todo[len(w.todo)-1]
+		w.todo = w.todo[:len(w.todo)-1]
+		w.busy++
+		w.mu.Unlock()
+		if n := w.read(d, buf[:]); n > 0 {
+			d.refs.Add(1)
+			w.later(d, math.MaxInt)
+			w.entries(d, buf[:n])
+		}
+		w.release(d)
+		w.mu.Lock()
+		w.busy--
+	}
+}
+
+// later puts d on the list unless that is full.
+func (w *walker) later(d *dir, full int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.todo) >= full {
+		return false
+	}
+	w.todo = append(w.todo, d)
+	w.changed.Signal()
+	return true
+}
+
+// read fills buf with entries of d and returns their length, 0 at the end.
+func (w *walker) read(d *dir, buf []byte) int {
+	if w.ctx.Err() != nil {
+		return 0
+	}
+	n, err := retry(func() (int, error) { return unix.Getdents(d.fd, buf) })
+	if err != nil {
+		w.unread(d.path(), err)
+		return 0
+	}
+	return n
+}
+
+// release gives up one reference to d.
+func (w *walker) release(d *dir) {
+	for d != nil && d.refs.Add(-1) == 0 {
+		unix.Close(d.fd)
+		parent := d.parent
+		if parent != nil && w.Emptied != nil && w.ctx.Err() == nil && w.Emptied(d.modTime, d.removed.Load()) {
+			// rmdir looks and removes at once.
+			if unix.Unlinkat(parent.fd, d.name, unix.AT_REMOVEDIR) == nil {
+				parent.removed.Store(true)
+			}
+		}
+		d = parent
+	}
+}
+
+// entries looks at a batch of entries of d. The layout is struct
+// linux_dirent64, getdents64(2); the names in it end in a zero byte.
+func (w *walker) entries(d *dir, buf []byte) {
+	for len(buf) > 0 && w.ctx.Err() == nil {
+		entry := (*unix.Dirent)(unsafe.Pointer(&buf[0]))
+		name := buf[unsafe.Offsetof(entry.Name):entry.Reclen]
+		for i, c := range name {
+			if c == 0 {
+				name = name[:i]
+				break
+			}
+		}
+		w.entry(d, unsafe.String(unsafe.SliceData(name), len(name)), entry.Type)
+		buf = buf[entry.Reclen:]
+	}
+}
+
+func (w *walker) entry(d *dir, name string, kind uint8) {
+	if name == "." || name == ".." {
+		return
+	}
+	switch kind {
+	case unix.DT_DIR:
+		w.descend(d, strings.Clone(name))
+		return
+	case unix.DT_REG:
+		if !w.Want(name) {
+			return
+		}
+	case unix.DT_UNKNOWN: // not every file system says
+	default:
+		return
+	}
+	var stat unix.Stat_t
+	if err := fstatat(d.fd, name, &stat); err != nil {
+		w.unread(path.Join(d.path(), name), err)
+		return
+	}
+	switch stat.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		w.descend(d, strings.Clone(name))
+	case unix.S_IFREG:
+		if stat.Dev != w.dev || kind == unix.DT_UNKNOWN && !w.Want(name) {
+			return // another file system, mounted on a file
+		}
+		file := newFile(d, name, &stat)
+		if err := w.File(&file); err != nil {
+			w.cancel(err)
+		}
+	}
+}
+
+func newFile(d *dir, name string, stat *unix.Stat_t) File {
+	f := File{
+		Identity: identity(stat),
+		Name:     name,
+		Bytes:    stat.Blocks * 512, // stat(2): whatever the file system's blocks are
+		dir:      d,
+	}
+	if stat.Nlink > 1 {
+		f.Bytes = 0
+	}
+	return f
+}
+
+func (w *walker) descend(parent *dir, name string) {
+	fd, err := openDir(parent.fd, name)
+	if err != nil {
+		// Replaced by a file or a link since it was listed: not ours to enter.
+		if !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) {
+			w.unread(path.Join(parent.path(), name), err)
+		}
+		return
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil || stat.Dev != w.dev {
+		unix.Close(fd)
+		if err != nil {
+			w.unread(path.Join(parent.path(), name), err)
+		}
+		return
+	}
+	d := &dir{fd: fd, parent: parent, name: name, depth: parent.depth + 1, modTime: time.Unix(stat.Mtim.Unix())}
+	if d.depth > deepest {
+		unix.Close(fd)
+		w.unread(d.path(), fmt.Errorf("more than %d directories deep", deepest))
+		return
+	}
+	d.refs.Store(1)
+	parent.refs.Add(1)
+	if w.later(d, waiting) {
+		return
+	}
+	buf := buffers.Get().(*[batch]byte)
+	defer buffers.Put(buf)
+	for n := w.read(d, buf[:]); n > 0; n = w.read(d, buf[:]) {
+		w.entries(d, buf[:n])
+	}
+	w.release(d)
+}
+
+func (w *walker) unread(path string, err error) {
+	if !errors.Is(err, fs.ErrNotExist) {
+		w.Unread(path, err)
+	}
+}
+
+func openDir(at int, name string) (int, error) {
+	return retry(func() (int, error) {
+		return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+}
+
+func fstatat(at int, name string, stat *unix.Stat_t) error {
+	_, err := retry(func() (int, error) { return 0, unix.Fstatat(at, name, stat, unix.AT_SYMLINK_NOFOLLOW) })
+	return err
+}
+
+// retry repeats a call that a signal interrupts, as network file systems let happen.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		if n, err := call(); err != unix.EINTR {
+			return n, err
+		}
+	}
+}
