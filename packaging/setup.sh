@@ -1,0 +1,116 @@
+#!/bin/sh
+# Installs from Debian what building, testing and the demo need, only what is missing, and says it in a line.
+# No daemon is among it: those of the tests live in a tree of their own.
+#
+#   packaging/setup.sh          as root; anybody else is told what to type
+#   packaging/setup.sh --go     prints the go command to use, which the above may have to fetch first
+#
+# Go: any that go.mod accepts is used as it is. Else Debian's, of backports where the release's own is too old, fetches
+# the toolchain that go.mod names.
+set -eu
+export LC_ALL=C
+cd "$(dirname "$0")/.."
+
+say() { echo "setup: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# The oldest Go that can fetch another.
+fetcher=1.21
+
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+# find_go VERSION prints the first go that is at least that.
+find_go() {
+	for go in "$(command -v go || true)" /usr/local/go/bin/go /usr/lib/go-*/bin/go; do
+		[ -x "$go" ] || continue
+		version=$(GOTOOLCHAIN=local "$go" env GOVERSION 2>/dev/null) || continue
+		if at_least "$1" "${version#go}"; then
+			echo "$go"
+			return
+		fi
+	done
+	return 1
+}
+
+required=$(sed -n 's/^go //p' go.mod)
+toolchain=$(sed -n 's/^toolchain //p' go.mod)
+fetched=${GOMODCACHE:-${GOPATH:-${HOME:?is not set}/go}/pkg/mod}/golang.org/toolchain@v0.0.1-$toolchain.linux-$(dpkg --print-architecture)/bin/go
+
+case ${1-} in
+--go)
+	find_go "$required" || echo "$fetched"
+	exit
+	;;
+?*) die "unknown argument $1" ;;
+esac
+
+missing=
+need() { # COMMAND-OR-FILE PACKAGE
+	case $1 in
+	/*) [ -e "$1" ] ;;
+	*) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
+	esac || missing="$missing $2"
+}
+need /etc/ssl/certs/ca-certificates.crt ca-certificates
+need gcc gcc
+need /usr/include/stdlib.h libc6-dev
+need git git
+need pkg-config pkg-config
+need dpkg-source dpkg-dev
+need xz xz-utils
+need lintian lintian
+need debootstrap debootstrap
+need systemd-nspawn systemd-container
+need ip iproute2
+need ffmpeg ffmpeg
+
+go_is=there
+if [ ! -x "$fetched" ] && ! find_go "$required" >/dev/null; then
+	go_is=fetchable
+	find_go $fetcher >/dev/null || go_is=missing
+fi
+
+if [ -n "$missing" ] || [ $go_is = missing ]; then
+	[ "$(id -u)" = 0 ] || die "missing:$missing$([ $go_is = there ] || echo " go"). As root: $PWD/packaging/setup.sh"
+	export DEBIAN_FRONTEND=noninteractive
+	tmp=$(mktemp -d)
+	policy=
+	trap 'rm -rf "$tmp" $policy' EXIT
+	trap 'exit 130' INT TERM
+	# A package that brings a daemon along must not start it here.
+	if [ ! -e /usr/sbin/policy-rc.d ]; then
+		policy=/usr/sbin/policy-rc.d
+		printf '#!/bin/sh\nexit 101\n' >$policy
+		chmod 755 $policy
+	fi
+	quietly() { "$@" >"$tmp/log" 2>&1 || { tail -n 20 "$tmp/log" >&2; die "failed: $*"; }; }
+
+	say "installing$missing$([ $go_is = there ] || echo " go")"
+	quietly apt-get -q update
+	[ -z "$missing" ] || quietly apt-get -qy --no-install-recommends install $missing
+	if [ $go_is = missing ]; then
+		candidate=$(apt-cache policy golang-go | sed -n 's/.*Candidate: *\([0-9]*:\)\{0,1\}\([0-9.]*\).*/\2/p')
+		if at_least $fetcher "${candidate:-0}"; then
+			quietly apt-get -qy --no-install-recommends install golang-go
+		else
+			# Backports of the mirror that this machine uses, for this one command: its own sources stay as they are.
+			suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+			mirror=$(apt-get update --print-uris | sed -n "s|^'\([^']*\)/dists/$suite/InRelease'.*|\1|p" | head -n 1)
+			[ -n "$mirror" ] || die "no Go $required or newer, and no mirror of $suite in apt's sources to fetch one from: install it by hand"
+			mkdir "$tmp/parts" "$tmp/lists"
+			cp -L /etc/apt/sources.list.d/* "$tmp/parts" 2>/dev/null || true
+			echo "deb $mirror $suite-backports main" >"$tmp/parts/backports.list"
+			with_backports() { command=$1; shift; quietly apt-get -q -o Dir::Etc::SourceParts="$tmp/parts" -o Dir::State::Lists="$tmp/lists" "$command" "$@"; }
+			with_backports update
+			with_backports install -y --no-install-recommends -t "$suite-backports" golang-go
+		fi
+		go_is=fetchable
+	fi
+fi
+
+if [ $go_is = fetchable ]; then
+	say "fetching $toolchain"
+	# Outside the module the go command does not look for a toolchain. Debian's sets GOTOOLCHAIN to local.
+	GOTOOLCHAIN=$toolchain "$(find_go $fetcher)" version >/dev/null || die "$toolchain, which go.mod names, could not be fetched"
+	[ -x "$fetched" ] || die "$toolchain was fetched, but not to $fetched"
+fi
