@@ -104,11 +104,7 @@ func connect(t *testing.T, c *box.Client, user string) string {
 
 func TestPackage(t *testing.T) {
 	b := server(t)
-	for link, program := range map[string]string{
-		"/etc/swanctl/script/updown.sh":                    "updown",
-		"/etc/nginx/conf.d/record_done.sh":                 "recorddone",
-		"/etc/letsencrypt/renewal-hooks/deploy/tunnelcast": "certhook",
-	} {
+	for program, link := range box.Links {
 		if got := strings.TrimSpace(run(t, b, "readlink", "-f", link)); got != "/usr/sbin/tunnelcast-"+program {
 			t.Errorf("%s leads to %s, want tunnelcast-%s", link, got, program)
 		}

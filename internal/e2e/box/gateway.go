@@ -27,6 +27,13 @@ type Gateway struct {
 // Users may connect; the password of each is "secret of NAME".
 var Users = []string{"alice", "bob", "carol", "dave"}
 
+// Links are where the guide's hosts look for our programs, by the program's name.
+var Links = map[string]string{
+	"updown":     "/etc/swanctl/script/updown.sh",
+	"recorddone": "/etc/nginx/conf.d/record_done.sh",
+	"certhook":   "/etc/letsencrypt/renewal-hooks/deploy/tunnelcast",
+}
+
 const lineage = "/etc/letsencrypt/live/" + Name
 
 func example(name string) string { return mustRead(packaging.Examples, "examples/"+name) }

@@ -1,0 +1,68 @@
+// Command demo shows the guide's server with our four programs at work on it, on this machine and gone afterwards. Each
+// line says what happened and how long it took; what stands below a line is real output.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"tunnelcast/internal/e2e/box"
+)
+
+func main() {
+	deb := flag.String("deb", "", "the package to install, as make deb leaves it in bin/")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, *deb)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil: // whatever it was that the signal broke
+		fmt.Fprintln(os.Stderr, "demo: interrupted; nothing is left of it")
+		os.Exit(130)
+	default:
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, deb string) (err error) {
+	if err := box.Missing(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(deb); err != nil {
+		return fmt.Errorf("find the package to install: %w", err)
+	}
+	start := time.Now()
+	s := newScreen(os.Stdout)
+	defer s.clear()
+
+	s.chapter("The server, as the guide leaves it")
+	b, err := box.Start(ctx, box.Options{Step: s.begin})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	s.end("first certificate from the ACME server; charon has its connection")
+
+	if err := (&story{ctx: ctx, screen: s, box: b}).tell(deb); err != nil {
+		return err
+	}
+
+	s.chapter(fmt.Sprintf("That was all, in %.0f s. For a server of your own", time.Since(start).Seconds()))
+	s.show("", fmt.Sprintf(`sudo apt install ./%s
+sudo tunnelcast-updown check        is this host ready? The other three have it too
+
+It leaves your configuration as it is, and puts in place what these lines of the guide call:
+  swanctl.conf   updown = /etc/swanctl/script/updown.sh iptables
+  nginx.conf     exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname;
+This demo's configuration is in /usr/share/doc/tunnelcast/examples.`, filepath.Clean(deb)))
+	return nil
+}
