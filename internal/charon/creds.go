@@ -2,7 +2,9 @@ package charon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/strongswan/govici/vici"
@@ -123,7 +125,7 @@ func message(arguments map[string]any) (*vici.Message, error) {
 // ended puts what is meant in place of "context deadline exceeded" and of the
 // read deadline that govici sets to the same moment.
 func ended(ctx context.Context, err error) error {
-	if ctx.Err() == context.DeadlineExceeded {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("no answer within %s: %w", credentialDeadline, context.DeadlineExceeded)
 	}
 	return err
