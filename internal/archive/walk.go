@@ -1,7 +1,9 @@
 package archive
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -246,19 +248,15 @@ func (w *walker) release(d *dir) {
 }
 
 // entries looks at a batch of entries of d. The layout is struct
-// linux_dirent64, getdents64(2); the names in it end in a zero byte.
+// linux_dirent64, getdents64(2): inode and offset of 8 bytes each, the entry's
+// length in 2, its type in 1, and the name up to a zero byte.
 func (w *walker) entries(d *dir, buf []byte) {
 	for len(buf) > 0 && w.ctx.Err() == nil {
-		entry := (*unix.Dirent)(unsafe.Pointer(&buf[0]))
-		name := buf[unsafe.Offsetof(entry.Name):entry.Reclen]
-		for i, c := range name {
-			if c == 0 {
-				name = name[:i]
-				break
-			}
-		}
-		w.entry(d, unsafe.String(unsafe.SliceData(name), len(name)), entry.Type)
-		buf = buf[entry.Reclen:]
+		length := binary.NativeEndian.Uint16(buf[16:])
+		name := buf[19:length]
+		name = name[:bytes.IndexByte(name, 0)]
+		w.entry(d, unsafe.String(unsafe.SliceData(name), len(name)), buf[18])
+		buf = buf[length:]
 	}
 }
 

@@ -1,0 +1,302 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func openTree(t *testing.T, dir string) *Tree {
+	t.Helper()
+	tree, err := OpenTree(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tree.Close() })
+	return tree
+}
+
+// everything walks with do and returns the paths seen and those unread.
+func everything(t *testing.T, tree *Tree, do func(*File) error) (seen, unread []string) {
+	t.Helper()
+	var mu sync.Mutex
+	err := tree.Walk(context.Background(), Walk{
+		Want: func(string) bool { return true },
+		File: func(f *File) error {
+			mu.Lock()
+			seen = append(seen, f.Path())
+			mu.Unlock()
+			return do(f)
+		},
+		Unread: func(path string, err error) {
+			mu.Lock()
+			unread = append(unread, path)
+			mu.Unlock()
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(seen)
+	return seen, unread
+}
+
+func look(*File) error { return nil }
+
+func place(t *testing.T, elem ...string) string {
+	t.Helper()
+	name := filepath.Join(elem...)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte("recording"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestWalkSeesEachFileOnce(t *testing.T) {
+	dir := t.TempDir()
+	var want []string
+	for i := range 3000 { // more than a batch
+		want = append(want, place(t, dir, fmt.Sprintf("%0200d.flv", i)))
+	}
+	for i := range 3 * waiting {
+		want = append(want, place(t, dir, fmt.Sprint("d", i), "e", "a.mp4"), place(t, dir, fmt.Sprint("d", i), "b.mp4"))
+	}
+	slices.Sort(want)
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe.flv"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, unread := everything(t, openTree(t, dir), look)
+	if !slices.Equal(got, want) || unread != nil {
+		t.Errorf("saw %d of %d files, unread %v", len(got), len(want), unread)
+	}
+}
+
+func TestWalkFollowsNoLink(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	place(t, outside, "a.mp4")
+	inside := place(t, dir, "sub", "b.mp4")
+	for link, target := range map[string]string{"l.mp4": inside, "out": outside, "in": filepath.Dir(inside), "up": "..", "sub/self": "."} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, _ := everything(t, openTree(t, dir), look); !slices.Equal(got, []string{inside}) {
+		t.Errorf("saw %v", got)
+	}
+	if _, err := OpenTree(filepath.Join(dir, "out")); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("opening a link: %v", err)
+	}
+}
+
+func TestWalkStaysOnItsFileSystem(t *testing.T) {
+	dir := t.TempDir()
+	mount := filepath.Join(dir, "mount")
+	inside := place(t, dir, "a.mp4")
+	if err := os.Mkdir(mount, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", mount, "tmpfs", 0, ""); err != nil {
+		t.Skipf("mounting takes root: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(mount, 0) })
+	place(t, mount, "b.mp4")
+	if got, _ := everything(t, openTree(t, dir), look); !slices.Equal(got, []string{inside}) {
+		t.Errorf("saw %v", got)
+	}
+}
+
+func TestWalkTurnsBackInTheDeep(t *testing.T) {
+	dir := t.TempDir()
+	deep := dir + strings.Repeat("/d", deepest+2)
+	place(t, dir, "d", "a.mp4")
+	place(t, deep, "b.mp4")
+	got, unread := everything(t, openTree(t, dir), look)
+	if len(got) != 1 || len(unread) != 1 {
+		t.Errorf("saw %v, unread %v", got, unread)
+	}
+}
+
+func TestWalkEndsWithTheFirstError(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 100 {
+		place(t, dir, fmt.Sprint(i), "a.mp4")
+	}
+	fault := errors.New("fault")
+	w := Walk{Want: func(string) bool { return true }, File: func(*File) error { return fault }, Unread: func(string, error) {}}
+	if err := openTree(t, dir).Walk(context.Background(), w); err != fault {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	w.File = look
+	if err := openTree(t, dir).Walk(ctx, w); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEmptyDirectoriesGoWhenAsked(t *testing.T) {
+	dir := t.TempDir()
+	place(t, dir, "a", "b", "c.mp4")
+	place(t, dir, "full", "c.mp4")
+	place(t, dir, "full", "d.txt")
+	if err := os.Mkdir(filepath.Join(dir, "new"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	err := openTree(t, dir).Walk(context.Background(), Walk{
+		Want:    func(name string) bool { return strings.HasSuffix(name, ".mp4") },
+		File:    (*File).Remove,
+		Unread:  func(path string, err error) { t.Error(path, err) },
+		Emptied: func(_ time.Time, removed bool) bool { return removed },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"": true, "a": false, "full": true, "new": true} {
+		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestRemoveOnlyWhatWasSeen(t *testing.T) {
+	for name, test := range map[string]struct {
+		meanwhile func(t *testing.T, path string)
+		want      error
+	}{
+		"nothing":     {func(*testing.T, string) {}, nil},
+		"it grew":     {func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("a longer recording"), 0)) }, ErrChanged},
+		"it was read": {func(t *testing.T, path string) { must2(t)(os.ReadFile(path)) }, nil},
+		"it is newer": {func(t *testing.T, path string) { must(t, os.Chtimes(path, time.Time{}, time.Unix(1, 0))) }, ErrChanged},
+		"another took its place": {func(t *testing.T, path string) {
+			place(t, path+"2")
+			must(t, os.Chtimes(path+"2", time.Time{}, time.Unix(7, 7)))
+			must(t, os.Rename(path+"2", path))
+		}, ErrChanged},
+		"a link": {func(t *testing.T, path string) {
+			must(t, os.Rename(path, path+"2"))
+			must(t, os.Symlink(path+"2", path))
+		}, ErrChanged},
+		"a pipe":      {func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, unix.Mkfifo(path, 0o600)) }, ErrChanged},
+		"a directory": {func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) }, ErrChanged},
+		"it vanished": {func(t *testing.T, path string) { must(t, os.Remove(path)) }, fs.ErrNotExist},
+		"it is written": {func(t *testing.T, path string) {
+			file := must2(t)(os.OpenFile(path, os.O_WRONLY, 0)).(*os.File)
+			t.Cleanup(func() { file.Close() })
+		}, ErrInUse},
+		"it is being remuxed": {func(t *testing.T, path string) {
+			source := must2(t)(Open(path)).(*Source)
+			t.Cleanup(source.Close)
+			must2(t)(source.TryLock())
+		}, ErrInUse},
+		"a byte of it is locked": {func(t *testing.T, path string) {
+			file := must2(t)(os.Open(path)).(*os.File)
+			t.Cleanup(func() { file.Close() })
+			must(t, unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Len: 1}))
+		}, ErrInUse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := place(t, dir, "sub", "a.flv")
+			must(t, os.Chtimes(path, time.Time{}, time.Unix(7, 7)))
+			everything(t, openTree(t, dir), func(f *File) error {
+				test.meanwhile(t, path)
+				before := f.Removable()
+				if err := f.Remove(); !errors.Is(err, test.want) || !errors.Is(before, test.want) {
+					t.Errorf("got %v, before %v, want %v", err, before, test.want)
+				}
+				return nil
+			})
+			_, err := os.Lstat(path)
+			if gone := errors.Is(err, fs.ErrNotExist); gone != (test.want == nil || test.want == fs.ErrNotExist) {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must2(t *testing.T) func(any, error) any {
+	return func(v any, err error) any {
+		t.Helper()
+		must(t, err)
+		return v
+	}
+}
+
+// TestRemoveNeverOutside walks and removes while somebody swaps directories
+// below the archive with links to a directory outside, in which everything has
+// the same name.
+func TestRemoveNeverOutside(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	const names = 50
+	for i := range names {
+		place(t, outside, fmt.Sprint(i, ".mp4"))
+	}
+	must(t, os.Symlink(outside, filepath.Join(dir, "link")))
+	done := make(chan struct{})
+	swapped := make(chan int)
+	go func() {
+		n := 0
+		defer func() { swapped <- n }()
+		for ; ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+				unix.Renameat2(unix.AT_FDCWD, filepath.Join(dir, "sub"), unix.AT_FDCWD, filepath.Join(dir, "link"), unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	removed := 0
+	var mu sync.Mutex
+	for round := range 15 {
+		for i := range names {
+			name := filepath.Join(dir, "sub", fmt.Sprint(i, ".mp4"))
+			if round == 0 {
+				must(t, os.MkdirAll(filepath.Dir(name), 0o755))
+			}
+			if root, err := os.OpenRoot(dir); err == nil { // stays inside, or fails
+				if err := root.WriteFile("sub/"+fmt.Sprint(i, ".mp4"), []byte("x"), 0o644); err != nil {
+					root.WriteFile("link/"+fmt.Sprint(i, ".mp4"), []byte("x"), 0o644)
+				}
+				root.Close()
+			}
+		}
+		everything(t, openTree(t, dir), func(f *File) error {
+			if f.Remove() == nil {
+				mu.Lock()
+				removed++
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	close(done)
+	t.Logf("%d swaps, %d removed", <-swapped, removed)
+	left, err := os.ReadDir(outside)
+	if err != nil || len(left) != names {
+		t.Errorf("outside %d of %d files are left, %v", len(left), names, err)
+	}
+	if removed == 0 {
+		t.Error("nothing was removed inside either")
+	}
+}
