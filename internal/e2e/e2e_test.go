@@ -56,7 +56,7 @@ func server(t *testing.T) *box.Box {
 		defer cancel()
 		start := time.Now()
 		if shared.box, shared.err = box.Start(ctx, box.Options{Step: func(what string) { t.Logf("%v: %s", time.Since(start), what) }}); shared.err == nil {
-			shared.err = shared.box.Gateway.Install(ctx, deb)
+			shared.err = shared.box.Explain(shared.box.Gateway.Install(ctx, deb))
 		}
 		t.Logf("%v: ready", time.Since(start))
 	})

@@ -100,7 +100,7 @@ func Start(ctx context.Context, options Options) (_ *Box, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = b.explain(err)
+			err = b.Explain(err)
 			b.Close()
 		}
 	}()
@@ -146,14 +146,14 @@ func (b *Box) SaveJournal() (string, error) {
 	return file, nil
 }
 
-// explain adds to an error where the gateway's journal was saved, unless the run was called off.
-func (b *Box) explain(err error) error {
+// Explain adds to an error where the gateway's journal was saved. After an interruption nobody wants it.
+func (b *Box) Explain(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
 	file, jerr := b.SaveJournal()
 	if jerr != nil {
-		return err
+		return fmt.Errorf("%w\n%w", err, jerr)
 	}
 	return fmt.Errorf("%w\njournal of the gateway: %s", err, file)
 }

@@ -14,17 +14,15 @@ import (
 // A Client is a device with a network and a charon of its own.
 type Client struct {
 	*machine
-	box *Box
 }
 
 // Client starts a device. Its name tells it from others and is not known to the gateway.
-func (b *Box) Client(ctx context.Context, name string) (_ *Client, err error) {
-	defer func() { err = b.explain(err) }()
+func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
 	m, err := newMachine(ctx, b.world, b.tree.dir, name)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{m, b}
+	c := &Client{m}
 	b.clients++
 	address := fmt.Sprintf("198.51.100.%d", b.clients)
 	gateway := filepath.Join(b.world.dir, b.Gateway.name, "net")
@@ -88,7 +86,7 @@ func (c *Client) Connect(ctx context.Context, user string) (address string, err 
 		{"swanctl", "--initiate", "--child", "net", "--timeout", "20"},
 	} {
 		if _, err := c.Run(ctx, cmd...); err != nil {
-			return "", c.box.explain(fmt.Errorf("connect %s as %s: %w", c.name, user, err))
+			return "", fmt.Errorf("connect %s as %s: %w", c.name, user, err)
 		}
 	}
 	return c.Address(ctx)
@@ -104,7 +102,7 @@ func (c *Client) Address(ctx context.Context) (string, error) {
 	}
 	m := virtualIP.FindStringSubmatch(sas)
 	if m == nil {
-		return "", c.box.explain(fmt.Errorf("find the virtual IP of %s: charon has %q", c.name, sas))
+		return "", fmt.Errorf("find the virtual IP of %s: charon has %q", c.name, sas)
 	}
 	return m[1], nil
 }
@@ -118,7 +116,7 @@ func (c *Client) Connected(ctx context.Context) (bool, error) {
 // Disconnect takes the tunnel down; it returns when the gateway has answered.
 func (c *Client) Disconnect(ctx context.Context) error {
 	_, err := c.Run(ctx, "swanctl", "--terminate", "--ike", "vpn", "--timeout", "20")
-	return c.box.explain(err)
+	return err
 }
 
 // Dig asks the gateway's name server, through the tunnel, and gives the addresses of the name, in order; none if the
@@ -126,7 +124,7 @@ func (c *Client) Disconnect(ctx context.Context) error {
 func (c *Client) Dig(ctx context.Context, name string) ([]string, error) {
 	out, err := c.Run(ctx, "dig", "@"+Inside, "+short", "+time=2", "+tries=2", name+".", "A")
 	if err != nil {
-		return nil, c.box.explain(err)
+		return nil, err
 	}
 	return strings.Fields(out), nil
 }
@@ -159,7 +157,7 @@ func (c *Client) Publish(ctx context.Context, stream string, seconds int) error 
 		"-t", length, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "25",
 		"-c:a", "aac", "-f", "flv", "rtmp://"+Inside+"/live/"+stream)
 	if err != nil {
-		return c.box.explain(fmt.Errorf("publish %s for %d s: %w", stream, seconds, err))
+		return fmt.Errorf("publish %s for %d s: %w", stream, seconds, err)
 	}
 	return nil
 }

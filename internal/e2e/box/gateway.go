@@ -21,7 +21,6 @@ var files embed.FS
 // A Gateway is the guide's server.
 type Gateway struct {
 	*machine
-	box *Box
 }
 
 // Users may connect; the password of each is "secret of NAME".
@@ -54,7 +53,7 @@ func (b *Box) startGateway(ctx context.Context) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{m, b}
+	g := &Gateway{m}
 	for _, address := range []string{Inside, Outside} {
 		if _, err := m.net(ctx, "ip", "address", "add", address+"/32", "dev", "lo"); err != nil {
 			return nil, err
@@ -94,12 +93,17 @@ func (b *Box) startGateway(ctx context.Context) (*Gateway, error) {
 			return nil, err
 		}
 	}
+	// The archive is a file system of its own, as on many a server. Overlayfs shows files of another device than their
+	// directory's, which no program that keeps to one file system could make sense of.
 	const prepare = `set -e
-install -d -o www-data -g www-data "$0"
-chown bind:bind /var/lib/bind/db.example
-mkdir -p /var/log/journal
-systemctl -q enable pebble.service`
-	if _, err := b.world.run(ctx, "chroot", b.world.dir+"/gateway/root", "/bin/sh", "-c", prepare, Archive); err != nil {
+cd "$1"
+mkdir archive "root$2"
+mount --bind archive "root$2"
+chroot root chown www-data:www-data "$2"
+chroot root chown bind:bind /var/lib/bind/db.example
+mkdir -p root/var/log/journal
+systemctl -q --root=root enable pebble.service`
+	if _, err := b.world.run(ctx, "/bin/sh", "-c", prepare, "prepare", b.world.dir+"/gateway", Archive); err != nil {
 		return nil, err
 	}
 	if err := m.start(ctx); err != nil {
@@ -167,17 +171,15 @@ func (g *Gateway) Install(ctx context.Context, deb string) error {
 		return err
 	}
 	if _, err := g.Run(ctx, "apt-get", "-qq", "--no-install-recommends", "install", inside); err != nil {
-		return g.box.explain(err)
+		return err
 	}
-	return g.box.explain(g.WaitRunning(ctx))
+	return g.WaitRunning(ctx)
 }
 
 // Renew renews the gateway's certificate as certbot.timer would when the time has come, deploy hooks included, and
 // gives what certbot said. certbot succeeds even if a hook failed.
 func (g *Gateway) Renew(ctx context.Context) (string, error) {
-	cmd := []string{"sh", "-c", "certbot renew --force-renewal --no-random-sleep-on-renew 2>&1"}
-	out, err := g.Run(ctx, cmd...)
-	return out, g.box.explain(err)
+	return g.Run(ctx, "sh", "-c", "certbot renew --force-renewal --no-random-sleep-on-renew 2>&1")
 }
 
 // CertSerial gives the serial number, in upper case hexadecimal, of the certificate on the gateway's disk.

@@ -53,16 +53,19 @@ func run(ctx context.Context, deb string) (err error) {
 	s.end("first certificate from the ACME server; charon has its connection")
 
 	if err := (&story{ctx: ctx, screen: s, box: b}).tell(deb); err != nil {
-		return err
+		return b.Explain(err)
 	}
 
 	s.chapter(fmt.Sprintf("That was all, in %.0f s. For a server of your own", time.Since(start).Seconds()))
-	s.show("", fmt.Sprintf(`sudo apt install ./%s
+	if !filepath.IsAbs(deb) {
+		deb = "./" + filepath.Clean(deb)
+	}
+	s.show("", fmt.Sprintf(`sudo apt install %s
 sudo tunnelcast-updown check        is this host ready? The other three have it too
 
 It leaves your configuration as it is, and puts in place what these lines of the guide call:
   swanctl.conf   updown = /etc/swanctl/script/updown.sh iptables
   nginx.conf     exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname;
-This demo's configuration is in /usr/share/doc/tunnelcast/examples.`, filepath.Clean(deb)))
+This demo's configuration is in /usr/share/doc/tunnelcast/examples.`, deb))
 	return nil
 }
