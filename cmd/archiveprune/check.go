@@ -1,11 +1,196 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 
+	"tunnelcast/internal/archive"
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/retention"
+	"tunnelcast/internal/units"
+)
+
+const (
+	service = "tunnelcast-archiveprune.service"
+	timer   = "tunnelcast-archiveprune.timer"
 )
 
 func check(ctx context.Context, env hook.Env, c cli) error {
+	checks := hook.NewChecks(env.Stdout)
+	host := os.DirFS("/")
+
+	var err error
+	if c.policy().Empty() {
+		err = errors.New("none is set, so nothing is ever removed")
+	}
+	checks.Say("limits "+c.limits(), err, "set max-age, max-size or min-free")
+
+	for _, dir := range c.Prune.Dirs {
+		what, err := c.survey(ctx, env, dir)
+		checks.Say("archive "+dir+what, err, "run as the user that records there, www-data; the clock must be right")
+		checks.Say(service+" may write to "+dir, sandbox(host, dir), fmt.Sprintf("systemctl edit %s: [Service] ReadWritePaths=%s", service, dir))
+		checks.Say("no cron line removes from "+dir, cron(host, dir), "remove the line: it knows nothing of these limits")
+	}
+
+	state, err := units.Get(ctx, timer)
+	if err == nil && state.Stopped() {
+		err = fmt.Errorf("is %s", state.Active)
+	}
+	checks.Say(timer+" is active", err, "systemctl enable --now "+timer)
+	return checks.Err()
+}
+
+// limits names those that are set, as they stand in the configuration.
+func (c cli) limits() string {
+	var set []string
+	if c.MaxAge != 0 {
+		set = append(set, "max-age "+c.MaxAge.String())
+	}
+	if c.MaxSize != 0 {
+		set = append(set, "max-size "+c.MaxSize.String())
+	}
+	if c.MinFree != (retention.Free{}) {
+		set = append(set, "min-free "+c.MinFree.String())
+	}
+	return strings.Join(set, ", ")
+}
+
+// survey says what is in an archive, and whether it can be worked on.
+func (c cli) survey(ctx context.Context, env hook.Env, dir string) (string, error) {
+	tree, err := archive.OpenTree(dir)
+	if err != nil {
+		return "", err
+	}
+	defer tree.Close()
+	if err := tree.Writable(); err != nil {
+		return "", err
+	}
+	p := pruner{cli: c}
+	var mu sync.Mutex
+	var size, n, future int64
+	var unread error
+	now := env.Now()
+	err = tree.Walk(ctx, archive.Walk{
+		Want: p.isRecording,
+		File: func(f *archive.File) error {
+			mu.Lock()
+			defer mu.Unlock()
+			n++
+			size += f.Bytes
+			if f.ModTime().After(now) {
+				future++
+			}
+			return nil
+		},
+		Unread: func(_ string, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			unread = err
+		},
+	})
+	if err = errors.Join(err, unread); err == nil && future > 0 {
+		err = fmt.Errorf("%d of %d recordings are from the future and will not go", future, n)
+	}
+	return fmt.Sprintf(": %d recordings, %s", n, retention.Bytes(size)), err
+}
+
+// sandbox returns an error unless the service's ReadWritePaths= cover dir. The
+// unit is read where systemd reads it, systemd.unit(5): of several of a name the
+// first, and then all drop-ins in the order of their names.
+func sandbox(host fs.FS, dir string) error {
+	places := []string{"etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"}
+	var files []string
+	dropins := make(map[string]string)
+	for _, place := range places {
+		unit := path.Join(place, service)
+		if _, err := fs.Stat(host, unit); err == nil && files == nil {
+			files = []string{unit}
+		}
+		found, err := fs.Glob(host, unit+".d/*.conf")
+		if err != nil {
+			return err
+		}
+		for _, file := range found {
+			if _, ok := dropins[path.Base(file)]; !ok {
+				dropins[path.Base(file)] = file
+			}
+		}
+	}
+	if files == nil {
+		return fmt.Errorf("%s is not installed", service)
+	}
+	names := make([]string, 0, len(dropins))
+	for name := range dropins {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		files = append(files, dropins[name])
+	}
+	var writable []string
+	for _, file := range files {
+		text, err := fs.ReadFile(host, file)
+		if err != nil {
+			return fmt.Errorf("read unit: %w", err)
+		}
+		for line := range strings.Lines(string(text)) {
+			value, ok := strings.CutPrefix(strings.TrimSpace(line), "ReadWritePaths=")
+			switch {
+			case ok && value == "":
+				writable = nil
+			case ok:
+				writable = append(writable, strings.Fields(value)...)
+			}
+		}
+	}
+	for _, w := range writable {
+		if w = strings.TrimLeft(w, "-+"); dir == w || strings.HasPrefix(dir, strings.TrimSuffix(w, "/")+"/") {
+			return nil
+		}
+	}
+	return fmt.Errorf("its ReadWritePaths= are %s", strings.Join(writable, " "))
+}
+
+// cron returns an error naming the place of a cron line such as the guide's,
+// which removes by itself. Only root can see all of them.
+func cron(host fs.FS, dir string) error {
+	var files []string
+	for _, glob := range []string{"etc/crontab", "etc/cron.d/*", "var/spool/cron/crontabs/*"} {
+		found, err := fs.Glob(host, glob)
+		if err != nil {
+			return err
+		}
+		files = append(files, found...)
+	}
+	for _, file := range files {
+		if place := cronLine(host, file, dir); place != "" {
+			return errors.New(place)
+		}
+	}
 	return nil
+}
+
+func cronLine(host fs.FS, file, dir string) string {
+	f, err := host.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if !strings.HasPrefix(line, "#") && strings.Contains(line, "find ") && strings.Contains(line, dir) && strings.Contains(line, "-delete") {
+			return fmt.Sprintf("%s:%d: %s", filepath.Join("/", file), n, line)
+		}
+	}
+	return ""
 }
