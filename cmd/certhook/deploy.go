@@ -411,12 +411,12 @@ func replace(path string, text []byte) (undo func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	if err := renameio.WriteFile(path, text, 0o644); err != nil {
+	if err := renameio.WriteFile(path, text, 0o644, renameio.IgnoreUmask()); err != nil {
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
 	return func() error {
 		if existed {
-			return renameio.WriteFile(path, before, 0o644)
+			return renameio.WriteFile(path, before, 0o644, renameio.IgnoreUmask())
 		}
 		return os.Remove(path)
 	}, nil

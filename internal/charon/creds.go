@@ -23,12 +23,22 @@ type Certificate struct {
 // Certificates returns every X.509 certificate that charon holds. Certificates
 // cannot be unloaded one by one, so those of the past are among them.
 func (s *Session) Certificates(ctx context.Context) ([]Certificate, error) {
-	var certs []Certificate
-	err := s.streamCredentials(ctx, "list-certs", "list-cert", map[string]any{"type": "X509"}, func(m *vici.Message) {
+	ctx, cancel := context.WithTimeout(ctx, credentialDeadline)
+	defer cancel()
+	request, err := message(map[string]any{"type": "X509"})
+	if err != nil {
+		return nil, fmt.Errorf("charon list-certs: %w", err)
+	}
+	answer, err := s.stream(ctx, "list-certs", "list-cert", request)
+	if err != nil {
+		return nil, fmt.Errorf("charon list-certs: %w", ended(ctx, err))
+	}
+	certs := make([]Certificate, 0, len(answer))
+	for _, m := range answer {
 		der, _ := m.Get("data").(string)
 		certs = append(certs, Certificate{DER: []byte(der), HasKey: m.Get("has_privkey") == "yes"})
-	})
-	return certs, err
+	}
+	return certs, nil
 }
 
 // Connections returns the names of the connections that charon has loaded.
@@ -94,22 +104,6 @@ func (s *Session) callCredentials(ctx context.Context, command string, arguments
 		return nil, fmt.Errorf("charon %s: %w", command, ended(ctx, err))
 	}
 	return answer, nil
-}
-
-func (s *Session) streamCredentials(ctx context.Context, command, event string, arguments map[string]any, each func(*vici.Message)) error {
-	ctx, cancel := context.WithTimeout(ctx, credentialDeadline)
-	defer cancel()
-	request, err := message(arguments)
-	if err != nil {
-		return fmt.Errorf("charon %s: %w", command, err)
-	}
-	for m, err := range s.vici.CallStreaming(ctx, command, event, request) {
-		if err != nil {
-			return fmt.Errorf("charon %s: %w", command, ended(ctx, err))
-		}
-		each(m)
-	}
-	return nil
 }
 
 func message(arguments map[string]any) (*vici.Message, error) {
