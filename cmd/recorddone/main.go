@@ -1,0 +1,271 @@
+// Recorddone turns a recording that nginx-rtmp has finished into an MP4 file:
+//
+//	exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname;
+//
+// nginx forks it (ngx_rtmp_exec_module.c) without an environment, with its
+// streams on /dev/null and nobody who waits for it or reads its exit status.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tunnelcast/internal/archive"
+	"tunnelcast/internal/hook"
+	"tunnelcast/internal/recording"
+	"tunnelcast/internal/remux"
+)
+
+func main() { os.Exit(hook.Main("recorddone", run)) }
+
+type cli struct {
+	hook.Common
+	Archive   string `help:"Where sweep looks for recordings, and check whether one can be made." default:"/var/www/html/archive" placeholder:"DIR"`
+	Jobs      int    `help:"How many recordings may be worked on at a time on this host; the others wait." default:"1" placeholder:"N"`
+	Faststart bool   `help:"Put the index before the media: it plays in a browser before it is loaded." default:"true" negatable:""`
+	Sandbox   bool   `help:"Read recordings in a sandbox, without network and other files." default:"true" negatable:""`
+
+	Done struct {
+		Path string   `arg:"" help:"A finished FLV recording; becomes an MP4 beside it." placeholder:"PATH"`
+		Rest []string `arg:"" optional:"" hidden:"" placeholder:"FILENAME BASENAME DIRNAME"`
+	} `cmd:"" default:"withargs" hidden:""`
+	Sweep struct {
+		Dirs []string `arg:"" optional:"" help:"In these directories and below, instead of the archive." placeholder:"DIR"`
+	} `cmd:"" help:"Do what a crash or a restart of nginx left: every recording that nobody has open."`
+	Check struct{} `cmd:"" help:"Say whether this host is ready."`
+}
+
+func run(ctx context.Context, env hook.Env) error {
+	env.Args = withoutNames(env.Args)
+	var c cli
+	command, err := hook.Parse(env, &c, "Turns finished FLV recordings into MP4, without re-encoding and without losing one.")
+	if err != nil {
+		return err
+	}
+	if c.Jobs < 1 {
+		return hook.Usagef("jobs is %d: it must be at least 1", c.Jobs)
+	}
+	switch command {
+	case "sweep":
+		return c.sweep(ctx, env)
+	case "check":
+		return c.check(env)
+	default:
+		return c.done(ctx, env)
+	}
+}
+
+// withoutNames drops $filename, $basename and $dirname, which $path says all of.
+// Whoever publishes has chosen them, and "--help" is a fine name for a stream.
+func withoutNames(args []string) []string {
+	n := len(args)
+	if n >= 4 && filepath.IsAbs(args[n-4]) && strings.HasSuffix(args[n-4], "/"+args[n-3]) {
+		return args[:n-3]
+	}
+	return args
+}
+
+func (c *cli) done(ctx context.Context, env hook.Env) error {
+	if len(c.Done.Rest) > 0 {
+		return hook.Usagef("unexpected argument %q", c.Done.Rest[0])
+	}
+	path, err := filepath.Abs(c.Done.Path)
+	if err != nil {
+		return err
+	}
+	source, err := archive.Open(path)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	w, err := c.start(env, source.Dir)
+	if err != nil {
+		return err
+	}
+	defer w.slots.Close()
+	// nginx calls again when it has recorded to the same path again: that run
+	// waits for this one, and then looks at what is there.
+	if err := source.Lock(ctx); err != nil {
+		return fmt.Errorf("%s: wait for another run: %w", path, err)
+	}
+	return w.remux(ctx, source)
+}
+
+const (
+	lockDir  = "/run/lock"
+	lockName = "tunnelcast-recorddone"
+)
+
+// worker is a run that has its place on the host: a low priority, a share in the
+// job locks, a sandbox around it.
+type worker struct {
+	env       hook.Env
+	slots     *archive.Slots
+	faststart bool
+	sweeping  bool
+}
+
+func (c *cli) start(env hook.Env, dirs ...string) (*worker, error) {
+	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
+	if err != nil {
+		return nil, err
+	}
+	if err := remux.StandBack(); err != nil {
+		env.Log.Warn("working at ordinary priority", "error", err)
+	}
+	if c.Sandbox {
+		if err := remux.Restrict(dirs...); errors.Is(err, remux.ErrNoLandlock) {
+			env.Log.Info("working without a sandbox", "error", err)
+		} else if err != nil {
+			slots.Close()
+			return nil, err
+		}
+	}
+	return &worker{env: env, slots: slots, faststart: c.Faststart}, nil
+}
+
+// remux publishes the recording, which the caller has locked, as MP4, and then
+// removes it. At every moment a complete copy exists: the recording, until the
+// MP4 is on the disk under its final name, and that from then on.
+func (w *worker) remux(ctx context.Context, source *archive.Source) error {
+	release, err := w.slots.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: wait for a job slot: %w", source.Path(), err)
+	}
+	defer release()
+	began := w.env.Now()
+
+	if err := source.Identify(); err != nil {
+		return w.leave(source, err)
+	}
+	survey, err := recording.Walk(source, source.Size())
+	if err == nil {
+		err = survey.Err()
+	}
+	if err != nil {
+		return w.keep(source, err)
+	}
+	if name, ok := source.Published(recording.MP4Names(source.Name, 1)); ok && w.sweeping && len(survey.Damage) > 0 {
+		w.env.Log.Debug("damaged recording was published before", "path", source.Path(), "mp4", name)
+		return nil
+	}
+	works, err := w.write(ctx, source, survey) // hidden
+	defer discard(works)
+	if err != nil {
+		return w.keep(source, err)
+	}
+	var published []string
+	for i, work := range works {
+		name, err := work.Publish(recording.MP4Names(source.Name, i+1)) // sync, rename, sync directory
+		if err != nil {
+			return fmt.Errorf("%s: %w; the FLV stays", source.Path(), err)
+		}
+		published = append(published, name)
+		w.env.Log.Info("recording published", "path", filepath.Join(source.Dir, name),
+			"seconds", survey.Parts[i].Duration/1000, "took", w.env.Now().Sub(began).Round(time.Millisecond))
+	}
+	if n := len(survey.Damage); n > 0 {
+		return fmt.Errorf("%s: damaged at byte %d and in %d places in all; what can be read is %s, the FLV stays: %w",
+			source.Path(), survey.Damage[0].Off, n, strings.Join(published, ", "), hook.ErrSome)
+	}
+	if survey.Cut > 0 {
+		w.env.Log.Info("recording ended in the middle of a packet", "path", source.Path(), "bytes", survey.Cut)
+	}
+	if err := source.Remove(recording.HiddenSource(source.Name)); err != nil {
+		return w.leave(source, err)
+	}
+	return nil
+}
+
+// write makes a hidden MP4 file of each part and checks it. The caller discards
+// what is returned, also beside an error.
+func (w *worker) write(ctx context.Context, source *archive.Source, survey recording.Survey) (works []*archive.Work, err error) {
+	for i, part := range survey.Parts {
+		work, err := source.NewWork(recording.HiddenName(source.Name, i+1))
+		if err != nil {
+			return works, err
+		}
+		works = append(works, work)
+		in := remux.Input{Path: source.Path(), File: source, Part: part, Plain: survey.Plain}
+		wrote, err := remux.Run(ctx, in, work.Path(), w.faststart)
+		if err != nil {
+			return works, err
+		}
+		if err := remux.Verify(work.Path(), wrote); err != nil {
+			return works, err
+		}
+	}
+	return works, nil
+}
+
+func discard(works []*archive.Work) {
+	for _, work := range works {
+		work.Discard()
+	}
+}
+
+// keep says why there is no MP4. If the recording has changed meanwhile, that is
+// why, and whoever changes it calls again.
+func (w *worker) keep(source *archive.Source, err error) error {
+	if same := source.Same(); errors.Is(same, archive.ErrInUse) || errors.Is(same, archive.ErrChanged) {
+		return w.leave(source, same)
+	}
+	return fmt.Errorf("%s: %w; the FLV stays", source.Path(), err)
+}
+
+// leave leaves a recording alone that is being written, or was done by another
+// run. nginx calls again at its end.
+func (w *worker) leave(source *archive.Source, err error) error {
+	if errors.Is(err, archive.ErrInUse) || errors.Is(err, archive.ErrChanged) {
+		w.env.Log.Info("recording is left alone", "path", source.Path(), "reason", err)
+		return nil
+	}
+	return fmt.Errorf("%w; the FLV stays", err)
+}
+
+func (c *cli) check(env hook.Env) error {
+	checks := hook.NewChecks(env.Stdout)
+	checks.Say(fmt.Sprintf("recordings in %s, as user %d", c.Archive, os.Getuid()), tryArchive(c.Archive),
+		"sudo -u www-data tunnelcast-recorddone check; nginx's workers must be able to write there")
+	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
+	if err == nil {
+		slots.Close()
+	}
+	checks.Say("job locks in "+lockDir, err, "")
+	if c.Sandbox {
+		checks.Say("sandbox", remux.Restrict(c.Archive), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")
+	}
+	return checks.Err()
+}
+
+// tryArchive makes a file as a recording would be and looks whether it can be
+// told from one that is being written.
+func tryArchive(dir string) error {
+	file, err := os.CreateTemp(dir, ".recorddone-check-*.part")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	source, err := archive.Open(file.Name())
+	if err != nil {
+		file.Close()
+		return err
+	}
+	defer source.Close()
+	if err := source.Identify(); !errors.Is(err, archive.ErrInUse) {
+		file.Close()
+		return errors.New("this file system does not tell whether a file is being written (no leases)")
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	return source.Identify()
+}
+
+func notThere(err error) bool { return errors.Is(err, fs.ErrNotExist) }

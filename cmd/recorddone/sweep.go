@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"tunnelcast/internal/archive"
+	"tunnelcast/internal/hook"
+	"tunnelcast/internal/recording"
+)
+
+// sweep does what nobody was called for: SIGTERM to nginx and a power cut leave
+// recordings, a killed run leaves unfinished work.
+func (c *cli) sweep(ctx context.Context, env hook.Env) error {
+	dirs := c.Sweep.Dirs
+	if len(dirs) == 0 {
+		dirs = []string{c.Archive}
+	}
+	var found leftovers
+	for i, dir := range dirs {
+		dir, err := filepath.EvalSymlinks(dir)
+		if err != nil {
+			return err
+		}
+		if dirs[i], err = filepath.Abs(dir); err != nil {
+			return err
+		}
+		if err := found.look(dirs[i]); err != nil {
+			return err
+		}
+	}
+	w, err := c.start(env, dirs...)
+	if err != nil {
+		return err
+	}
+	defer w.slots.Close()
+	w.sweeping = true
+
+	failed := 0
+	for _, path := range found.hidden {
+		if err := w.tidy(path, &found); err != nil {
+			env.Log.Warn("leftover of a killed run stays", "path", path, "error", err)
+			failed++
+		}
+	}
+	for _, path := range found.recordings {
+		if err := w.sweepOne(ctx, path); ctx.Err() != nil {
+			return err
+		} else if err != nil {
+			env.Log.Warn("recording stays", "error", err)
+			failed++
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d recordings and leftovers stay: %w", failed, len(found.hidden)+len(found.recordings), hook.ErrSome)
+	}
+	return nil
+}
+
+func (w *worker) sweepOne(ctx context.Context, path string) error {
+	source, err := archive.Open(path)
+	if notThere(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	if ok, err := source.TryLock(); !ok || err != nil {
+		return err // a hook is at work on it
+	}
+	return w.remux(ctx, source)
+}
+
+// leftovers is what a sweep finds.
+type leftovers struct{ recordings, hidden []string }
+
+func (l *leftovers) look(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			if notThere(err) && path != dir {
+				return nil
+			}
+			return err
+		}
+		if !entry.Type().IsRegular() {
+			return nil
+		}
+		switch recording.KindOf(entry.Name()) {
+		case recording.FLV:
+			l.recordings = append(l.recordings, path)
+		case recording.Hidden:
+			l.hidden = append(l.hidden, path)
+		}
+		return nil
+	})
+}
+
+// tidy removes unfinished work. A recording that had been set aside for removal
+// goes only if the MP4 that was made of it, which has its time, is there; else it
+// is a recording again, under a name that can be seen.
+func (w *worker) tidy(path string, found *leftovers) error {
+	if !recording.IsHiddenSource(filepath.Base(path)) {
+		removed, err := archive.RemoveLeftover(path)
+		if removed {
+			w.env.Log.Info("leftover of a killed run removed", "path", path)
+		}
+		return err
+	}
+	source, err := archive.Open(path)
+	if notThere(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	if ok, err := source.TryLock(); !ok || err != nil {
+		return err
+	}
+	if err := source.Identify(); errors.Is(err, archive.ErrInUse) || errors.Is(err, archive.ErrChanged) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var mp4s []string
+	entries, err := os.ReadDir(source.Dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if recording.KindOf(entry.Name()) == recording.MP4 {
+			mp4s = append(mp4s, entry.Name())
+		}
+	}
+	if _, ok := source.Published(slices.Values(mp4s)); ok {
+		w.env.Log.Info("leftover of a killed run removed", "path", path)
+		return os.Remove(path)
+	}
+	visible := filepath.Join(source.Dir, "recovered-"+strings.TrimPrefix(source.Name, ".recorddone-")+".flv")
+	if err := os.Rename(path, visible); err != nil {
+		return err
+	}
+	found.recordings = append(found.recordings, visible)
+	return nil
+}

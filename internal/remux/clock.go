@@ -1,0 +1,173 @@
+package remux
+
+import (
+	"math"
+	"math/bits"
+
+	"github.com/asticode/go-astiav"
+)
+
+// clock turns the times of one stream's packets from FLV's milliseconds into the
+// output's units, as FFmpeg's program does: ts_fixup in fftools/ffmpeg_demux.c,
+// of_streamcopy and mux_fixup_ts in fftools/ffmpeg_mux.c. Without it the file
+// begins with a gap, and the audio's times jitter by FLV's coarse milliseconds.
+type clock struct {
+	audio     bool
+	in, out   timeBase
+	samples   timeBase // one audio sample
+	frameSize int64    // samples in an audio packet, 0 if not known
+	start     int64    // of the recording, in units of in
+
+	started bool
+	wrapped bool  // the 32 bits were looked at
+	next    int64 // DTS to assume for a packet without, in units of in
+	sample  int64 // where the audio is, in samples
+	last    int64 // DTS of the packet before, in units of out
+}
+
+type timeBase struct{ num, den int64 }
+
+type stamp struct{ pts, dts, duration int64 }
+
+const noTime = math.MinInt64 // AV_NOPTS_VALUE
+
+func newClock(t *track, startTime int64) clock {
+	base := func(r astiav.Rational) timeBase { return timeBase{int64(r.Num()), int64(r.Den())} }
+	c := clock{in: base(t.in.TimeBase()), out: base(t.out.TimeBase()), sample: noTime, last: noTime}
+	if startTime != noTime {
+		c.start = rescale(startTime, timeBase{1, int64(astiav.TimeBase)}, c.in, nearest)
+	}
+	p := t.out.CodecParameters()
+	if p.MediaType() == astiav.MediaTypeAudio {
+		c.audio = true
+		c.samples = timeBase{1, int64(max(p.SampleRate(), 1))}
+		c.frameSize = int64(max(p.FrameSize(), 0))
+	}
+	return c
+}
+
+// set changes the packet's times, or says that the packet is to be left out: it
+// comes before the first that a player can start at.
+func (c *clock) set(s *stamp, key bool) bool {
+	c.unwrap(s)
+	if s.dts != noTime {
+		s.dts -= c.start
+	}
+	if s.pts != noTime {
+		s.pts -= c.start
+	}
+	guess := c.next
+	if s.dts != noTime {
+		guess = s.dts
+	}
+	c.next = guess + s.duration
+	if !c.started && (!key || s.pts == noTime && guess < 0 || s.pts != noTime && s.pts < 0) {
+		return false
+	}
+	c.started = true
+	s.dts = guess
+	if c.audio {
+		s.dts = c.steady(s.dts)
+		s.pts = s.dts
+	} else {
+		s.dts = rescale(s.dts, c.in, c.out, nearest)
+		if s.pts != noTime {
+			s.pts = rescale(s.pts, c.in, c.out, nearest)
+		}
+	}
+	s.duration = rescale(s.duration, c.in, c.out, nearest)
+	c.order(s)
+	return true
+}
+
+// unwrap makes times before the 32-bit turn of a recording that began shortly
+// after it negative.
+func (c *clock) unwrap(s *stamp) {
+	if c.wrapped {
+		return
+	}
+	c.wrapped = true
+	for _, ts := range []*int64{&s.dts, &s.pts} {
+		if *ts != noTime && *ts > c.start+1<<31 {
+			*ts -= 1 << 32
+			c.wrapped = false
+		}
+	}
+}
+
+// order makes the DTS strictly increasing and no later than the PTS.
+func (c *clock) order(s *stamp) {
+	if s.pts != noTime && s.dts > s.pts {
+		s.dts = median(s.pts, s.dts, c.last+1)
+		s.pts = s.dts
+	}
+	if c.last != noTime && s.dts <= c.last {
+		if s.pts >= s.dts {
+			s.pts = max(s.pts, c.last+1)
+		}
+		s.dts = c.last + 1
+	}
+	c.last = s.dts
+}
+
+// steady is av_rescale_delta of libavutil/mathematics.c: audio packets follow on
+// each other to the sample, as long as the milliseconds agree.
+func (c *clock) steady(dts int64) int64 {
+	simple := func() int64 {
+		c.sample = rescale(dts, c.in, c.samples, nearest) + c.frameSize
+		return rescale(dts, c.in, c.out, nearest)
+	}
+	if c.sample == noTime || c.frameSize == 0 || c.in.num*c.out.den <= c.out.num*c.in.den {
+		return simple()
+	}
+	from := rescale(2*dts-1, c.in, c.samples, down) >> 1
+	to := (rescale(2*dts+1, c.in, c.samples, up) + 1) >> 1
+	if c.sample < 2*from-to || c.sample > 2*to-from {
+		return simple()
+	}
+	at := min(max(c.sample, from), to)
+	c.sample = at + c.frameSize
+	return rescale(at, c.samples, c.out, nearest)
+}
+
+func median(a, b, c int64) int64 { return max(min(a, b), min(max(a, b), c)) }
+
+type rounding int
+
+const (
+	nearest rounding = iota // halves away from zero
+	down
+	up
+)
+
+// rescale is av_rescale_q_rnd of libavutil/mathematics.c.
+func rescale(n int64, from, to timeBase, r rounding) int64 {
+	if n < 0 {
+		switch r {
+		case down:
+			r = up
+		case up:
+			r = down
+		}
+		return -rescale(-max(n, -math.MaxInt64), from, to, r)
+	}
+	b, c := uint64(from.num*to.den), uint64(from.den*to.num)
+	var add uint64
+	switch r {
+	case nearest:
+		add = c / 2
+	case up:
+		add = c - 1
+	}
+	hi, lo := bits.Mul64(uint64(n), b)
+	lo, carry := bits.Add64(lo, add, 0)
+	hi += carry
+	if hi >= c {
+		return noTime
+	}
+	q, _ := bits.Div64(hi, lo, c)
+	if q > math.MaxInt64 {
+		return noTime
+	}
+	return int64(q)
+}

@@ -1,0 +1,332 @@
+// Package remux turns an FLV recording into an MP4 file without re-encoding it,
+// through libav, and is the only package that does: it is C, reads what anybody
+// on the network may have published, and belongs into the sandbox of Restrict.
+//
+// The result is byte for byte that of FFmpeg's `ffmpeg -i X.flv -c copy Y.mp4` of
+// the same version, for which this package does what FFmpeg's program does around
+// its libraries (fftools/ffmpeg_demux.c, ffmpeg_mux.c); but HEVC is tagged hvc1,
+// which Apple's players ask for.
+package remux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/asticode/go-astiav"
+
+	"tunnelcast/internal/recording"
+)
+
+// Input is one part of a recording.
+type Input struct {
+	Path  string      // of the FLV file
+	File  io.ReaderAt // the same file
+	Part  recording.Part
+	Plain bool // the part is the whole file, which can be read as it is
+}
+
+// Count is what became of one stream's packets.
+type Count struct {
+	Read, Bytes int64
+	// Dropped were before the first key frame: nothing can show them.
+	Dropped int64
+	Written int64
+}
+
+// Result is what Run has read and written.
+type Result struct{ Video, Audio Count }
+
+// Run writes the part to the file out, which it creates or truncates. With
+// faststart the index stands before the media. An error is libav's, or the
+// context's, or says that what libav read is not what the part holds; out is then
+// of no use.
+func Run(ctx context.Context, in Input, out string, faststart bool) (Result, error) {
+	// libav explains itself only in log lines, and go-astiav's callback for
+	// those formats what a publisher sent into 1024 bytes of stack without a
+	// limit. So: no lines.
+	astiav.SetLogLevel(astiav.LogLevelQuiet)
+
+	j := &job{in: in, out: out}
+	defer j.free()
+	if err := j.openInput(); err != nil {
+		return Result{}, err
+	}
+	if err := j.openOutput(faststart); err != nil {
+		return Result{}, err
+	}
+	if err := j.copy(ctx); err != nil {
+		return Result{}, err
+	}
+	if err := j.closeOutput(); err != nil {
+		return Result{}, err
+	}
+	r := Result{j.video.count, j.audio.count}
+	return r, in.check(r)
+}
+
+// check compares what libav read and wrote with what the walk over the tags
+// found. FFmpeg gives MP3 out frame by frame, so only its bytes can be compared.
+func (in Input) check(r Result) error {
+	for _, c := range []struct {
+		name string
+		want recording.Stream
+		got  Count
+	}{{"video", in.Part.Video, r.Video}, {"audio", in.Part.Audio, r.Audio}} {
+		switch {
+		case c.got.Bytes != c.want.Bytes, c.got.Read != c.want.Packets && c.want.Codec != recording.MP3:
+			return fmt.Errorf("%s: libav read %d packets of %d bytes, the recording holds %d of %d", c.name, c.got.Read, c.got.Bytes, c.want.Packets, c.want.Bytes)
+		case c.got.Written+c.got.Dropped != c.got.Read:
+			return fmt.Errorf("%s: %d packets read, %d dropped, %d written", c.name, c.got.Read, c.got.Dropped, c.got.Written)
+		case c.want.Packets > 0 && c.got.Written == 0:
+			return fmt.Errorf("%s: nothing written of %d packets", c.name, c.got.Read)
+		}
+	}
+	return nil
+}
+
+type job struct {
+	in           Input
+	out          string
+	source       *astiav.IOContext // where libav reads through us
+	demux, mux   *astiav.FormatContext
+	target       *astiav.IOContext
+	video, audio track
+	byIndex      []*track // by index of the input's stream
+}
+
+// track is one stream on its way. What does not change from packet to packet is
+// looked up once, for every look is a call into C.
+type track struct {
+	in, out *astiav.Stream
+	index   int // of out
+	clock   clock
+	count   Count
+}
+
+func (j *job) openInput() error {
+	format := astiav.FindInputFormat("flv")
+	if format == nil {
+		return errors.New("libav was built without its flv demuxer")
+	}
+	j.demux = astiav.AllocFormatContext()
+	if j.demux == nil {
+		return errors.New("out of memory")
+	}
+	url := "file:" + j.in.Path // a name may hold a ':' of its own
+	if !j.in.Plain {
+		flv := newSections(j.in.File, j.in.Part.Extents)
+		source, err := astiav.AllocIOContext(64<<10, false, flv.Read, flv.Seek, nil)
+		if err != nil {
+			return err
+		}
+		j.source, url = source, ""
+		j.demux.SetPb(source)
+	}
+	j.demux.SetFlags(j.demux.Flags().Add(astiav.FormatContextFlagDiscardCorrupt))
+	if err := j.demux.OpenInput(url, format, nil); err != nil {
+		return fmt.Errorf("open input: %w", err)
+	}
+	// This decodes a little: the sample rate and the aspect ratio are in the
+	// streams, not in FLV.
+	if err := j.demux.FindStreamInfo(nil); err != nil {
+		return fmt.Errorf("find streams: %w", err)
+	}
+	for i, stream := range j.demux.Streams() {
+		var t *track
+		switch stream.CodecParameters().MediaType() {
+		case astiav.MediaTypeVideo:
+			t = &j.video
+		case astiav.MediaTypeAudio:
+			t = &j.audio
+		}
+		j.byIndex = append(j.byIndex, t)
+		if t == nil {
+			continue
+		}
+		if t.in != nil {
+			return fmt.Errorf("find streams: stream %d is a second of its kind", i)
+		}
+		t.in = stream
+	}
+	if (j.video.in != nil) != (j.in.Part.Video.Packets > 0) || (j.audio.in != nil) != (j.in.Part.Audio.Packets > 0) {
+		return errors.New("find streams: libav does not find those that the recording holds")
+	}
+	return nil
+}
+
+func (j *job) openOutput(faststart bool) (err error) {
+	// The muxer opens the file a second time by this name, for faststart.
+	url := "file:" + j.out
+	if j.mux, err = astiav.AllocOutputFormatContext(nil, "mp4", url); err != nil {
+		return fmt.Errorf("open output: %w", err)
+	}
+	for _, t := range []*track{&j.video, &j.audio} {
+		if t.in == nil {
+			continue
+		}
+		if t.out = j.mux.NewStream(nil); t.out == nil {
+			return errors.New("open output: out of memory")
+		}
+		if err := t.copyParameters(); err != nil {
+			return fmt.Errorf("open output: %w", err)
+		}
+	}
+	if j.target, err = astiav.OpenIOContext(url, astiav.NewIOContextFlags(astiav.IOContextFlagWrite), nil, nil); err != nil {
+		return fmt.Errorf("open output: %w", err)
+	}
+	j.mux.SetPb(j.target)
+	options := astiav.NewDictionary()
+	defer options.Free()
+	if faststart {
+		if err := options.Set("movflags", "+faststart", 0); err != nil {
+			return fmt.Errorf("open output: %w", err)
+		}
+	}
+	if err := j.mux.WriteHeader(options); err != nil {
+		return fmt.Errorf("write header: %w", err)
+	}
+	for _, t := range []*track{&j.video, &j.audio} {
+		if t.in != nil {
+			t.index = t.out.Index()
+			t.clock = newClock(t, j.demux.StartTime())
+		}
+	}
+	return nil
+}
+
+// copyParameters is streamcopy_init of fftools/ffmpeg_mux_init.c.
+func (t *track) copyParameters() error {
+	from, to := t.in.CodecParameters(), t.out.CodecParameters()
+	if err := from.Copy(to); err != nil {
+		return err
+	}
+	to.SetCodecTag(0)
+	if from.CodecID() == astiav.CodecIDHevc {
+		to.SetCodecTag('h' | 'v'<<8 | 'c'<<16 | '1'<<24)
+	}
+	t.out.SetTimeBase(t.in.TimeBase())
+	t.out.SetAvgFrameRate(t.in.AvgFrameRate())
+	if from.MediaType() == astiav.MediaTypeVideo {
+		ratio := t.in.SampleAspectRatio()
+		if ratio.Num() == 0 {
+			ratio = from.SampleAspectRatio()
+		}
+		t.out.SetSampleAspectRatio(ratio)
+		to.SetSampleAspectRatio(ratio)
+		t.out.SetRFrameRate(t.in.RFrameRate())
+	}
+	return nil
+}
+
+func (j *job) copy(ctx context.Context) error {
+	packet := astiav.AllocPacket()
+	if packet == nil {
+		return errors.New("out of memory")
+	}
+	defer packet.Free()
+	for n := 0; ; n++ {
+		if n%256 == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := j.demux.ReadFrame(packet); errors.Is(err, astiav.ErrEof) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read packet: %w", err)
+		}
+		if err := j.copyPacket(packet); err != nil {
+			return err
+		}
+		packet.Unref()
+	}
+}
+
+func (j *job) copyPacket(packet *astiav.Packet) error {
+	i := packet.StreamIndex()
+	if i >= len(j.byIndex) {
+		return errors.New("read packet: of a stream that was not there in the beginning")
+	}
+	t := j.byIndex[i]
+	if t == nil {
+		return nil // captions, data: an MP4 of ours has none
+	}
+	t.count.Read++
+	t.count.Bytes += int64(packet.Size())
+	stamp := stamp{packet.Pts(), packet.Dts(), packet.Duration()}
+	if !t.clock.set(&stamp, packet.Flags().Has(astiav.PacketFlagKey)) {
+		t.count.Dropped++
+		return nil
+	}
+	packet.SetPts(stamp.pts)
+	packet.SetDts(stamp.dts)
+	packet.SetDuration(stamp.duration)
+	packet.SetPos(-1)
+	packet.SetStreamIndex(t.index)
+	if err := j.mux.WriteInterleavedFrame(packet); err != nil {
+		return fmt.Errorf("write packet: %w", err)
+	}
+	t.count.Written++
+	return nil
+}
+
+// closeOutput writes what is left in memory. That the disk is full may come out
+// at each of these.
+func (j *job) closeOutput() error {
+	if err := j.mux.WriteTrailer(); err != nil {
+		return fmt.Errorf("write index: %w", err)
+	}
+	target := j.target
+	j.target = nil
+	if err := target.Close(); err != nil {
+		return fmt.Errorf("close output: %w", err)
+	}
+	return nil
+}
+
+func (j *job) free() {
+	if j.target != nil {
+		j.target.Close() // something else has failed already
+	}
+	if j.mux != nil {
+		j.mux.Free()
+	}
+	if j.demux != nil {
+		j.demux.CloseInput()
+	}
+	if j.source != nil {
+		j.source.Free()
+	}
+}
+
+// Verify reads the index of the MP4 file at path as a player does and compares
+// it with what was written.
+func Verify(path string, wrote Result) error {
+	format := astiav.FindInputFormat("mov")
+	if format == nil {
+		return errors.New("libav was built without its mov demuxer")
+	}
+	file := astiav.AllocFormatContext()
+	if file == nil {
+		return errors.New("out of memory")
+	}
+	defer file.CloseInput()
+	if err := file.OpenInput("file:"+path, format, nil); err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	var video, audio int64
+	for _, stream := range file.Streams() {
+		switch stream.CodecParameters().MediaType() {
+		case astiav.MediaTypeVideo:
+			video += stream.NbFrames()
+		case astiav.MediaTypeAudio:
+			audio += stream.NbFrames()
+		}
+	}
+	if video != wrote.Video.Written || audio != wrote.Audio.Written {
+		return errors.New("read back: the index has " + strconv.FormatInt(video, 10) + " video and " + strconv.FormatInt(audio, 10) + " audio packets, " +
+			strconv.FormatInt(wrote.Video.Written, 10) + " and " + strconv.FormatInt(wrote.Audio.Written, 10) + " were written")
+	}
+	return nil
+}
