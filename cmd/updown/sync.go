@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"tunnelcast/internal/charon"
+	"tunnelcast/internal/ddns"
+	"tunnelcast/internal/hook"
+	"tunnelcast/internal/lease"
+)
+
+const (
+	// dnsTimeout is for one update or transfer; nobody waits for sync.
+	dnsTimeout = 10 * time.Second
+	// charonTimeout is for one answer of charon, which keeps us waiting while a
+	// hook of any client does it.
+	charonTimeout = 30 * time.Second
+	// rounds is how often the zones may change under our hands in one run.
+	rounds = 3
+)
+
+// sync makes the zones hold exactly the live clients. One runs at a time.
+func (g *gateway) sync(ctx context.Context, dryRun bool) error {
+	server, err := g.server()
+	if err != nil {
+		return err
+	}
+	waitCtx, cancel := context.WithTimeout(ctx, charonTimeout)
+	defer cancel()
+	unlock, err := g.dir.lock(waitCtx, "sync.lock", syscall.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for range rounds {
+		err = g.round(ctx, server, dryRun)
+		if !errors.Is(err, ddns.ErrPrerequisite) {
+			break
+		}
+	}
+	return err
+}
+
+// round looks and acts once. Zone, charon, then the hooks that came meanwhile
+// (see runDir), in this order: a name is removed only if charon did not hold it
+// after it was seen in the zone, and no hook has asked for it since.
+func (g *gateway) round(ctx context.Context, server *ddns.Server, dryRun bool) error {
+	if !dryRun {
+		unlock, err := g.hooksLock(ctx)
+		if err != nil {
+			return err
+		}
+		err = g.dir.take()
+		unlock()
+		if err != nil {
+			return err
+		}
+	}
+	zones, failed, err := g.readZones(ctx, server)
+	if err != nil {
+		return err
+	}
+	live, pools, err := g.live(ctx)
+	if err != nil {
+		return err
+	}
+	rules := g.rules
+	if len(rules.Pools) == 0 {
+		rules.Pools = pools
+	}
+	changes, refused := rules.Plan(live, zones, nil)
+
+	// charon goes through its table while it changes: an IKE_SA that is being
+	// rekeyed may have left the place that is still to come for one that has
+	// been passed. It will not do so twice.
+	if slices.ContainsFunc(changes, func(c lease.Change) bool { return len(c.Remove) > 0 }) && len(live) > 0 {
+		again, _, err := g.live(ctx)
+		if err != nil {
+			return err
+		}
+		live = append(live, again...)
+		changes, refused = rules.Plan(live, zones, nil)
+	}
+	if dryRun {
+		for _, change := range changes {
+			fmt.Fprint(g.env.Stdout, ddns.Text(change, g.ttl()))
+		}
+		for _, r := range refused {
+			fmt.Fprintf(g.env.Stdout, "; no name for %q: %v\n", r.Lease.Identity, r.Err)
+		}
+		return failed
+	}
+	if err := g.dir.remember(pools, live); err != nil {
+		return err
+	}
+	if len(changes) == 0 {
+		return failed
+	}
+
+	unlock, err := g.hooksLock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	busy, err := g.dir.claims(rules.Zone)
+	if err != nil {
+		return err
+	}
+	changes, _ = rules.Plan(live, zones, busy)
+	for _, change := range changes {
+		updateCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
+		err := server.Update(updateCtx, change, g.ttl())
+		cancel()
+		if err != nil {
+			return err
+		}
+		g.say("name added", change.Add)
+		g.say("name removed", change.Remove)
+	}
+	return failed
+}
+
+func (g *gateway) say(message string, rrs []lease.RR) {
+	for _, rr := range rrs {
+		if rr.Type == "PTR" {
+			continue // its A or AAAA is said
+		}
+		g.env.Log.Info(message, "name", rr.Owner, "address", rr.Addr)
+	}
+}
+
+// hooksLock keeps hooks out; it waits for those at work.
+func (g *gateway) hooksLock(ctx context.Context) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, charonTimeout)
+	defer cancel()
+	return g.dir.lock(ctx, "hooks.lock", syscall.LOCK_EX)
+}
+
+// readZones returns the zones by name. A reverse zone that cannot be read is
+// left alone; failed then says so and wraps hook.ErrSome.
+func (g *gateway) readZones(ctx context.Context, server *ddns.Server) (zones map[string][]lease.RR, failed, err error) {
+	zones = map[string][]lease.RR{}
+	for i, zone := range append([]string{g.rules.Zone}, g.rules.Reverse...) {
+		zoneCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
+		rrs, err := server.Transfer(zoneCtx, zone)
+		cancel()
+		switch {
+		case err == nil:
+			zones[zone] = rrs
+		case i == 0:
+			return nil, nil, err
+		default:
+			failed = fmt.Errorf("%w: %w", hook.ErrSome, err)
+		}
+	}
+	return zones, failed, nil
+}
+
+// live returns charon's leases and pools. Without charon there are none, but
+// only if systemd is sure that it does not run; the pools are then the last ones
+// known.
+func (g *gateway) live(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
+	ctx, cancel := context.WithTimeout(ctx, charonTimeout)
+	defer cancel()
+	leases, pools, err := g.askCharon(ctx)
+	if err == nil && len(pools) > 0 {
+		return leases, pools, nil
+	}
+	if err != nil {
+		if !errors.Is(err, charon.ErrNotRunning) {
+			return nil, nil, err
+		}
+		state, unitErr := g.askUnit(ctx, g.Unit)
+		switch {
+		case unitErr != nil:
+			return nil, nil, fmt.Errorf("nothing is removed without evidence: %w, and %w", err, unitErr)
+		case state.Load == "not-found":
+			return nil, nil, fmt.Errorf("nothing is removed without evidence: %w, and there is no %s (key unit)", err, g.Unit)
+		case !state.Stopped():
+			return nil, nil, fmt.Errorf("nothing is removed without evidence: %w, but %s is %s", err, g.Unit, state.Active)
+		}
+	}
+	pools, err = g.dir.pools()
+	return leases, pools, err
+}

@@ -1,0 +1,357 @@
+package lease
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// RR is a resource record as far as it matters here. It is comparable.
+type RR struct {
+	Owner  string     // fully qualified, lower case, ends in a dot
+	Type   string     // "A", "AAAA", "PTR", "CNAME", ...
+	Addr   netip.Addr // of A and AAAA
+	Target string     // of PTR; fully qualified, lower case
+}
+
+// Address returns the A or AAAA of an address.
+func Address(owner string, addr netip.Addr) RR {
+	if addr.Is4() {
+		return RR{Owner: owner, Type: "A", Addr: addr}
+	}
+	return RR{Owner: owner, Type: "AAAA", Addr: addr}
+}
+
+// Owner is what was seen at a name.
+type Owner struct {
+	Name  string
+	InUse bool // holds some RR, perhaps of a type that is not in Holds
+	Holds []RR
+}
+
+// Change is what one zone lacks and what it has too much. It may be applied
+// only while each of Seen still holds exactly the addresses and pointers that
+// were seen there, and no CNAME, DNAME or delegation.
+type Change struct {
+	Zone        string
+	Seen        []Owner // every owner name of Add
+	Add, Remove []RR
+}
+
+// Empty tells whether there is nothing to do.
+func (c Change) Empty() bool { return len(c.Add) == 0 && len(c.Remove) == 0 }
+
+// Refusal says why a live client has no name.
+type Refusal struct {
+	Lease Lease
+	Err   error
+}
+
+// Rules say which names and addresses are ours.
+type Rules struct {
+	Zone     string   // fully qualified, lower case
+	Reverse  []string // likewise
+	Pools    Pools
+	Reserved []string // labels besides "ns" that no client gets
+}
+
+// FQDN brings a zone's name from a setting into the form used here.
+func FQDN(name string) string { return lower(strings.TrimSuffix(name, ".")) + "." }
+
+// CheckZone tells whether a setting is the name of a zone: labels of letters,
+// digits, hyphens and underscores. The slash is there for RFC 2317.
+func CheckZone(name string) error {
+	name = strings.TrimSuffix(FQDN(name), ".")
+	if len(name) > 253 {
+		return fmt.Errorf("zone %q is longer than 253 octets", name)
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_/") != "" {
+			return fmt.Errorf("%q is no name of a zone", name)
+		}
+	}
+	return nil
+}
+
+// Name returns the owner name of an identity.
+func (r Rules) Name(identity string) (string, error) {
+	label, err := Label(identity)
+	if err != nil {
+		return "", err
+	}
+	if r.reserved(label) {
+		return "", fmt.Errorf("identity %q: the name %s is reserved", identity, label)
+	}
+	name := label + "." + r.Zone
+	if len(name) > 254 { // 253 and the last dot
+		return "", fmt.Errorf("identity %q: the name would be longer than 253 octets", identity)
+	}
+	return name, nil
+}
+
+func (r Rules) reserved(label string) bool {
+	return label == "ns" || slices.ContainsFunc(r.Reserved, func(s string) bool { return lower(s) == label })
+}
+
+// isName tells whether name is one that a client may have.
+func (r Rules) isName(name string) bool {
+	label, ok := strings.CutSuffix(name, "."+r.Zone)
+	return ok && isLabel(label) && !r.reserved(label)
+}
+
+// ours tells whether an RR is one that we may remove: the address of a client's
+// name inside the pools, or the pointer from such an address to such a name.
+func (r Rules) ours(rr RR) bool {
+	switch rr.Type {
+	case "A", "AAAA":
+		return r.isName(rr.Owner) && r.Pools.Contains(rr.Addr)
+	case "PTR":
+		addr, ok := reverseAddr(rr.Owner)
+		return ok && r.Pools.Contains(addr) && r.isName(rr.Target)
+	}
+	return false
+}
+
+// ErrHeld says that a name belongs to somebody else.
+var ErrHeld = errors.New("the name is held by somebody else")
+
+// held returns an error if what stands at an owner name makes it somebody
+// else's: an alias, a delegation, or an address or a pointer that is not ours.
+func (r Rules) held(rrs []RR) error {
+	for _, rr := range rrs {
+		switch rr.Type {
+		case "CNAME", "DNAME", "NS", "SOA":
+			return fmt.Errorf("%w: %s has a %s", ErrHeld, rr.Owner, rr.Type)
+		case "A", "AAAA":
+			if !r.ours(rr) {
+				return fmt.Errorf("%w: %s has the address %s, which is in none of the gateway's pools", ErrHeld, rr.Owner, rr.Addr)
+			}
+		case "PTR":
+			if !r.ours(rr) {
+				return fmt.Errorf("%w: %s points to %s", ErrHeld, rr.Owner, rr.Target)
+			}
+		}
+	}
+	return nil
+}
+
+// Join returns the change that adds the wanted RRs, all of one owner name, to
+// what is seen there. It is empty if they are there, and an error that wraps
+// ErrHeld if the name is somebody else's. Reserved names and addresses outside
+// the pools are refused here too, whatever the caller has checked.
+func (r Rules) Join(zone string, seen Owner, want ...RR) (Change, error) {
+	change := Change{Zone: zone, Seen: []Owner{seen}}
+	for _, rr := range want {
+		if rr.Owner != seen.Name || !r.ours(rr) {
+			return Change{}, fmt.Errorf("%s %s is not ours to add", rr.Owner, rr.Type)
+		}
+		if !slices.Contains(seen.Holds, rr) && !slices.Contains(change.Add, rr) {
+			change.Add = append(change.Add, rr)
+		}
+	}
+	if err := r.held(seen.Holds); err != nil {
+		return Change{}, err
+	}
+	return change, nil
+}
+
+// Pointer returns the PTR of an address and the reverse zone it belongs to;
+// false if none of the reverse zones has it.
+func (r Rules) Pointer(addr netip.Addr, name string) (zone string, rr RR, ok bool) {
+	owner := reverseName(addr)
+	for _, z := range r.Reverse {
+		if strings.HasSuffix(owner, "."+z) && len(z) > len(zone) {
+			zone = z
+		}
+	}
+	return zone, RR{Owner: owner, Type: "PTR", Target: name}, zone != ""
+}
+
+// Plan compares the live leases with what stands in the zones, by their names,
+// and returns what to change in each of them, in the order forward, reverse,
+// and the clients that get no name. A zone that is missing from the map is left
+// alone.
+//
+// busy names the addresses under a name that a hook is at work on or has been
+// since the zones were read; they are neither added nor removed.
+//
+// Of two identities that fold to one label the first keeps it: the one whose
+// address stands in the zone, else the one whose IKE_SA is older.
+func (r Rules) Plan(live []Lease, zones map[string][]RR, busy map[RR]bool) ([]Change, []Refusal) {
+	wanted, refused := r.wanted(live, zones[r.Zone])
+
+	var changes []Change
+	if forward, ok := zones[r.Zone]; ok {
+		changes = append(changes, r.difference(r.Zone, forward, wanted, func(rr RR) bool { return busy[rr] }))
+	}
+	busyAddr := map[string]bool{}
+	for rr := range busy {
+		busyAddr[reverseName(rr.Addr)] = true
+	}
+	for _, zone := range r.Reverse {
+		rrs, ok := zones[zone]
+		if !ok {
+			continue
+		}
+		pointers := map[RR]bool{}
+		for _, rr := range sorted(wanted) {
+			if in, ptr, ok := r.Pointer(rr.Addr, rr.Owner); ok && in == zone {
+				pointers[ptr] = true
+			}
+		}
+		changes = append(changes, r.difference(zone, rrs, pointers, func(rr RR) bool { return busyAddr[rr.Owner] }))
+	}
+	return slices.DeleteFunc(changes, Change.Empty), refused
+}
+
+// wanted returns the addresses that ought to stand in the forward zone.
+func (r Rules) wanted(live []Lease, forward []RR) (map[RR]bool, []Refusal) {
+	var refused []Refusal
+	at := byOwner(forward)
+	claims := map[string][]Lease{}
+	for _, l := range live {
+		name, err := r.Name(l.Identity)
+		if err != nil {
+			refused = append(refused, Refusal{l, err})
+			continue
+		}
+		claims[name] = append(claims[name], l)
+	}
+	wanted := map[RR]bool{}
+	for _, name := range slices.Sorted(maps.Keys(claims)) {
+		claim := claims[name]
+		first := slices.MinFunc(claim, func(a, b Lease) int {
+			return cmp.Or(
+				-cmp.Compare(standing(a, name, at[name]), standing(b, name, at[name])),
+				byAge(a, b),
+				cmp.Compare(a.Identity, b.Identity))
+		})
+		held := r.held(at[name])
+		for _, l := range claim {
+			if !SameIdentity(l.Identity, first.Identity) {
+				refused = append(refused, Refusal{l, fmt.Errorf("%w: %s is %q", ErrHeld, name, first.Identity)})
+				continue
+			}
+			for _, addr := range l.Addresses {
+				rr := Address(name, addr)
+				switch {
+				case !r.Pools.Contains(addr):
+					refused = append(refused, Refusal{l, fmt.Errorf("address %s is in none of the gateway's pools", addr)})
+				case held != nil && !slices.Contains(at[name], rr):
+					refused = append(refused, Refusal{l, held})
+				default:
+					wanted[rr] = true
+				}
+			}
+		}
+	}
+	return wanted, refused
+}
+
+// standing is 1 if an address of the lease stands at the name, else 0.
+func standing(l Lease, name string, rrs []RR) int {
+	for _, addr := range l.Addresses {
+		if slices.Contains(rrs, Address(name, addr)) {
+			return 1
+		}
+	}
+	return 0
+}
+
+// byAge orders the older lease first, one without an age last.
+func byAge(a, b Lease) int {
+	if a.Established.IsZero() != b.Established.IsZero() {
+		if a.Established.IsZero() {
+			return 1
+		}
+		return -1
+	}
+	return a.Established.Compare(b.Established)
+}
+
+// difference returns the change that leads a zone to the wanted RRs.
+func (r Rules) difference(zone string, rrs []RR, wanted map[RR]bool, busy func(RR) bool) Change {
+	change := Change{Zone: zone}
+	at := byOwner(rrs)
+	stands := map[RR]bool{}
+	for _, rr := range rrs {
+		stands[rr] = true
+		if r.ours(rr) && !wanted[rr] && !busy(rr) {
+			change.Remove = append(change.Remove, rr)
+		}
+	}
+	for _, rr := range sorted(wanted) {
+		if stands[rr] || busy(rr) || r.held(at[rr.Owner]) != nil {
+			continue
+		}
+		change.Add = append(change.Add, rr)
+		if n := len(change.Seen); n == 0 || change.Seen[n-1].Name != rr.Owner {
+			change.Seen = append(change.Seen, Owner{rr.Owner, len(at[rr.Owner]) > 0, at[rr.Owner]})
+		}
+	}
+	slices.SortFunc(change.Remove, compareRR)
+	return change
+}
+
+func byOwner(rrs []RR) map[string][]RR {
+	at := make(map[string][]RR)
+	for _, rr := range rrs {
+		at[rr.Owner] = append(at[rr.Owner], rr)
+	}
+	return at
+}
+
+func sorted(rrs map[RR]bool) []RR { return slices.SortedFunc(maps.Keys(rrs), compareRR) }
+
+func compareRR(a, b RR) int {
+	return cmp.Or(strings.Compare(a.Owner, b.Owner), strings.Compare(a.Type, b.Type),
+		a.Addr.Compare(b.Addr), strings.Compare(a.Target, b.Target))
+}
+
+const hexDigits = "0123456789abcdef"
+
+// reverseName returns the owner name of an address' PTR (RFC 1035 section 3.5,
+// RFC 3596 section 2.5).
+func reverseName(addr netip.Addr) string {
+	var b strings.Builder
+	for _, octet := range slices.Backward(addr.AsSlice()) {
+		if addr.Is4() {
+			fmt.Fprintf(&b, "%d.", octet)
+			continue
+		}
+		b.WriteByte(hexDigits[octet&15])
+		b.WriteByte('.')
+		b.WriteByte(hexDigits[octet>>4])
+		b.WriteByte('.')
+	}
+	if addr.Is4() {
+		return b.String() + "in-addr.arpa."
+	}
+	return b.String() + "ip6.arpa."
+}
+
+// reverseAddr is the inverse of reverseName.
+func reverseAddr(name string) (netip.Addr, bool) {
+	var addr netip.Addr
+	if labels, ok := strings.CutSuffix(name, ".in-addr.arpa."); ok {
+		parts := strings.Split(labels, ".")
+		slices.Reverse(parts)
+		addr, _ = netip.ParseAddr(strings.Join(parts, "."))
+	} else if labels, ok := strings.CutSuffix(name, ".ip6.arpa."); ok && len(labels) == 63 {
+		var raw [16]byte
+		for i := range 32 {
+			digit := strings.IndexByte(hexDigits, labels[62-2*i])
+			if digit < 0 {
+				return addr, false
+			}
+			raw[i/2] = raw[i/2]<<4 | byte(digit)
+		}
+		addr = netip.AddrFrom16(raw)
+	}
+	// Only the one notation, so that 010.0.0.10.in-addr.arpa. is nobody's.
+	return addr, addr.IsValid() && reverseName(addr) == name
+}
