@@ -23,8 +23,7 @@ type Configured struct {
 // directory without that file gives fs.ErrNotExist.
 func ReadConfigured(dir string) ([]Configured, error) {
 	root := newSection()
-	p := parser{budget: 1 << 20}
-	if err := p.file(filepath.Join(dir, "swanctl.conf"), root); err != nil {
+	if err := new(parser).file(filepath.Join(dir, "swanctl.conf"), root); err != nil {
 		return nil, fmt.Errorf("read swanctl.conf: %w", err)
 	}
 	var all []Configured
@@ -126,26 +125,27 @@ func (s *section) find(name string) *section {
 	return s
 }
 
+// maxIncludes ends a file that includes itself.
+const maxIncludes = 10
+
 // parser reads the grammar of src/libstrongswan/settings/settings_lexer.l and
 // settings_parser.y.
 type parser struct {
-	budget int // bytes that may still be read, so that includes in a loop end
-	text   string
-	at     int
+	depth int // of includes
+	text  string
+	at    int
 }
 
 func (p *parser) file(path string, into *section) error {
+	if p.depth == maxIncludes {
+		return fmt.Errorf("%s: includes more than %d deep", path, maxIncludes)
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	if p.budget -= len(text) + 1; p.budget < 0 {
-		return fmt.Errorf("%s: the configuration is too large or includes itself", path)
-	}
-	inner := parser{budget: p.budget, text: string(text)}
-	err = inner.statements(path, into, false)
-	p.budget = inner.budget
-	if err != nil {
+	inner := parser{depth: p.depth + 1, text: string(text)}
+	if err := inner.statements(path, into, false); err != nil {
 		return fmt.Errorf("%s:%d: %w", path, 1+strings.Count(inner.text[:inner.at], "\n"), err)
 	}
 	return nil
