@@ -34,7 +34,12 @@ find_go() {
 
 required=$(sed -n 's/^go //p' go.mod)
 toolchain=$(sed -n 's/^toolchain //p' go.mod)
-fetched=${GOMODCACHE:-${GOPATH:-${HOME:?is not set}/go}/pkg/mod}/golang.org/toolchain@v0.0.1-$toolchain.linux-$(dpkg --print-architecture)/bin/go
+if any=$(find_go 1.15); then
+	modules=$(GOTOOLCHAIN=local "$any" env GOMODCACHE)
+else
+	modules=${GOMODCACHE:-${GOPATH:-${HOME:?is not set}/go}/pkg/mod}
+fi
+fetched=$modules/golang.org/toolchain@v0.0.1-$toolchain.linux-$(dpkg --print-architecture)/bin/go
 
 case ${1-} in
 --go)
