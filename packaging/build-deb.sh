@@ -1,0 +1,64 @@
+#!/bin/sh
+# Builds bin/tunnelcast_VERSION_ARCH.deb of the binaries that `make build` left.
+#
+#   packaging/build-deb.sh VERSION [amd64|arm64]
+#
+# SOURCE_DATE_EPOCH is the date of everything inside. Two builds of the same
+# binaries at the same date have the same bytes.
+set -eu
+export LC_ALL=C
+cd "$(dirname "$0")/.."
+
+# Newer ones need modules that cannot be had everywhere. It stays out of go.mod,
+# which would get 67 modules more.
+nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+
+export VERSION="${1:?which version}" ARCH="${2:-amd64}"
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
+BIN=bin
+[ "$ARCH" = amd64 ] || BIN=bin/linux_$ARCH
+STAGE=$(mktemp -d)
+trap 'rm -rf "$STAGE"' EXIT
+trap 'exit 130' INT TERM
+
+# The maintainer scripts name the units: those that can be enabled, those of them
+# that wait for something, and all.
+enabled=
+started=
+all=
+for unit in packaging/systemd/tunnelcast-*.*; do
+	name=${unit##*/}
+	[ -f "$unit" ] || continue
+	all="$all $name"
+	grep -q '^\[Install\]' "$unit" || continue
+	enabled="$enabled $name"
+	case $name in *.timer | *.path) started="$started $name" ;; esac
+done
+for script in postinst prerm postrm; do
+	sed "s/@UNITS@/${enabled# }/; s/@STARTED@/${started# }/; s/@ALL@/${all# }/" packaging/deb/$script >"$STAGE/$script"
+	chmod 755 "$STAGE/$script"
+done
+
+mkdir "$STAGE/man"
+for page in packaging/man/*.8; do
+	gzip -9n <"$page" >"$STAGE/man/${page##*/}.gz"
+done
+
+{
+	echo "tunnelcast ($VERSION) stable; urgency=medium"
+	echo
+	# The first section of CHANGELOG.md, in Debian's words.
+	awk '/^## / { if (n++) exit } n && /^- / { gsub(/`/, ""); sub(/^- /, "  * "); print }' CHANGELOG.md | fold -s -w 78 | sed 's/^\([^ ]\)/    \1/; s/ *$//'
+	echo
+	echo " -- tunnelcast authors <authors@tunnelcast.example>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")"
+} | gzip -9n >"$STAGE/changelog.gz"
+
+mkdir -p bin
+deb=tunnelcast_${VERSION}_$ARCH.deb
+# nfpm looks into the environment for most of its settings, but not for these.
+sed "s|\${STAGE}|$STAGE|; s|\${BIN}|$BIN|" nfpm.yaml >"$STAGE/nfpm.yaml"
+env -u GOOS -u GOARCH go run "$nfpm" package --config "$STAGE/nfpm.yaml" --packager deb --target "$STAGE/$deb" >"$STAGE/log" || {
+	cat "$STAGE/log" >&2
+	exit 1
+}
+mv "$STAGE/$deb" bin/
