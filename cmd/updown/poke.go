@@ -48,8 +48,9 @@ import (
 // came in between; sync leaves their names alone and runs again for them. A hook
 // that comes while sync sends waits for it, for no longer than its timeout.
 //
-// The pokes are gone also if sync then fails, or a server that is away would
-// have it run without pause; the timer's next run sees what is left to do.
+// sync takes the pokes before all else, a key that is missing included, and they
+// are gone also if it then fails: a poke that stays has it run without pause.
+// The timer's next run sees what is left to do.
 type runDir string
 
 func (d runDir) poke() string { return filepath.Join(string(d), "poke") }

@@ -26,10 +26,6 @@ const (
 
 // sync makes the zones hold exactly the live clients. One runs at a time.
 func (g *gateway) sync(ctx context.Context, dryRun bool) error {
-	server, err := g.server()
-	if err != nil {
-		return err
-	}
 	waitCtx, cancel := context.WithTimeout(ctx, charonTimeout)
 	defer cancel()
 	unlock, err := g.dir.lock(waitCtx, "sync.lock", syscall.LOCK_EX)
@@ -38,7 +34,7 @@ func (g *gateway) sync(ctx context.Context, dryRun bool) error {
 	}
 	defer unlock()
 	for range rounds {
-		err = g.round(ctx, server, dryRun)
+		err = g.round(ctx, dryRun)
 		if !errors.Is(err, ddns.ErrPrerequisite) {
 			break
 		}
@@ -49,8 +45,8 @@ func (g *gateway) sync(ctx context.Context, dryRun bool) error {
 // round looks and acts once. Zone, charon, then the hooks that came meanwhile
 // (see runDir), in this order: a name is removed only if charon did not hold it
 // after it was seen in the zone, and no hook has asked for it since.
-func (g *gateway) round(ctx context.Context, server *ddns.Server, dryRun bool) error {
-	if !dryRun {
+func (g *gateway) round(ctx context.Context, dryRun bool) error {
+	if !dryRun { // first of all, see runDir
 		unlock, err := g.hooksLock(ctx)
 		if err != nil {
 			return err
@@ -60,6 +56,10 @@ func (g *gateway) round(ctx context.Context, server *ddns.Server, dryRun bool) e
 		if err != nil {
 			return err
 		}
+	}
+	server, err := g.server()
+	if err != nil {
+		return err
 	}
 	zones, failed, err := g.readZones(ctx, server)
 	if err != nil {
