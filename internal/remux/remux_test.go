@@ -1,0 +1,433 @@
+package remux
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/asticode/go-astiav"
+	"pgregory.net/rapid"
+
+	"tunnelcast/internal/recording"
+)
+
+// ffmpeg runs the host's ffmpeg and returns what it says and prints.
+func ffmpeg(t testing.TB, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath("ffmpeg"); err != nil {
+		if os.Getenv("TUNNELCAST_E2E") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("ffmpeg is not installed")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "ffmpeg", append([]string{"-v", "error", "-nostdin", "-y"}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ffmpeg %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// What ffmpeg makes recordings of: two seconds each.
+var (
+	picture = []string{"-f", "lavfi", "-i", "testsrc2=s=320x240:r=25:d=2"}
+	wide    = []string{"-f", "lavfi", "-i", "testsrc2=s=480x208:r=25:d=2"}
+	sound   = []string{"-f", "lavfi", "-i", "sine=r=48000:d=2"}
+	h264    = []string{"-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "12"}
+	aac     = []string{"-c:a", "aac"}
+)
+
+func args(lists ...[]string) []string {
+	var all []string
+	for _, list := range lists {
+		all = append(all, list...)
+	}
+	return all
+}
+
+func makeFLV(t testing.TB, lists ...[]string) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "made.flv")
+	ffmpeg(t, append(args(lists...), "-f", "flv", path)...)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// later appends the tags of the FLV file b to those of a, ms later.
+func later(a, b []byte, ms uint32) []byte {
+	a = bytes.Clone(a)
+	for b = b[13:]; len(b) >= 15; {
+		n := 15 + int(b[1])<<16 + int(b[2])<<8 + int(b[3])
+		tag := bytes.Clone(b[:n])
+		ts := ms + (uint32(tag[7])<<24 | uint32(tag[4])<<16 | uint32(tag[5])<<8 | uint32(tag[6]))
+		tag[4], tag[5], tag[6], tag[7] = byte(ts>>16), byte(ts>>8), byte(ts), byte(ts>>24)
+		if tag[0] != 18 { // one set of metadata is enough
+			a = append(a, tag...)
+		}
+		b = b[n:]
+	}
+	return a
+}
+
+// remuxAll does what recorddone does with a file of this content, and returns the
+// paths of the MP4 files.
+func remuxAll(t testing.TB, flv []byte, faststart bool) ([]string, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "a:b%d.flv")
+	if err := os.WriteFile(path, flv, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	survey, err := recording.Walk(bytes.NewReader(flv), int64(len(flv)))
+	if err == nil {
+		err = survey.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	var outs []string
+	for i, part := range survey.Parts {
+		out := filepath.Join(filepath.Dir(path), fmt.Sprintf("out%d", i))
+		in := Input{Path: path, File: bytes.NewReader(flv), Part: part, Plain: survey.Plain}
+		wrote, err := Run(context.Background(), in, out, faststart)
+		if err == nil {
+			err = Verify(out, wrote)
+		}
+		if err != nil {
+			return nil, err
+		}
+		outs = append(outs, out)
+	}
+	return outs, nil
+}
+
+// decode returns a sum over all decoded frames of a kind, "v" or "a", and fails
+// if the decoder has anything to say.
+func decode(t *testing.T, path, kind string) string {
+	t.Helper()
+	out := ffmpeg(t, "-i", path, "-map", "0:"+kind, "-fps_mode", "passthrough", "-f", "md5", "-")
+	if !strings.HasPrefix(out, "MD5=") || strings.Count(out, "\n") != 1 {
+		t.Errorf("%s: the decoder says %s", path, out)
+	}
+	return out
+}
+
+func TestRun(t *testing.T) {
+	tests := []struct {
+		name  string
+		flv   [][]string
+		kinds string
+	}{
+		{"H.264 and AAC 48 kHz", [][]string{picture, sound, h264, aac}, "va"},
+		{"B-frames", [][]string{picture, sound, h264, {"-bf", "2"}, aac}, "va"},
+		{"AAC 44.1 kHz", [][]string{picture, sound, h264, aac, {"-ar", "44100"}}, "va"},
+		{"AAC 22.05 kHz mono", [][]string{picture, sound, h264, aac, {"-ar", "22050", "-ac", "1"}}, "va"},
+		{"MP3", [][]string{picture, sound, h264, {"-c:a", "libmp3lame", "-ar", "44100"}}, "va"},
+		{"video only", [][]string{picture, h264}, "v"},
+		{"audio only", [][]string{sound, aac}, "a"},
+		{"not square", [][]string{picture, h264, {"-vf", "setsar=4/3"}}, "v"},
+		{"starts late", [][]string{picture, sound, h264, aac, {"-output_ts_offset", "100"}}, "va"},
+	}
+	for _, test := range tests {
+		for _, faststart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/faststart=%v", test.name, faststart), func(t *testing.T) {
+				flv := makeFLV(t, test.flv...)
+				outs, err := remuxAll(t, flv, faststart)
+				if err != nil || len(outs) != 1 {
+					t.Fatal(outs, err)
+				}
+				source := filepath.Join(filepath.Dir(outs[0]), "a:b%d.flv")
+				for _, kind := range strings.Split(test.kinds, "") {
+					if got, want := decode(t, outs[0], kind), decode(t, "file:"+source, kind); got != want {
+						t.Errorf("%s: other frames than in the FLV", kind)
+					}
+				}
+				b, err := os.ReadFile(outs[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if front := bytes.Index(b, []byte("moov")) < bytes.Index(b, []byte("mdat")); front != faststart {
+					t.Errorf("index in front: %v", front)
+				}
+			})
+		}
+	}
+}
+
+// FFmpeg built from the same source is named by TUNNELCAST_LIBAV_FFMPEG.
+func TestRunIdentical(t *testing.T) {
+	reference := os.Getenv("TUNNELCAST_LIBAV_FFMPEG")
+	if reference == "" {
+		t.Skip("TUNNELCAST_LIBAV_FFMPEG names no ffmpeg of the same libav")
+	}
+	av := makeFLV(t, picture, sound, h264, aac)
+	noFirstKey := func(flv []byte) []byte { // drops the first video packet
+		out := bytes.Clone(flv[:13])
+		for b, dropped := flv[13:], false; len(b) > 0; {
+			n := 15 + int(b[1])<<16 + int(b[2])<<8 + int(b[3])
+			if dropped || b[0] != 9 || b[12] == 0 {
+				out = append(out, b[:n]...)
+			} else {
+				dropped = true
+			}
+			b = b[n:]
+		}
+		return out
+	}
+	vectors := map[string][]byte{
+		"plain":           av,
+		"B-frames":        makeFLV(t, picture, sound, h264, []string{"-bf", "2"}, aac),
+		"44.1 kHz":        makeFLV(t, picture, sound, h264, aac, []string{"-ar", "44100"}),
+		"MP3":             makeFLV(t, picture, sound, h264, []string{"-c:a", "libmp3lame", "-ar", "44100"}),
+		"video only":      makeFLV(t, picture, h264),
+		"audio only":      makeFLV(t, sound, aac),
+		"not square":      makeFLV(t, picture, h264, []string{"-vf", "setsar=4/3"}),
+		"23.976 fps":      makeFLV(t, picture, sound, h264, aac, []string{"-r", "24000/1001"}),
+		"starts late":     later(recording.FLVHeader, av, 100_000),
+		"over 2^31 ms":    later(recording.FLVHeader, av, 1<<31-1000),
+		"over 2^32 ms":    later(recording.FLVHeader, av, math.MaxUint32-1000),
+		"no first key":    noFirstKey(av),
+		"appended":        later(av, av, 2000),
+		"appended, gap":   later(av, av, 60_000),
+		"time goes back":  later(av, av, 500),
+		"no metadata":     later(recording.FLVHeader, av, 0),
+		"header again":    later(later(recording.FLVHeader, av, 0), av, 2000),
+		"audio then none": later(av, makeFLV(t, picture, h264), 2000),
+	}
+	for name, flv := range vectors {
+		for _, faststart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/faststart=%v", name, faststart), func(t *testing.T) {
+				outs, err := remuxAll(t, flv, faststart)
+				if err != nil || len(outs) != 1 {
+					t.Fatal(outs, err)
+				}
+				want := filepath.Join(t.TempDir(), "want.mp4")
+				args := []string{"-v", "error", "-i", "file:" + filepath.Join(filepath.Dir(outs[0]), "a:b%d.flv"), "-c", "copy"}
+				if faststart {
+					args = append(args, "-movflags", "+faststart")
+				}
+				if out, err := exec.Command(reference, append(args, want)...).CombinedOutput(); err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				a, err := os.ReadFile(outs[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := os.ReadFile(want)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(a, b) {
+					t.Errorf("%d bytes, ffmpeg's %d; the first that differs is %d", len(a), len(b), firstDifference(a, b))
+				}
+			})
+		}
+	}
+}
+
+func firstDifference(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return min(len(a), len(b))
+}
+
+// Where the picture's size or the sound's rate changes there is a second file,
+// and each plays to its end.
+func TestRunParts(t *testing.T) {
+	small := makeFLV(t, picture, sound, h264, aac)
+	tests := []struct {
+		name  string
+		flv   []byte
+		parts int
+	}{
+		{"resolution", later(small, makeFLV(t, wide, sound, h264, aac), 2000), 2},
+		{"sample rate", later(small, makeFLV(t, picture, sound, h264, aac, []string{"-ar", "44100"}), 2000), 2},
+		{"audio codec", later(small, makeFLV(t, picture, sound, h264, []string{"-c:a", "libmp3lame", "-ar", "44100"}), 2000), 2},
+		{"nothing", later(small, small, 2000), 1},
+		{"there and back", later(later(small, makeFLV(t, wide, sound, h264, aac), 2000), small, 4000), 3},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			outs, err := remuxAll(t, test.flv, true)
+			if err != nil || len(outs) != test.parts {
+				t.Fatalf("%d parts, %v", len(outs), err)
+			}
+			for _, out := range outs {
+				decode(t, out, "v")
+				decode(t, out, "a")
+			}
+		})
+	}
+}
+
+// Every whole packet of a cut or damaged recording plays.
+func TestRunDamaged(t *testing.T) {
+	flv := makeFLV(t, picture, sound, h264, aac)
+	hole := bytes.Clone(flv)
+	clear(hole[len(hole)/2 : len(hole)/2+5000])
+	garbage := bytes.Clone(flv[:len(flv)/2])
+	garbage = append(append(garbage, bytes.Repeat([]byte("garbage\t\x08\x12"), 500)...), flv[len(flv)/2:]...)
+	vectors := map[string][]byte{"hole": hole, "garbage": garbage, "zero tail": append(bytes.Clone(flv), make([]byte, 9999)...)}
+	for i := range 12 {
+		n := len(flv) - 1 - i*i*97%(len(flv)*2/3)
+		vectors[fmt.Sprintf("cut at %d", n)] = flv[:n]
+	}
+	for name, b := range vectors {
+		t.Run(name, func(t *testing.T) {
+			outs, err := remuxAll(t, b, true)
+			if err != nil || len(outs) != 1 {
+				t.Fatal(outs, err)
+			}
+			if name != "hole" && name != "garbage" { // there a frame's reference may be missing
+				decode(t, outs[0], "v")
+				decode(t, outs[0], "a")
+			}
+		})
+	}
+}
+
+func TestRunFails(t *testing.T) {
+	flv := makeFLV(t, picture, sound, h264, aac)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.flv")
+	if err := os.WriteFile(path, flv, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	survey, err := recording.Walk(bytes.NewReader(flv), int64(len(flv)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := Input{Path: path, File: bytes.NewReader(flv), Part: survey.Parts[0], Plain: true}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(cancelled, in, filepath.Join(dir, "out"), true); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if _, err := Run(t.Context(), in, filepath.Join(dir, "none", "out"), true); !errors.Is(err, astiav.Error(-int(syscall.ENOENT))) {
+		t.Errorf("no directory: %v", err)
+	}
+	// /dev/full takes what is buffered and then has no space.
+	if _, err := Run(t.Context(), in, "/dev/full", false); !errors.Is(err, astiav.Error(-int(syscall.ENOSPC))) {
+		t.Errorf("no space: %v", err)
+	}
+	if err := os.WriteFile(path, flv[:len(flv)/2], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(t.Context(), in, filepath.Join(dir, "out"), true); err == nil {
+		t.Error("a recording that became shorter went unnoticed")
+	}
+	wrote := Result{Video: Count{Written: 7}}
+	if err := Verify(path, wrote); err == nil {
+		t.Error("an FLV passes as MP4")
+	}
+}
+
+// Times are rescaled as libav does it.
+func TestRescale(t *testing.T) {
+	roundings := map[rounding]astiav.Rounding{nearest: astiav.RoundingNearInf, down: astiav.RoundingDown, up: astiav.RoundingUp}
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.Int64Range(-1<<40, 1<<40).Draw(t, "n")
+		from := timeBase{1, rapid.Int64Range(1, 200000).Draw(t, "from")}
+		to := timeBase{1, rapid.Int64Range(1, 200000).Draw(t, "to")}
+		for ours, theirs := range roundings {
+			want := astiav.RescaleQRnd(n, astiav.NewRational(1, int(from.den)), astiav.NewRational(1, int(to.den)), theirs)
+			if got := rescale(n, from, to, ours); got != want {
+				t.Fatalf("%d from 1/%d to 1/%d, rounding %d: %d, libav %d", n, from.den, to.den, ours, got, want)
+			}
+		}
+	})
+	if got := rescale(math.MaxInt64, timeBase{1, 1}, timeBase{1, 1000}, nearest); got != noTime {
+		t.Errorf("an overflow became %d", got)
+	}
+}
+
+// TestSandbox runs itself again, because a sandbox is for good.
+func TestSandbox(t *testing.T) {
+	if dir := os.Getenv("TEST_SANDBOX"); dir != "" {
+		inSandbox(t, dir)
+		return
+	}
+	dir := t.TempDir()
+	command := exec.Command(os.Args[0], "-test.run=^TestSandbox$", "-test.v")
+	command.Env = append(os.Environ(), "TEST_SANDBOX="+dir)
+	out, err := command.CombinedOutput()
+	if strings.Contains(string(out), ErrNoLandlock.Error()) {
+		t.Skip(ErrNoLandlock)
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func inSandbox(t *testing.T, dir string) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if err := Restrict(dir); err != nil {
+		t.Fatal(err)
+	}
+	inside := filepath.Join(dir, "a")
+	if err := os.WriteFile(inside, []byte("x"), 0o755); err != nil {
+		t.Errorf("a file in the directory: %v", err)
+	}
+	if err := os.Rename(inside, inside+"2"); err != nil {
+		t.Errorf("a rename in the directory: %v", err)
+	}
+	if err := os.Remove(inside + "2"); err != nil {
+		t.Errorf("a removal in the directory: %v", err)
+	}
+	if _, err := os.ReadFile("/etc/passwd"); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("another file: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(os.TempDir(), "tunnelcast-outside"), nil, 0o644); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("a new file elsewhere: %v", err)
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("a symbolic link: %v", err)
+	}
+	if _, err := net.Dial("tcp", listener.Addr().String()); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("a connection: %v", err)
+	}
+	if err := exec.Command("/bin/true").Run(); err == nil {
+		t.Error("a program was executed")
+	}
+}
+
+// FuzzRun looks for what libav, or we, cannot take. What goes in is damaged
+// between its tags and in them.
+func FuzzRun(f *testing.F) {
+	flv := makeFLV(f, picture, sound, h264, aac, []string{"-t", "0.2"})
+	f.Add(uint32(100), uint32(0), byte(0))
+	f.Add(uint32(13), uint32(4), byte(1))
+	f.Fuzz(func(t *testing.T, at, length uint32, with byte) {
+		b := bytes.Clone(flv)
+		at %= uint32(len(b))
+		for i := at; i < min(at+length%64, uint32(len(b))); i++ {
+			b[i] ^= with
+		}
+		b = binary.BigEndian.AppendUint32(b, length)
+		outs, err := remuxAll(t, b, with&1 == 0)
+		if err == nil && len(outs) == 0 {
+			t.Error("neither a file nor an error")
+		}
+	})
+}
