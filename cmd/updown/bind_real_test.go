@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -13,9 +15,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
 	"tunnelcast/internal/units"
@@ -283,4 +287,371 @@ func TestBindOrdinaryConnect(t *testing.T) {
 	g.want(both)
 	g.sync()
 	g.want("")
+}
+
+// The six orders in which two sessions of one identity may come and go, each
+// with both on one address and on two. Whatever the order, a live name stands in
+// the zone from its up on, with a sync after each call or only at the end.
+func TestBindSixOrders(t *testing.T) {
+	b := startBind(t)
+	type event struct {
+		session int
+		up      bool
+	}
+	var orders [][]event
+	var build func(order []event, state [2]int)
+	build = func(order []event, state [2]int) {
+		if len(order) == 4 {
+			orders = append(orders, slices.Clone(order))
+			return
+		}
+		for s := range 2 {
+			if state[s] < 2 {
+				next := state
+				next[s]++
+				build(append(order, event{s, state[s] == 0}), next)
+			}
+		}
+	}
+	build(nil, [2]int{})
+	if len(orders) != 6 {
+		t.Fatalf("%d orders", len(orders))
+	}
+	for n, order := range orders {
+		for _, second := range []string{"10.0.0.100", "10.0.0.101"} {
+			for _, each := range []bool{false, true} {
+				t.Run(fmt.Sprintf("order %d, second on %s, sync after each %v", n+1, second, each), func(t *testing.T) {
+					g := newTestGateway(t, b)
+					g.sync()
+					g.want("")
+					sessions := [2]lease.Lease{client("alice", "10.0.0.100"), client("alice", second)}
+					for _, e := range order {
+						var err error
+						if e.up {
+							err = g.up(sessions[e.session])
+						} else {
+							err = g.down(sessions[e.session])
+						}
+						if err != nil {
+							t.Error(err)
+						}
+						if each {
+							g.sync()
+						}
+						for _, l := range g.live {
+							line := "alice A " + l.Addresses[0].String()
+							if got := g.zone(); !strings.Contains(got, line) {
+								t.Errorf("after %+v of %+v the zone has %q, without %q", e, order, got, line)
+							}
+						}
+					}
+					g.sync()
+					g.want("")
+				})
+			}
+		}
+	}
+}
+
+func TestBindForeignNamesAreSafe(t *testing.T) {
+	b := startBind(t)
+	g := newTestGateway(t, b, "--reserved", "Mail", "--reverse-zones", "0.0.10.in-addr.arpa")
+	g.sync()
+	refused := map[string]string{
+		"ns":                      "reserved",
+		"MAIL":                    "reserved",
+		"example":                 "", // the label below the apex, not the apex
+		"printer@example.org":     "10.0.0.9",
+		`DOM\www`:                 "CNAME",
+		"CN=other, O=x":           "10.1.0.5",
+		"*":                       "not one DNS label",
+		"@":                       "not one DNS label",
+		"mallory 3600 TXT pwned":  "not one DNS label",
+		"a.b":                     "not one DNS label",
+		"al ice; $(id)":           "not one DNS label",
+		"":                        "no identity",
+		strings.Repeat("a", 64):   "not one DNS label",
+		"alice\x00":               "not one DNS label",
+		"mixed":                   "", // a TXT is nobody's address
+		"CN=a, CN=b":              "common names",
+		strings.Repeat("a@", 300): "cut it",
+		"\u212Aate":               "not one DNS label",
+	}
+	for _, identity := range slices.Sorted(maps.Keys(refused)) {
+		cause := refused[identity]
+		g.live = nil
+		err := g.up(client(identity, "10.0.0.120"))
+		if cause == "" && err != nil || cause != "" && (err == nil || !strings.Contains(err.Error(), cause)) {
+			t.Errorf("%.40q: got %v, want %q", identity, err, cause)
+		}
+		if err != nil && strings.ContainsAny(err.Error(), "\n\x00") {
+			t.Errorf("%.40q: not one line: %q", identity, err)
+		}
+	}
+	g.want("120 PTR example.example.; example A 10.0.0.120; mixed A 10.0.0.120")
+	// What charon gives from elsewhere is not ours, not even under a name of ours.
+	if err := g.up(client("carol", "192.168.1.5")); err == nil {
+		t.Error("an address outside the pools was added")
+	}
+	g.live = []lease.Lease{client("printer", "10.0.0.121"), client("www", "10.0.0.122"), client("ns", "10.0.0.123"),
+		client("carol", "192.168.1.5"), client("dave", "10.0.0.130")}
+	g.sync()
+	g.want("dave A 10.0.0.130") // and its PTR stays with static.elsewhere.test
+	g.live = nil
+	g.sync()
+	g.want("")
+}
+
+func TestBindTwoIdentitiesOneLabel(t *testing.T) {
+	g := newTestGateway(t, startBind(t))
+	g.sync()
+	first, second := client("alice@a.test", "10.0.0.101"), client("alice@b.test", "10.0.0.100")
+	if err := g.up(first); err != nil {
+		t.Fatal(err)
+	}
+	// Known by the claim of the first, and after a sync by what that learned.
+	for range 2 {
+		if err := g.up(second); err == nil || !strings.Contains(err.Error(), `"alice@a.test"`) {
+			t.Errorf("the second identity got the name: %v", err)
+		}
+		g.want("alice A 10.0.0.101")
+		g.sync()
+		g.want("alice A 10.0.0.101")
+	}
+	// The same user on another device is no other identity.
+	if err := g.up(client("Alice@A.test", "10.0.0.110")); err != nil {
+		t.Error(err)
+	}
+	g.want("alice A 10.0.0.101; alice A 10.0.0.110")
+	g.live = []lease.Lease{second}
+	g.sync()
+	g.want("alice A 10.0.0.100")
+}
+
+func TestBindNothingToDoSendsNothing(t *testing.T) {
+	g := newTestGateway(t, startBind(t))
+	g.sync()
+	alice := client("alice", "10.0.0.100")
+	if err := g.up(alice); err != nil {
+		t.Fatal(err)
+	}
+	serial := func() uint32 {
+		s, err := g.server()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := s.Serial(t.Context(), "example.")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := serial()
+	g.sync()
+	g.live = g.live[:1]
+	if err := g.up(alice); err != nil {
+		t.Fatal(err)
+	}
+	g.sync()
+	if after := serial(); after != before {
+		t.Errorf("the serial went from %d to %d", before, after)
+	}
+}
+
+// Deletion needs evidence: charon's whole list, or systemd that is sure.
+func TestBindNoEvidenceNoRemoval(t *testing.T) {
+	g := newTestGateway(t, startBind(t))
+	g.sync()
+	if err := g.up(client("alice", "10.0.0.100")); err != nil {
+		t.Fatal(err)
+	}
+	g.askCharon = func(context.Context) ([]lease.Lease, lease.Pools, error) { return nil, nil, charon.ErrNotRunning }
+	for name, test := range map[string]struct {
+		state units.State
+		err   error
+	}{
+		"starting":          {state: units.State{Load: "loaded", Active: "activating"}},
+		"stopping":          {state: units.State{Load: "loaded", Active: "deactivating"}},
+		"running":           {state: units.State{Load: "loaded", Active: "active"}},
+		"another's unit":    {state: units.State{Load: "not-found", Active: "inactive"}},
+		"systemd is silent": {err: errors.New("no bus")},
+	} {
+		g.askUnit = func(context.Context, string) (units.State, error) { return test.state, test.err }
+		if err := g.gateway.sync(t.Context(), false); err == nil || !strings.Contains(err.Error(), "without evidence") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		g.want("alice A 10.0.0.100")
+	}
+	g.askUnit = func(context.Context, string) (units.State, error) {
+		return units.State{Load: "loaded", Active: "inactive"}, nil
+	}
+	g.sync() // with the pools of the sync before
+	g.want("")
+}
+
+// A client returns on its old address while sync is at work: charon did not list
+// it, but by now it is live.
+func TestBindUpBetweenListAndUpdate(t *testing.T) {
+	g := newTestGateway(t, startBind(t))
+	g.sync()
+	alice, bob := client("alice", "10.0.0.100"), client("bob", "10.0.0.101")
+	for _, l := range []lease.Lease{alice, bob} {
+		if err := g.up(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.live = nil
+	ask, calls := g.askCharon, 0
+	g.askCharon = func(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
+		leases, pools, err := ask(ctx)
+		if calls++; calls == 1 {
+			if err := g.up(alice); err != nil {
+				t.Error(err)
+			}
+			g.live = nil // not seen by a second list either
+		}
+		return leases, pools, err
+	}
+	g.sync()
+	g.want("alice A 10.0.0.100")
+	if names, err := g.dir.pokes(); err != nil || !slices.Equal(names, []string{"alice@10.0.0.100"}) {
+		t.Errorf("the poke for the next sync is gone: %q, %v", names, err)
+	}
+	g.live = []lease.Lease{alice}
+	g.sync()
+	g.want("alice A 10.0.0.100")
+}
+
+// An IKE_SA that is rekeyed may be missing from one list.
+func TestBindOneListIsNotEnough(t *testing.T) {
+	g := newTestGateway(t, startBind(t))
+	g.sync()
+	if err := g.up(client("alice", "10.0.0.100")); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.up(client("bob", "10.0.0.101")); err != nil {
+		t.Fatal(err)
+	}
+	ask, calls := g.askCharon, 0
+	g.askCharon = func(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
+		leases, pools, err := ask(ctx)
+		if calls++; calls == 1 {
+			leases = leases[:1]
+		}
+		return leases, pools, err
+	}
+	g.sync()
+	g.want("alice A 10.0.0.100; bob A 10.0.0.101")
+}
+
+func TestBindAway(t *testing.T) {
+	b := startBind(t)
+	g := newTestGateway(t, b)
+	g.sync()
+	alice := client("alice", "10.0.0.100")
+
+	if err := b.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	err := g.up(alice)
+	if held := time.Since(start); err == nil || held > 1100*time.Millisecond {
+		t.Errorf("named stopped: charon was held %s, error %v", held, err)
+	}
+	start = time.Now()
+	g.vars["PLUTO_UNIQUEID"] = "7"
+	_ = g.hook(t.Context())
+	if held := time.Since(start); held > 1100*time.Millisecond {
+		t.Errorf("named stopped: charon was held %s", held)
+	}
+	start = time.Now()
+	err = g.hook(t.Context())
+	if held := time.Since(start); err == nil || held > 50*time.Millisecond {
+		t.Errorf("the next call of the same connect held charon for %s, error %v", held, err)
+	}
+	if err := b.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	g.live = g.live[:1]
+	g.sync()
+	g.want("alice A 10.0.0.100")
+
+	b.stop()
+	g.live = nil
+	start = time.Now()
+	err = g.up(client("bob", "10.0.0.101"))
+	if held := time.Since(start); err == nil || held > 50*time.Millisecond {
+		t.Errorf("named gone: charon was held %s, error %v", held, err)
+	}
+	if err := g.down(alice); err != nil {
+		t.Error(err)
+	}
+	if err := g.gateway.sync(t.Context(), false); err == nil {
+		t.Error("sync without named succeeded")
+	}
+	if names, _ := g.dir.pokes(); len(names) > 0 {
+		t.Errorf("a failed sync left %q, which would start it at once", names)
+	}
+	b.start() // with another session key
+	g.sync()
+	g.want("bob A 10.0.0.101")
+}
+
+func TestBindThousandClients(t *testing.T) {
+	g := newTestGateway(t, startBind(t), "--pools", "10.9.0.0/16,10.0.0.100-10.0.0.200", "--reverse-zones", "0.0.10.in-addr.arpa")
+	for i := range 3000 {
+		g.live = append(g.live, client(fmt.Sprint("client", i), fmt.Sprintf("10.9.%d.%d", i/250, i%250)))
+	}
+	start := time.Now()
+	g.sync()
+	t.Logf("3,000 added in %s", time.Since(start))
+	if n := strings.Count(g.zone(), "client"); n != 3000 {
+		t.Errorf("%d names", n)
+	}
+	start = time.Now()
+	g.sync()
+	t.Logf("nothing to do in %s", time.Since(start))
+	g.live = g.live[:1000]
+	g.sync()
+	if n := strings.Count(g.zone(), "client"); n != 1000 {
+		t.Errorf("%d names", n)
+	}
+}
+
+func TestBindDryRun(t *testing.T) {
+	g := newTestGateway(t, startBind(t), "--reverse-zones", "0.0.10.in-addr.arpa")
+	g.sync()
+	if err := g.up(client("bob", "10.0.0.101")); err != nil {
+		t.Fatal(err)
+	}
+	g.live = []lease.Lease{client("alice", "10.0.0.100"), client("*", "10.0.0.102")}
+	if err := g.gateway.sync(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	want := `;; ZONE SECTION:
+;example.	IN	SOA
+
+;; PREREQUISITE SECTION:
+alice.example.	0	NONE	ANY
+
+;; UPDATE SECTION:
+alice.example.	60	IN	A	10.0.0.100
+bob.example.	0	NONE	A	10.0.0.101
+
+;; ZONE SECTION:
+;0.0.10.in-addr.arpa.	IN	SOA
+
+;; PREREQUISITE SECTION:
+100.0.0.10.in-addr.arpa.	0	NONE	ANY
+
+;; UPDATE SECTION:
+100.0.0.10.in-addr.arpa.	60	IN	PTR	alice.example.
+101.0.0.10.in-addr.arpa.	0	NONE	PTR	bob.example.
+
+; no name for "*": identity "*": "*" is not one DNS label
+`
+	if got := g.stdout.String(); got != want {
+		t.Errorf("got\n%s", got)
+	}
+	g.want("101 PTR bob.example.; bob A 10.0.0.101")
 }

@@ -83,7 +83,7 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 		if err != nil {
 			return err
 		}
-		live = append(live, again...)
+		live = union(live, again)
 		changes, refused = rules.Plan(live, zones, nil)
 	}
 	if dryRun {
@@ -123,6 +123,17 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 		g.say("name removed", change.Remove)
 	}
 	return failed
+}
+
+func union(a, b []lease.Lease) []lease.Lease {
+	for _, l := range b {
+		if !slices.ContainsFunc(a, func(have lease.Lease) bool {
+			return have.Identity == l.Identity && slices.Equal(have.Addresses, l.Addresses)
+		}) {
+			a = append(a, l)
+		}
+	}
+	return a
 }
 
 func (g *gateway) say(message string, rrs []lease.RR) {
