@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -239,7 +238,7 @@ func (c *cli) check(env hook.Env) error {
 	}
 	checks.Say("job locks in "+lockDir, err, "")
 	if c.Sandbox {
-		checks.Say("sandbox", remux.Restrict(c.Archive), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")
+		checks.Say("sandbox", remux.Restrict(), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")
 	}
 	return checks.Err()
 }
@@ -267,5 +266,3 @@ func tryArchive(dir string) error {
 	}
 	return source.Identify()
 }
-
-func notThere(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -143,10 +143,12 @@ func (w *worker) tidy(path string, found *leftovers) error {
 		w.env.Log.Info("leftover of a killed run removed", "path", path)
 		return os.Remove(path)
 	}
-	visible := filepath.Join(source.Dir, "recovered-"+strings.TrimPrefix(source.Name, ".recorddone-")+".flv")
+	visible := filepath.Join(source.Dir, "recovered-"+strings.Trim(strings.TrimSuffix(source.Name, filepath.Ext(source.Name)), ".")+".flv")
 	if err := os.Rename(path, visible); err != nil {
 		return err
 	}
 	found.recordings = append(found.recordings, visible)
 	return nil
 }
+
+func notThere(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The command runs as its own process: its sandbox is for good.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"recorddone": main})
+}
+
+func TestScripts(t *testing.T) {
+	flv := sample(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			return os.WriteFile(filepath.Join(env.WorkDir, "sample.flv"), flv, 0o644)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"writing": writing, "cut": cut, "append": appendTo, "same-time": sameTime, "ls": ls, "plays": plays,
+		},
+	})
+}
+
+// sample is a recording of two seconds.
+func sample(t *testing.T) []byte {
+	t.Helper()
+	if _, err := exec.LookPath("ffmpeg"); err != nil {
+		if os.Getenv("TUNNELCAST_E2E") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("ffmpeg is not installed")
+	}
+	path := filepath.Join(t.TempDir(), "sample.flv")
+	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin",
+		"-f", "lavfi", "-i", "testsrc2=s=320x240:r=25:d=2", "-f", "lavfi", "-i", "sine=r=48000:d=2",
+		"-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "12", "-c:a", "aac", path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ffmpeg: %v\n%s", err, out)
+	}
+	flv, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flv
+}
+
+// writing FILE COMMAND [ARG...]: runs the command while FILE is open for writing,
+// as nginx has a live recording.
+func writing(ts *testscript.TestScript, neg bool, args []string) {
+	file, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY, 0)
+	ts.Check(err)
+	defer file.Close()
+	err = ts.Exec(args[1], args[2:]...)
+	if (err != nil) != neg {
+		ts.Fatalf("%v", err)
+	}
+}
+
+// cut FILE BYTES: takes bytes off its end.
+func cut(ts *testscript.TestScript, _ bool, args []string) {
+	path, n := ts.MkAbs(args[0]), 0
+	_, err := fmt.Sscan(args[1], &n)
+	ts.Check(err)
+	info, err := os.Stat(path)
+	ts.Check(err)
+	ts.Check(os.Truncate(path, info.Size()-int64(n)))
+}
+
+// append FILE OTHER: the other's content goes to the end of the first.
+func appendTo(ts *testscript.TestScript, _ bool, args []string) {
+	a, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	b, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append(a, b...), 0o644))
+}
+
+// same-time FILE OTHER: both have the same mtime and FILE has mode 644.
+func sameTime(ts *testscript.TestScript, _ bool, args []string) {
+	a, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	b, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if !a.ModTime().Equal(b.ModTime()) || a.Mode() != 0o644 {
+		ts.Fatalf("%s: %v, mode %v; %s: %v", args[0], a.ModTime(), a.Mode(), args[1], b.ModTime())
+	}
+}
+
+// ls DIR [NAME...]: the directory has these files, hidden ones too, and no others.
+func ls(ts *testscript.TestScript, _ bool, args []string) {
+	entries, err := os.ReadDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	if got, want := strings.Join(names, " "), strings.Join(args[1:], " "); got != want {
+		ts.Fatalf("%s has %s", args[0], got)
+	}
+}
+
+// plays FILE: ffmpeg decodes it and has nothing to say.
+func plays(ts *testscript.TestScript, _ bool, args []string) {
+	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin", "-i", "file:"+ts.MkAbs(args[0]), "-f", "null", "-").CombinedOutput()
+	if err != nil || len(out) > 0 {
+		ts.Fatalf("%s: %v\n%s", args[0], err, out)
+	}
+}
+
+// Killed at any moment, a run leaves the FLV or the whole MP4, and under the final
+// name nothing else; a run after it ends in the same bytes.
+func TestKilled(t *testing.T) {
+	flv := sample(t)
+	dir := t.TempDir()
+	path, mp4 := filepath.Join(dir, "cam.flv"), filepath.Join(dir, "cam.mp4")
+	arrange := func() {
+		for _, entry := range must(os.ReadDir(dir)) {
+			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(path, flv, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	arrange()
+	began := time.Now()
+	if out, err := exec.Command("recorddone", path).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	took := time.Since(began)
+	want := must(os.ReadFile(mp4))
+
+	killed := 0
+	for range 40 {
+		arrange()
+		command := exec.Command("recorddone", path)
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(rand.N(took*5/4), func() { command.Process.Kill() })
+		err := command.Wait()
+		timer.Stop()
+		if err != nil {
+			if status := command.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() {
+				t.Fatal(err)
+			}
+			killed++
+		}
+		source, sourceErr := os.ReadFile(path)
+		result, resultErr := os.ReadFile(mp4)
+		switch {
+		case resultErr == nil && !bytes.Equal(result, want):
+			t.Fatal("half an MP4 under the final name")
+		case resultErr != nil && (sourceErr != nil || !bytes.Equal(source, flv)):
+			t.Fatalf("neither FLV nor MP4: %v, %v", sourceErr, resultErr)
+		}
+		if out, err := exec.Command("recorddone", "sweep", dir).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if entries := must(os.ReadDir(dir)); len(entries) != 1 || !bytes.Equal(must(os.ReadFile(mp4)), want) {
+			t.Fatalf("after a sweep: %v", entries)
+		}
+	}
+	if killed == 0 {
+		t.Error("no run was killed")
+	}
+	t.Logf("killed %d of 40 runs", killed)
+}
+
+// A full disk costs no recording, wherever it gets full.
+func TestDiskFull(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small file system needs root")
+	}
+	flv := sample(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+		t.Skipf("mounting a small file system: %v", err)
+	}
+	defer syscall.Unmount(dir, 0)
+	path, mp4 := filepath.Join(dir, "cam.flv"), filepath.Join(dir, "cam.mp4")
+	full := 0
+	for room := 0; room < len(flv)+64<<10; room += 16 << 10 {
+		if err := os.WriteFile(path, flv, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(dir, &fs); err != nil {
+			t.Fatal(err)
+		}
+		ballast := filepath.Join(dir, "ballast")
+		if err := os.WriteFile(ballast, make([]byte, max(0, int(fs.Bavail)*int(fs.Bsize)-room)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("recorddone", path).CombinedOutput()
+		entries := must(os.ReadDir(dir))
+		if err != nil {
+			full++
+			if len(entries) != 2 || !bytes.Equal(must(os.ReadFile(path)), flv) || !strings.Contains(string(out), "o space left") {
+				t.Fatalf("%d bytes of room: %v\n%s", room, entries, out)
+			}
+		} else if len(entries) != 2 || len(must(os.ReadFile(mp4))) < len(flv)/2 {
+			t.Fatalf("%d bytes of room, status 0: %v", room, entries)
+		}
+		for _, entry := range entries {
+			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Logf("the disk was full %d times", full)
+	if full == 0 {
+		t.Error("the disk was never full")
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
