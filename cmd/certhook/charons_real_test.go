@@ -24,8 +24,9 @@ const identity = "vpn.example"
 // namespace of its own, joined by a veth. The kernel may lack ESP: clients log
 // in without a child SA.
 type charons struct {
-	t   *testing.T
-	dir string
+	t    *testing.T
+	dir  string
+	stop map[string]func() // by side
 }
 
 // gatewayConf is the guide's connection. The directories around it are made by
@@ -105,7 +106,7 @@ func startCharons(t *testing.T, certs string, root []byte, clients ...string) *c
 			promised(t, "needs charon's plugin %s (libstrongswan-standard-plugins, libcharon-extauth-plugins)", plugin)
 		}
 	}
-	c := &charons{t: t, dir: t.TempDir()}
+	c := &charons{t: t, dir: t.TempDir(), stop: map[string]func(){}}
 	for _, side := range []string{"gw", "client"} {
 		for _, sub := range []string{"x509", "x509ca", "private", "ecdsa", "rsa", "pkcs8", "bliss", "pkcs12", "pubkey", "x509aa", "x509ac", "x509crl", "x509ocsp"} {
 			if err := os.MkdirAll(filepath.Join(c.dir, side, sub), 0o700); err != nil {
@@ -145,7 +146,7 @@ func (c *charons) namespace(side string) string {
 }
 
 // start runs a side's charon until the test ends and waits for its socket.
-func (c *charons) start(side string) (stop func()) {
+func (c *charons) start(side string) {
 	c.t.Helper()
 	run := exec.Command("ip", "netns", "exec", fmt.Sprintf("tc%s%d", side[:1], os.Getpid()),
 		"unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /run && exec /usr/sbin/charon-systemd")
@@ -155,13 +156,13 @@ func (c *charons) start(side string) (stop func()) {
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); run.Wait() }()
-	stop = func() { run.Process.Kill(); <-done; os.Remove(c.socket(side)) }
-	c.t.Cleanup(stop)
+	c.stop[side] = func() { run.Process.Kill(); <-done; os.Remove(c.socket(side)) }
+	c.t.Cleanup(c.stop[side])
 	for end := time.Now().Add(10 * time.Second); ; {
 		conn, err := net.Dial("unix", c.socket(side))
 		if err == nil {
 			conn.Close()
-			return stop
+			return
 		}
 		if time.Now().After(end) {
 			log, _ := os.ReadFile(filepath.Join(c.dir, side, "charon.log"))

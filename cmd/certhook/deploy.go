@@ -180,6 +180,10 @@ func (h *host) ask(p *plan, certs []charon.Certificate, named bool) error {
 		if err != nil || id == p.lineage.Key.ID() || slices.Contains(onDisk, id) {
 			continue
 		}
+		// Several certificates may have had the key (certbot --reuse-key).
+		if slices.ContainsFunc(p.old, func(o oldKey) bool { return o.id == id }) {
+			continue
+		}
 		p.old = append(p.old, oldKey{id, cert})
 	}
 	_, served := holds(certs, p.lineage.Leaf)
@@ -225,7 +229,7 @@ func (h *host) switchTo(ctx context.Context, s *charon.Session, p plan) (err err
 	}
 	id, err := s.LoadKey(ctx, p.lineage.Key.PEM())
 	if err != nil {
-		return err
+		return fmt.Errorf("%w (the %s; ECDSA needs charon's plugin openssl, in libstrongswan-standard-plugins)", err, p.lineage.Key)
 	}
 	switching := false
 	var undo []func() error

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"tunnelcast/internal/charon"
@@ -48,6 +49,9 @@ func run(ctx context.Context, env hook.Env) error {
 	command, err := hook.Parse(env, &c, "Move charon to a renewed certificate without a gap, and prove it. certbot's deploy hook.")
 	if err != nil {
 		return err
+	}
+	if c.SwanctlDir, err = filepath.Abs(c.SwanctlDir); err != nil {
+		return fmt.Errorf("find swanctl's directory: %w", err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("not done within %s", deadline))
 	defer cancel()

@@ -21,21 +21,28 @@ import (
 	"tunnelcast/internal/lineage/lineagetest"
 )
 
-// guide is the guide's layout: certs names live/, private/ holds a link to the
-// key. The client trusts the root alone; the chain has two issuers.
-type guide struct {
+// gateway is a server with a lineage, whose issuers are two; its client trusts
+// the root alone.
+type gateway struct {
 	*charons
 	authority *lineagetest.Authority
 	le, live  string
 	version   int
 }
 
-func newGuide(t *testing.T, clients ...string) *guide {
-	g := &guide{authority: lineagetest.NewAuthority(t, "CA", 2), le: t.TempDir()}
+// newGateway starts one with a good pair, served. certs is what swanctl.conf
+// names, DIR in it the live directory; private/ holds a link to the key.
+func newGateway(t *testing.T, certs string, clients ...string) *gateway {
+	g := &gateway{authority: lineagetest.NewAuthority(t, "CA", 2), le: t.TempDir()}
 	g.live = filepath.Join(g.le, "live", identity)
-	g.charons = startCharons(t, filepath.Join(g.live, "cert.pem"), lineagetest.PEM(g.authority.Root()), clients...)
-	if err := os.Symlink(filepath.Join(g.live, "privkey.pem"), filepath.Join(g.dir, "gw/private/vpn.pem")); err != nil {
-		t.Fatal(err)
+	g.charons = startCharons(t, strings.ReplaceAll(certs, "DIR", g.live), lineagetest.PEM(g.authority.Root()), clients...)
+	for link, file := range map[string]string{"private": "privkey.pem", "x509": "cert.pem"} {
+		if link == "x509" && strings.Contains(certs, "DIR") {
+			continue
+		}
+		if err := os.Symlink(filepath.Join(g.live, file), filepath.Join(g.dir, "gw", link, "vpn.pem")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	g.renew()
 	g.mustSwanctl("gw", "--load-all", "--noprompt")
@@ -45,13 +52,18 @@ func newGuide(t *testing.T, clients ...string) *guide {
 	return g
 }
 
+// newGuide is the guide's layout.
+func newGuide(t *testing.T, clients ...string) *gateway {
+	return newGateway(t, "DIR/cert.pem", clients...)
+}
+
 // renew does what certbot does before it calls the hook.
-func (g *guide) renew() *x509.Certificate {
+func (g *gateway) renew() *x509.Certificate {
 	g.t.Helper()
 	return g.save(g.authority.Renew(g.t, identity))
 }
 
-func (g *guide) save(files lineagetest.Files) *x509.Certificate {
+func (g *gateway) save(files lineagetest.Files) *x509.Certificate {
 	g.t.Helper()
 	g.version++
 	files.Save(g.t, g.le, identity, g.version)
@@ -63,7 +75,7 @@ func (g *guide) save(files lineagetest.Files) *x509.Certificate {
 }
 
 // issuers returns the files in x509ca.
-func (g *guide) issuers() []string {
+func (g *gateway) issuers() []string {
 	entries, err := os.ReadDir(filepath.Join(g.dir, "gw/x509ca"))
 	if err != nil {
 		g.t.Fatal(err)
@@ -112,7 +124,7 @@ func rotations() int {
 
 // rotate renews again and again, a login or more between, and returns how long
 // each move took.
-func (g *guide) rotate(l *logins, move func() error) (took []time.Duration) {
+func (g *gateway) rotate(l *logins, move func() error) (took []time.Duration) {
 	g.t.Helper()
 	for range rotations() {
 		g.renew()
@@ -282,4 +294,248 @@ func readAll(t *testing.T, dir string) string {
 		fmt.Fprintf(&all, "%s\n%s", e.Name(), text)
 	}
 	return all.String()
+}
+
+// TestLayouts goes through the ways to name a lineage to swanctl.
+func TestLayouts(t *testing.T) {
+	for name, certs := range map[string]string{
+		"path of fullchain.pem":     "DIR/fullchain.pem",
+		"link in x509, named":       "vpn.pem",
+		"link in x509, by identity": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGateway(t, certs, "c1")
+			for range 3 {
+				old := g.presented("c1")
+				leaf := g.renew()
+				if _, _, err := g.hook(g.live); err != nil {
+					t.Fatal(err)
+				}
+				if shown := g.presented("c1"); shown.Equal(old) || !shown.Equal(leaf) {
+					t.Fatal("the next client does not see the new certificate")
+				}
+			}
+			g.agrees()
+			// What a reload of the unit does must find the same.
+			g.mustSwanctl("gw", "--load-all", "--noprompt")
+			if err := g.login("c1"); err != nil {
+				t.Error(err)
+			}
+			g.agrees()
+		})
+	}
+}
+
+// agrees fails the test if disk and charon do not.
+func (g *gateway) agrees() {
+	g.t.Helper()
+	if out, _, err := g.certhook(nil, "check"); err != nil {
+		g.t.Errorf("check: %v\n%s", err, out)
+	}
+}
+
+func TestTheOrdinaryDays(t *testing.T) {
+	g := newGuide(t, "c1")
+	do := func(name string, f func(t *testing.T)) {
+		t.Helper()
+		t.Run(name, f)
+		g.agrees()
+	}
+	mustHook := func(t *testing.T) (log string) {
+		t.Helper()
+		out, log, err := g.hook(g.live)
+		if err != nil || out != "" {
+			t.Fatalf("error %v, output %q", err, out)
+		}
+		return log
+	}
+	do("the same certificate again is nothing to do", func(t *testing.T) {
+		if log := mustHook(t); log != "" {
+			t.Errorf("log %s", log)
+		}
+		out, _, err := g.certhook(nil, "deploy", "--lineage", g.live, "--dry-run")
+		if err != nil || !strings.HasPrefix(out, "nothing to do: charon serves vpn.example (serial ") {
+			t.Errorf("dry run: %v, %q", err, out)
+		}
+	})
+	do("a dry run says the plan and does nothing", func(t *testing.T) {
+		old := g.presented("c1")
+		g.renew()
+		out, _, err := g.certhook(nil, "deploy", "--lineage", g.live, "--dry-run")
+		var verbs []string
+		for line := range strings.Lines(out) {
+			verbs = append(verbs, strings.Fields(line)[0])
+		}
+		if want := "load-key write load-cert write load-cert swanctl swanctl prove unload-key"; err != nil || strings.Join(verbs, " ") != want {
+			t.Errorf("error %v, plan:\n%s", err, out)
+		}
+		if _, _, err := g.certhook(nil, "check"); err == nil {
+			t.Error("check finds nothing although the hook has not run")
+		}
+		if !g.presented("c1").Equal(old) {
+			t.Error("the dry run switched")
+		}
+		mustHook(t)
+	})
+	do("an RSA lineage, and back", func(t *testing.T) {
+		key := lineagetest.NewKey(t, true)
+		leaf := g.save(lineagetest.NewFiles(t, g.authority.Issue(t, key.Public(), []string{identity}, nil), g.authority.Chain(), key))
+		mustHook(t)
+		if !g.presented("c1").Equal(leaf) {
+			t.Error("the next client does not see the RSA certificate")
+		}
+		g.renew()
+		mustHook(t)
+	})
+	do("the same key for the next certificate", func(t *testing.T) {
+		key := lineagetest.NewKey(t, false)
+		for range 2 {
+			leaf := g.save(lineagetest.NewFiles(t, g.authority.Issue(t, key.Public(), []string{identity}, nil), g.authority.Chain(), key))
+			mustHook(t)
+			if !g.presented("c1").Equal(leaf) {
+				t.Error("the next client does not see the new certificate")
+			}
+		}
+	})
+	do("a chain that gets shorter", func(t *testing.T) {
+		short := lineagetest.NewAuthority(t, "Short", 1)
+		if err := os.WriteFile(filepath.Join(g.dir, "client/x509ca/short.pem"), lineagetest.PEM(short.Root()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g.mustSwanctl("client", "--load-creds", "--noprompt")
+		leaf := g.save(short.Renew(t, identity))
+		mustHook(t)
+		if got := strings.Join(g.issuers(), " "); got != "tunnelcast-vpn.example-1.pem" {
+			t.Errorf("x509ca holds %s", got)
+		}
+		if !g.presented("c1").Equal(leaf) {
+			t.Error("the next client does not see the new certificate")
+		}
+		g.renew()
+		mustHook(t)
+	})
+	do("a lineage that charon does not use is silence", func(t *testing.T) {
+		other := g.authority.Renew(t, "www.example").Save(t, g.le, "www.example", 1)
+		if out, log, err := g.hook(other); err != nil || out != "" || log != "" {
+			t.Errorf("error %v, output %q, log %q", err, out, log)
+		}
+		if _, _, err := g.hook(other, "--lineages", "www.example"); err == nil || !strings.Contains(err.Error(), "no connection in") {
+			t.Errorf("listed: %v", err)
+		}
+	})
+	do("the timer heals what swanctl --load-creds broke", func(t *testing.T) {
+		leaf := g.renew()
+		g.mustSwanctl("gw", "--load-creds", "--noprompt")
+		if err := g.login("c1"); err == nil {
+			t.Log("here swanctl --load-creds alone breaks no login")
+		}
+		if out, _, err := g.certhook(nil, "check", "--heal"); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		if !g.presented("c1").Equal(leaf) {
+			t.Error("not healed")
+		}
+	})
+	do("the timer heals a missed hook", func(t *testing.T) {
+		leaf := g.renew()
+		if out, _, err := g.certhook(nil, "check", "--heal"); err != nil || !g.presented("c1").Equal(leaf) {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	do("several hooks at once", func(t *testing.T) {
+		leaf := g.renew()
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				if _, _, err := g.hook(g.live); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if !g.presented("c1").Equal(leaf) {
+			t.Error("the next client does not see the new certificate")
+		}
+	})
+	t.Run("a key that the next reload would lose is said", func(t *testing.T) {
+		link := filepath.Join(g.dir, "gw/private/vpn.pem")
+		text, err := os.ReadFile(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Remove(link), os.WriteFile(link, text, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		leaf := g.renew()
+		_, _, err = g.hook(g.live)
+		if err == nil || !strings.Contains(err.Error(), "the next reload of tunnelcast-test-none.service loses the key") {
+			t.Errorf("got %v", err)
+		}
+		if !g.presented("c1").Equal(leaf) {
+			t.Error("the new certificate is not served meanwhile")
+		}
+	})
+	t.Run("a copied certificate is said", func(t *testing.T) {
+		text, err := os.ReadFile(filepath.Join(g.live, "cert.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.write("gw/x509/vpn.pem", string(text))
+		g.write("gw/swanctl.conf", fmt.Sprintf(gatewayConf, "vpn.pem"))
+		g.renew()
+		if _, _, err = g.hook(g.live); err == nil || !strings.Contains(err.Error(), "charon serves a copy of its certificate: name ") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestTwoLineages has a connection for each and renews both at once.
+func TestTwoLineages(t *testing.T) {
+	g := newGuide(t, "c1")
+	const second = "two.example"
+	live := g.authority.Renew(t, second).Save(t, g.le, second, 1)
+	if err := os.Symlink(filepath.Join(live, "privkey.pem"), filepath.Join(g.dir, "gw/private/two.pem")); err != nil {
+		t.Fatal(err)
+	}
+	g.write("gw/swanctl.conf", fmt.Sprintf(gatewayConf, filepath.Join(g.live, "cert.pem"))+
+		fmt.Sprintf("connections { second { remote_addrs = 198.51.100.1\n local { certs = %s/cert.pem\n id = %s } } }\n", live, second))
+	g.mustSwanctl("gw", "--load-all", "--noprompt")
+	for version := range 5 {
+		g.renew()
+		g.authority.Renew(t, second).Save(t, g.le, second, version+2)
+		var wg sync.WaitGroup
+		for _, dir := range []string{g.live, live} {
+			wg.Go(func() {
+				if _, _, err := g.hook(dir); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		g.agrees()
+	}
+	if err := g.login("c1"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCharonStartsWithWhatTheHookLeft renews while charon is down.
+func TestCharonStartsWithWhatTheHookLeft(t *testing.T) {
+	g := newGuide(t, "c1")
+	g.stop["gw"]()
+	for _, name := range g.issuers() {
+		if err := os.Remove(filepath.Join(g.dir, "gw/x509ca", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leaf := g.renew()
+	if out, log, err := g.hook(g.live); err != nil || out != "" || !strings.Contains(log, "charon is not running") {
+		t.Errorf("error %v, output %q, log %s", err, out, log)
+	}
+	g.start("gw")
+	g.mustSwanctl("gw", "--load-all", "--noprompt")
+	if !g.presented("c1").Equal(leaf) {
+		t.Error("charon does not serve the new certificate after its start")
+	}
+	g.agrees()
 }

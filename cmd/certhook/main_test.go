@@ -1,0 +1,86 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"tunnelcast/internal/lineage/lineagetest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"certhook": main})
+}
+
+// TestScripts runs the command from outside, where no charon runs. Each script
+// has the lineages of saveLineages in le/live and swanctl's directories for one
+// that uses "good" in etc/swanctl.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			le, swanctl := filepath.Join(env.WorkDir, "le"), filepath.Join(env.WorkDir, "etc/swanctl")
+			saveLineages(t, le)
+			for _, dir := range []string{"x509", "x509ca", "private"} {
+				if err := os.MkdirAll(filepath.Join(swanctl, dir), 0o755); err != nil {
+					return err
+				}
+			}
+			conf := fmt.Sprintf("connections { rw { local { certs = %s/live/good/cert.pem\n id = %s\n } } }\n", le, identity)
+			if err := os.WriteFile(filepath.Join(swanctl, "swanctl.conf"), []byte(conf), 0o600); err != nil {
+				return err
+			}
+			config := fmt.Sprintf("vici = %q\nswanctl-dir = %q\nunit = \"tunnelcast-test-none.service\"\n", filepath.Join(env.WorkDir, "no.vici"), swanctl)
+			return os.WriteFile(filepath.Join(env.WorkDir, "c.toml"), []byte(config), 0o600)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"status": wantStatus,
+		},
+	})
+}
+
+// wantStatus is the script command "status N COMMAND ARG...": COMMAND ends with N.
+func wantStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N COMMAND ARG...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("%s exits with %d, want %d", args[1], got, want)
+	}
+}
+
+func saveLineages(t *testing.T, le string) {
+	authority := lineagetest.NewAuthority(t, "CA", 2)
+	files := func(change func(*x509.Certificate)) lineagetest.Files {
+		key := lineagetest.NewKey(t, false)
+		return lineagetest.NewFiles(t, authority.Issue(t, key.Public(), []string{identity}, change), authority.Chain(), key)
+	}
+	files(nil).Save(t, le, "good", 1)
+	files(nil).Save(t, le, "foreign", 1)
+	files(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }).Save(t, le, "expired", 1)
+	mismatched := files(nil)
+	mismatched["privkey.pem"] = files(nil)["privkey.pem"]
+	mismatched.Save(t, le, "mismatched", 1)
+	files(nil).Save(t, le, "halfway", 1)
+	lineagetest.Files{"cert.pem": files(nil)["cert.pem"]}.Save(t, le, "halfway", 2)
+	cut := files(nil)
+	cut["chain.pem"] = cut["chain.pem"][:200]
+	cut.Save(t, le, "cut", 1)
+}
