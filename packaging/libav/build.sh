@@ -2,7 +2,11 @@
 # Builds the few parts of FFmpeg 7.1's libraries that recorddone links, static,
 # and prints the directory they are installed in, the prefix, on standard output.
 #
-#   packaging/libav/build.sh [amd64|arm64]      the default is $ARCH, then amd64
+#   packaging/libav/build.sh [--with-ffmpeg] [amd64|arm64]
+#
+# The default architecture is $ARCH, then amd64. --with-ffmpeg builds FFmpeg's own
+# program from the same source too, as bin/ffmpeg in a prefix of its own: what it
+# writes is what recorddone's tests compare with.
 #
 #   LIBAV_SOURCE=DIR      build this FFmpeg 7.1 source tree instead of Debian's
 #   CROSS=PREFIX          the cross compiler's prefix, as in aarch64-linux-gnu-
@@ -33,6 +37,12 @@ placeholder=/libav
 say() { echo "libav: $*" >&2; }
 die() { say "$@"; exit 1; }
 
+ffmpeg=
+if [ "${1:-}" = --with-ffmpeg ]; then
+	ffmpeg=ffmpeg
+	components=$(echo $components | sed 's/--disable-programs/--disable-ffplay --disable-ffprobe/')
+	shift
+fi
 arch=${1:-${ARCH:-amd64}}
 case $arch in
 amd64) cpu=x86_64 ;;
@@ -204,7 +214,7 @@ cd "$work/objects"
 ln -s "$tree" src
 run "configuring FFmpeg $version for $arch" src/configure --prefix=$placeholder $components --extra-cflags="$cflags"
 run "compiling FFmpeg $version for $arch" make -j"$(nproc)"
-run "installing" make DESTDIR="$work/installed" install-libs install-headers
+run "installing" make DESTDIR="$work/installed" install-libs install-headers ${ffmpeg:+install-progs}
 sed -i "s|$placeholder|\${pcfiledir}/../..|" "$work/installed$placeholder"/lib/pkgconfig/*.pc
 mv "$work/installed$placeholder" "$prefix"
 say "built $prefix"
