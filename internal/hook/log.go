@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -50,14 +51,15 @@ func newSink(name string) *sink {
 }
 
 // isTerminal tells a terminal from /dev/null, which is a character device too
-// and is what nginx gives its children.
+// and is what nginx gives its children. It compares device numbers: systemd's
+// null is another file than that of a unit with PrivateDevices.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return false
 	}
 	null, err := os.Stat(os.DevNull)
-	return err == nil && !os.SameFile(info, null)
+	return err == nil && info.Sys().(*syscall.Stat_t).Rdev != null.Sys().(*syscall.Stat_t).Rdev
 }
 
 func (s *sink) log(level slog.Level, line string, fields map[string]string) {
