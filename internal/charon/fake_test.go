@@ -92,7 +92,7 @@ func (f *fake) serve(conn net.Conn) {
 		}
 		f.asked = append(f.asked, name)
 		for _, e := range f.events[name] {
-			send(event, "list-cert", e)
+			send(event, name[:len(name)-1], e) // list-certs is answered by list-cert, list-sas by list-sa
 		}
 		send(cmdResponse, "", f.answer[name])
 	}

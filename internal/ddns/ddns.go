@@ -412,9 +412,9 @@ func (s *Server) sign(m *dns.Msg) (wire []byte, mac string, err error) {
 var errOtherID = badReply{errors.New("reply is to another message")}
 
 // open reads a reply to m and verifies its signature with the MAC before it. A
-// reply in which the server says what it has against our signature cannot be
-// signed in most cases (RFC 8945 section 5.3.2) and is let through: it is a
-// failure either way.
+// NOTAUTH, a failure either way, is let through: the server's word against our
+// signature cannot be signed in most cases (RFC 8945 section 5.3.2), and of the
+// others the library verifies none.
 func (s *Server) open(raw []byte, m *dns.Msg, mac string, timersOnly bool) (*dns.Msg, error) {
 	reply := new(dns.Msg)
 	if err := reply.Unpack(raw); err != nil {
@@ -433,7 +433,7 @@ func (s *Server) open(raw []byte, m *dns.Msg, mac string, timersOnly bool) (*dns
 			dns.RcodeToString[reply.Rcode])}
 	case dns.CanonicalName(signature.Hdr.Name) != s.Key.Name || dns.CanonicalName(signature.Algorithm) != algorithms[s.Key.Algorithm]:
 		return nil, badReply{errors.New("reply is signed with another key")}
-	case reply.Rcode == dns.RcodeNotAuth && signature.Error != dns.RcodeSuccess:
+	case reply.Rcode == dns.RcodeNotAuth:
 		return reply, nil
 	}
 	if err := dns.TsigVerify(raw, string(s.Key.secret), mac, timersOnly); err != nil {

@@ -41,6 +41,10 @@ type Key struct {
 	secret    secret
 }
 
+// Format prints the key without its secret, whatever the verb; fmt would not ask
+// a field that is not exported.
+func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%s %s %s", k.Name, k.Algorithm, redacted) }
+
 // maxKeyFile is far more than any key needs, in bytes.
 const maxKeyFile = 64 << 10
 
