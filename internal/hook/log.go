@@ -9,10 +9,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"unicode"
 
 	"github.com/coreos/go-systemd/v22/journal"
+	"golang.org/x/term"
 )
 
 const levelCritical = slog.LevelError + 4
@@ -41,25 +41,13 @@ type sink struct {
 
 func newSink(name string) *sink {
 	s := &sink{name: "tunnelcast-" + name, stderr: os.Stderr}
-	if isTerminal(os.Stderr) || !journal.Enabled() {
+	if term.IsTerminal(int(os.Stderr.Fd())) || !journal.Enabled() {
 		return s
 	}
 	s.send = journal.Send
 	toJournal, err := journal.StderrIsJournalStream()
 	s.echo = err != nil || !toJournal
 	return s
-}
-
-// isTerminal tells a terminal from /dev/null, which is a character device too
-// and is what nginx gives its children. It compares device numbers: systemd's
-// null is another file than that of a unit with PrivateDevices.
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return false
-	}
-	null, err := os.Stat(os.DevNull)
-	return err == nil && info.Sys().(*syscall.Stat_t).Rdev != null.Sys().(*syscall.Stat_t).Rdev
 }
 
 func (s *sink) log(level slog.Level, line string, fields map[string]string) {
