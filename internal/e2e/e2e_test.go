@@ -239,6 +239,9 @@ func TestPrune(t *testing.T) {
 	if want := []string{"prune-old.txt", "prune-young.mp4"}; !slices.Equal(names, want) {
 		t.Errorf("the archive keeps %v, want %v", names, want)
 	}
+	if out, err := b.Gateway.Journal(t.Context(), "TUNNELCAST_REMOVED=2"); err != nil || out == "" {
+		t.Errorf("the journal does not say that two were removed: %q, %v", out, err)
+	}
 }
 
 // After certbot's renewal the next client is shown the new certificate, and an established tunnel has not noticed.

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"strings"
@@ -157,12 +157,7 @@ func (g *Gateway) Root(ctx context.Context) (string, error) {
 // Install installs a Debian package on the running gateway, as its administrator would, and waits for the end of all
 // that this starts.
 func (g *Gateway) Install(ctx context.Context, deb string) error {
-	src, err := os.Open(deb)
-	if err != nil {
-		return fmt.Errorf("install the package: %w", err)
-	}
-	defer src.Close()
-	data, err := io.ReadAll(src)
+	data, err := os.ReadFile(deb)
 	if err != nil {
 		return fmt.Errorf("install the package: %w", err)
 	}
@@ -170,7 +165,8 @@ func (g *Gateway) Install(ctx context.Context, deb string) error {
 	if err := g.WriteFile(inside, string(data), 0o644); err != nil {
 		return err
 	}
-	if _, err := g.Run(ctx, "apt-get", "-qq", "--no-install-recommends", "install", inside); err != nil {
+	_, err = g.Run(ctx, "apt-get", "-qq", "--no-install-recommends", "install", inside)
+	if err := errors.Join(err, os.Remove(g.Path(inside))); err != nil {
 		return err
 	}
 	return g.WaitRunning(ctx)

@@ -10,13 +10,15 @@ tree=$1 mirror=$2 security=${3-}
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 echo "step: base system"
+# For dpkg from its first run on: no manuals, and no waiting for the disk, which is synced once at the end.
+mkdir -p "$tree/etc/dpkg/dpkg.cfg.d"
+printf 'path-exclude=/usr/share/%s/*\n' doc man locale info >"$tree/etc/dpkg/dpkg.cfg.d/box"
+echo force-unsafe-io >>"$tree/etc/dpkg/dpkg.cfg.d/box"
 debootstrap --variant=minbase --include=ca-certificates,dbus,systemd,systemd-sysv bookworm "$tree" "$mirror"
 
 echo "step: daemons"
 printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"
 chmod 755 "$tree/usr/sbin/policy-rc.d"
-printf 'path-exclude=/usr/share/%s/*\n' doc man locale info >"$tree/etc/dpkg/dpkg.cfg.d/box"
-echo force-unsafe-io >>"$tree/etc/dpkg/dpkg.cfg.d/box"
 {
 	echo "deb $mirror bookworm main"
 	echo "deb $mirror bookworm-updates main"
