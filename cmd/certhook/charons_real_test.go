@@ -3,17 +3,23 @@ package main
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"tunnelcast/internal/charon"
+	"tunnelcast/internal/e2e/box"
 	"tunnelcast/internal/hook"
 )
 
@@ -26,6 +32,8 @@ const identity = "vpn.example"
 type charons struct {
 	t    *testing.T
 	dir  string
+	in   []string          // leads a command into the world
+	root []string          // and one of the daemons to its tree
 	stop map[string]func() // by side
 }
 
@@ -81,32 +89,79 @@ swanctl {
 }
 `
 
-// promised fails the test instead of skipping it when the tools were promised.
-func promised(t *testing.T, format string, args ...any) {
+// world holds mount and PID namespaces in which everything of a test lives. It is
+// a shell that waits for the end of its standard input, which is ours: whatever
+// becomes of us, the kernel then kills all processes in it, and its mounts and
+// named network namespaces (in its own /run) go too.
+//
+// With a tree, that of the box, the daemons are taken from there and see the
+// test's directory under the same name as we do.
+const world = `set -e
+mount -t tmpfs tmpfs /run
+mkdir /run/lock
+if [ -n "$1" ]; then
+	mount --bind "$1" "$1"
+	mount -o remount,bind,ro "$1"
+	mount -t tmpfs tmpfs "$1/tmp"
+	mkdir -p "$1$2"
+	mount --bind "$2" "$1$2"
+	mount --rbind /dev "$1/dev"
+	mount -t proc proc "$1/proc"
+	mount -t tmpfs tmpfs "$1/run"
+fi
+echo ready
+read -r _`
+
+// plugins are those of strongswanConf that Debian keeps in packages beside
+// charon's.
+var plugins = []string{"openssl", "eap-mschapv2", "eap-identity"}
+
+// daemons says where charon and swanctl are: on this machine, or else in the
+// tree of the box. The test is skipped where neither can be had, or fails where
+// they were promised.
+func daemons(t *testing.T) (tree string) {
 	t.Helper()
-	if os.Getenv("TUNNELCAST_E2E") == "1" {
-		t.Fatalf(format, args...)
+	here := os.Geteuid() == 0
+	files := []string{"/usr/sbin/charon-systemd", "/usr/sbin/swanctl"}
+	for _, p := range plugins {
+		files = append(files, "/usr/lib/ipsec/plugins/libstrongswan-"+p+".so")
 	}
-	t.Skipf(format, args...)
+	for _, file := range files {
+		_, err := os.Stat(file)
+		here = here && err == nil
+	}
+	if here && os.Getenv("TUNNELCAST_E2E") != "1" {
+		return ""
+	}
+	lacking := box.Missing()
+	if lacking == nil && os.Getenv("TUNNELCAST_E2E") != "1" {
+		lacking = errors.New("charon is not installed here; TUNNELCAST_E2E=1 takes that of the box")
+	}
+	if lacking != nil {
+		if os.Getenv("TUNNELCAST_E2E") == "1" {
+			t.Fatal(lacking)
+		}
+		t.Skip(lacking)
+	}
+	tree, release, err := box.Tree(t.Context(), func(what string) { t.Log(what) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	return tree
 }
 
-// startCharons starts both. certs goes into the gateway's swanctl.conf; the
+// startCharons starts both, the gateway without connections. The
 // client trusts one root, in PEM, and has a connection per name.
-func startCharons(t *testing.T, certs string, root []byte, clients ...string) *charons {
-	if os.Geteuid() != 0 {
-		promised(t, "needs root for network namespaces")
+func startCharons(t *testing.T, root []byte, clients ...string) *charons {
+	// Not t.TempDir, which may be in any place: the tree has a /tmp.
+	dir, err := os.MkdirTemp("/tmp", "tunnelcast-certhook-")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, tool := range []string{"/usr/sbin/charon-systemd", "/usr/sbin/swanctl", "ip", "unshare"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			promised(t, "needs %s", tool)
-		}
-	}
-	for _, plugin := range []string{"openssl", "eap-mschapv2", "eap-identity"} {
-		if _, err := os.Stat("/usr/lib/ipsec/plugins/libstrongswan-" + plugin + ".so"); err != nil {
-			promised(t, "needs charon's plugin %s (libstrongswan-standard-plugins, libcharon-extauth-plugins)", plugin)
-		}
-	}
-	c := &charons{t: t, dir: t.TempDir(), stop: map[string]func(){}}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c := &charons{t: t, dir: dir, stop: map[string]func(){}}
+	c.enter(daemons(t))
 	for _, side := range []string{"gw", "client"} {
 		for _, sub := range []string{"x509", "x509ca", "private", "ecdsa", "rsa", "pkcs8", "bliss", "pkcs12", "pubkey", "x509aa", "x509ac", "x509crl", "x509ocsp"} {
 			if err := os.MkdirAll(filepath.Join(c.dir, side, sub), 0o700); err != nil {
@@ -119,17 +174,17 @@ func startCharons(t *testing.T, certs string, root []byte, clients ...string) *c
 	for _, name := range clients {
 		fmt.Fprintf(&conns, clientConn, name, name)
 	}
-	c.write("gw/swanctl.conf", fmt.Sprintf(gatewayConf, certs))
 	c.write("client/swanctl.conf", "connections {"+conns.String()+"}\nsecrets { eap-alice { id = alice\nsecret = wonderland } }\n")
 	c.write("client/x509ca/root.pem", string(root))
 
-	gw, client := c.namespace("gw"), c.namespace("client")
-	c.must("ip", "link", "add", gw, "type", "veth", "peer", "name", client)
-	for ns, address := range map[string]string{gw: "192.0.2.1/24", client: "192.0.2.2/24"} {
-		c.must("ip", "link", "set", ns, "netns", ns)
-		c.must("ip", "-n", ns, "address", "add", address, "dev", ns)
-		c.must("ip", "-n", ns, "link", "set", ns, "up")
-		c.must("ip", "-n", ns, "link", "set", "lo", "up")
+	for _, side := range []string{"gw", "client"} {
+		c.must("ip", "netns", "add", side)
+	}
+	c.must("ip", "-n", "gw", "link", "add", "outside", "type", "veth", "peer", "name", "outside", "netns", "client")
+	for side, address := range map[string]string{"gw": "192.0.2.1/24", "client": "192.0.2.2/24"} {
+		c.must("ip", "-n", side, "address", "add", address, "dev", "outside")
+		c.must("ip", "-n", side, "link", "set", "outside", "up")
+		c.must("ip", "-n", side, "link", "set", "lo", "up")
 	}
 	for _, side := range []string{"gw", "client"} {
 		c.start(side)
@@ -138,26 +193,61 @@ func startCharons(t *testing.T, certs string, root []byte, clients ...string) *c
 	return c
 }
 
-func (c *charons) namespace(side string) string {
-	name := fmt.Sprintf("tc%s%d", side[:1], os.Getpid())
-	c.must("ip", "netns", "add", name)
-	c.t.Cleanup(func() { exec.Command("ip", "netns", "delete", name).Run() })
-	return name
+// enter makes the world and the words that lead a command into it.
+func (c *charons) enter(tree string) {
+	c.t.Helper()
+	holder := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--",
+		"/bin/sh", "-c", world, "world", tree, c.dir)
+	holder.Stderr = os.Stderr
+	in, err1 := holder.StdinPipe()
+	out, err2 := holder.StdoutPipe()
+	if err := errors.Join(err1, err2, holder.Start()); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { in.Close(); holder.Wait() })
+	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
+		c.t.Fatalf("make namespaces: %v", err)
+	}
+	c.in = []string{"nsenter", "--target", strconv.Itoa(childOf(holder.Process.Pid)), "--mount", "--pid", "--"}
+	if tree != "" {
+		c.root = []string{"chroot", tree}
+	}
+	// The program that certhook is told to use.
+	c.write("swanctl", "#!/bin/sh\nexec "+strings.Join(slices.Concat(c.in, c.root), " ")+" /usr/sbin/swanctl \"$@\"\n")
+	if err := os.Chmod(filepath.Join(c.dir, "swanctl"), 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// childOf returns the one child process of a process, -1 if it has none.
+func childOf(pid int) int {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	child, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return -1
+	}
+	return child
 }
 
 // start runs a side's charon until the test ends and waits for its socket.
 func (c *charons) start(side string) {
 	c.t.Helper()
-	run := exec.Command("ip", "netns", "exec", fmt.Sprintf("tc%s%d", side[:1], os.Getpid()),
-		"unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /run && exec /usr/sbin/charon-systemd")
+	words := slices.Concat(c.in, []string{"ip", "netns", "exec", side}, c.root, []string{"/usr/sbin/charon-systemd"})
+	run := exec.Command(words[0], words[1:]...)
 	run.Env = append(os.Environ(), "STRONGSWAN_CONF="+filepath.Join(c.dir, side, "strongswan.conf"))
 	if err := run.Start(); err != nil {
 		c.t.Fatal(err)
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); run.Wait() }()
-	c.stop[side] = func() { run.Process.Kill(); <-done; os.Remove(c.socket(side)) }
-	c.t.Cleanup(c.stop[side])
+	c.stop[side] = func() {
+		// The child of nsenter, which has only become charon by exec.
+		if pid := childOf(run.Process.Pid); pid > 0 {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		<-done
+		os.Remove(c.socket(side))
+	}
 	for end := time.Now().Add(10 * time.Second); ; {
 		conn, err := net.Dial("unix", c.socket(side))
 		if err == nil {
@@ -183,14 +273,15 @@ func (c *charons) write(name, text string) {
 
 func (c *charons) must(name string, args ...string) {
 	c.t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+	words := slices.Concat(c.in, []string{name}, args)
+	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 		c.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 }
 
 // swanctl runs swanctl on one side.
 func (c *charons) swanctl(side string, args ...string) (string, error) {
-	run := exec.Command("/usr/sbin/swanctl", append(args, "--uri", "unix://"+c.socket(side))...)
+	run := exec.Command(filepath.Join(c.dir, "swanctl"), append(args, "--uri", "unix://"+c.socket(side))...)
 	run.Env = append(os.Environ(), "SWANCTL_DIR="+filepath.Join(c.dir, side), "STRONGSWAN_CONF="+filepath.Join(c.dir, side, "strongswan.conf"))
 	out, err := run.CombinedOutput()
 	return string(out), err
@@ -254,7 +345,7 @@ func (c *charons) certhook(variables map[string]string, args ...string) (output,
 	var out, logged bytes.Buffer
 	env := hook.Env{
 		Name:   "certhook",
-		Args:   append([]string{"--vici", c.socket("gw"), "--swanctl-dir", filepath.Join(c.dir, "gw"), "--unit", "tunnelcast-test-none.service"}, args...),
+		Args:   append([]string{"--swanctl", filepath.Join(c.dir, "swanctl"), "--vici", c.socket("gw"), "--swanctl-dir", filepath.Join(c.dir, "gw"), "--unit", "tunnelcast-test-none.service"}, args...),
 		Getenv: func(name string) string { return variables[name] },
 		Stdout: &out, Stderr: &out,
 		Log: slog.New(slog.NewTextHandler(&logged, nil)),

@@ -33,9 +33,11 @@ type gateway struct {
 // newGateway starts one with a good pair, served. certs is what swanctl.conf
 // names, DIR in it the live directory; private/ holds a link to the key.
 func newGateway(t *testing.T, certs string, clients ...string) *gateway {
-	g := &gateway{authority: lineagetest.NewAuthority(t, "CA", 2), le: t.TempDir()}
+	g := &gateway{authority: lineagetest.NewAuthority(t, "CA", 2)}
+	g.charons = startCharons(t, lineagetest.PEM(g.authority.Root()), clients...)
+	g.le = filepath.Join(g.dir, "letsencrypt")
 	g.live = filepath.Join(g.le, "live", identity)
-	g.charons = startCharons(t, strings.ReplaceAll(certs, "DIR", g.live), lineagetest.PEM(g.authority.Root()), clients...)
+	g.write("gw/swanctl.conf", fmt.Sprintf(gatewayConf, strings.ReplaceAll(certs, "DIR", g.live)))
 	for link, file := range map[string]string{"private": "privkey.pem", "x509": "cert.pem"} {
 		if link == "x509" && strings.Contains(certs, "DIR") {
 			continue

@@ -1,0 +1,13 @@
+package box
+
+import "context"
+
+// Tree gives the directory of the tree that boxes are made of, built if the cache has none, for tests that need its
+// daemons but no server around them. It must not be written to; release lets it be removed when a newer one is there.
+func Tree(ctx context.Context, step func(what string)) (dir string, release func(), err error) {
+	t, err := openTree(ctx, step)
+	if err != nil {
+		return "", nil, err
+	}
+	return t.dir, t.close, nil
+}
