@@ -48,7 +48,7 @@ type Box struct {
 func Missing() error {
 	var missing []string
 	if os.Geteuid() != 0 {
-		missing = append(missing, "root (for namespaces and mounts of its own)")
+		missing = append(missing, "root (it boots a server with mounts and networks of its own)")
 	}
 	for _, tool := range []struct{ name, pkg string }{
 		{"apt-get", "apt"}, {"debootstrap", "debootstrap"}, {"systemd-nspawn", "systemd-container"},

@@ -70,7 +70,7 @@ func openTree(ctx context.Context, step func(string)) (*tree, error) {
 			return nil, err
 		}
 		if _, err = os.Stat(t.dir); err != nil {
-			err = buildTree(ctx, t.dir, step)
+			err = t.build(ctx, step)
 		}
 		t.close()
 		if err != nil {
@@ -81,22 +81,23 @@ func openTree(ctx context.Context, step func(string)) (*tree, error) {
 
 func (t *tree) close() { t.lock.Close() }
 
-func buildTree(ctx context.Context, dir string, step func(string)) error {
+// build needs the exclusive lock.
+func (t *tree) build(ctx context.Context, step func(string)) error {
 	mirror, security, err := mirrors(ctx)
 	if err != nil {
 		return err
 	}
-	work := dir + ".new"
+	work := t.dir + ".new"
 	if err := os.RemoveAll(work); err != nil {
 		return fmt.Errorf("remove what a killed build left: %w", err)
 	}
 	defer os.RemoveAll(work)
-	script := dir + ".sh"
+	script := t.dir + ".sh"
 	if err := os.WriteFile(script, []byte(recipe), 0o755); err != nil {
 		return fmt.Errorf("write the recipe: %w", err)
 	}
 	defer os.Remove(script)
-	log, err := os.Create(dir + ".log")
+	log, err := os.Create(t.dir + ".log")
 	if err != nil {
 		return fmt.Errorf("write the build's log: %w", err)
 	}
@@ -106,6 +107,8 @@ func buildTree(ctx context.Context, dir string, step func(string)) error {
 	cmd := command(ctx, []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"},
 		"/bin/sh", script, work, mirror, security)
 	cmd.Stderr = log
+	// If we are killed, the lock is held for as long as anything of the build still runs.
+	cmd.ExtraFiles = []*os.File{t.lock}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return fmt.Errorf("build the tree: %w", err)
@@ -130,7 +133,7 @@ func buildTree(ctx context.Context, dir string, step func(string)) error {
 	if _, err := output(ctx, nil, "sync", "-f", work); err != nil {
 		return err
 	}
-	if err := os.Rename(work, dir); err != nil {
+	if err := os.Rename(work, t.dir); err != nil {
 		return fmt.Errorf("publish the tree: %w", err)
 	}
 	return nil
