@@ -30,7 +30,7 @@ const identity = "vpn.example"
 // namespace of its own, joined by a veth. The kernel may lack ESP: clients log
 // in without a child SA.
 type charons struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	in   []string          // leads a command into the world
 	root []string          // and one of the daemons to its tree
@@ -119,7 +119,7 @@ var plugins = []string{"openssl", "eap-mschapv2", "eap-identity"}
 // daemons says where charon and swanctl are: on this machine, or else in the
 // tree of the box. The test is skipped where neither can be had, or fails where
 // they were promised.
-func daemons(t *testing.T) (tree string) {
+func daemons(t testing.TB) (tree string) {
 	t.Helper()
 	here := os.Geteuid() == 0
 	files := []string{"/usr/sbin/charon-systemd", "/usr/sbin/swanctl"}
@@ -153,7 +153,7 @@ func daemons(t *testing.T) (tree string) {
 
 // startCharons starts both, the gateway without connections. The
 // client trusts one root, in PEM, and has a connection per name.
-func startCharons(t *testing.T, root []byte, clients ...string) *charons {
+func startCharons(t testing.TB, root []byte, clients ...string) *charons {
 	// Not t.TempDir, which may be in any place: the tree has a /tmp.
 	dir, err := os.MkdirTemp("/tmp", "tunnelcast-certhook-")
 	if err != nil {

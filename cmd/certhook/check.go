@@ -105,11 +105,14 @@ func appArmor(root string) error {
 	if err != nil || !strings.Contains(string(loaded), "/usr/sbin/swanctl (enforce)") {
 		return nil
 	}
-	local, err := os.ReadFile(filepath.Join(root, "etc/apparmor.d/local/usr.sbin.swanctl"))
-	if err == nil {
-		for line := range strings.Lines(string(local)) {
-			line = strings.TrimSpace(line)
-			if strings.HasPrefix(line, "/etc/letsencrypt/") && strings.HasSuffix(line, "r,") {
+	for _, file := range []string{"etc/apparmor.d/local/usr.sbin.swanctl", "etc/apparmor.d/usr.sbin.swanctl"} {
+		rules, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(rules)) {
+			rule, _, _ := strings.Cut(line, "#")
+			if strings.Contains(rule, "/etc/letsencrypt/") {
 				return nil
 			}
 		}

@@ -270,7 +270,7 @@ func (h *host) switchTo(ctx context.Context, s *charon.Session, p plan) (err err
 		return err
 	}
 	switching = true
-	if p.use.inX509 {
+	if len(p.use.connections) == 0 { // it is used through x509 alone
 		if err := s.LoadCertificate(ctx, p.lineage.Leaf.Raw); err != nil {
 			return err
 		}
@@ -382,7 +382,9 @@ func (h *host) reloadUnits(ctx context.Context) error {
 	var failed []string
 	for _, unit := range h.cli.ReloadUnits {
 		state, err := units.Get(ctx, unit)
-		if err == nil && state.Stopped() {
+		if err == nil && state.Load == "not-found" {
+			err = fmt.Errorf("reload %s: no such unit", unit)
+		} else if err == nil && state.Stopped() {
 			h.env.Log.Info("not reloaded, because it does not run", "unit", unit)
 			continue
 		}

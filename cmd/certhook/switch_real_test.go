@@ -32,7 +32,7 @@ type gateway struct {
 
 // newGateway starts one with a good pair, served. certs is what swanctl.conf
 // names, DIR in it the live directory; private/ holds a link to the key.
-func newGateway(t *testing.T, certs string, clients ...string) *gateway {
+func newGateway(t testing.TB, certs string, clients ...string) *gateway {
 	g := &gateway{authority: lineagetest.NewAuthority(t, "CA", 2)}
 	g.charons = startCharons(t, lineagetest.PEM(g.authority.Root()), clients...)
 	g.le = filepath.Join(g.dir, "letsencrypt")
@@ -55,7 +55,7 @@ func newGateway(t *testing.T, certs string, clients ...string) *gateway {
 }
 
 // newGuide is the guide's layout.
-func newGuide(t *testing.T, clients ...string) *gateway {
+func newGuide(t testing.TB, clients ...string) *gateway {
 	return newGateway(t, "DIR/cert.pem", clients...)
 }
 
@@ -540,4 +540,17 @@ func TestCharonStartsWithWhatTheHookLeft(t *testing.T) {
 		t.Error("charon does not serve the new certificate after its start")
 	}
 	g.agrees()
+}
+
+// BenchmarkSwitch is one renewal on a machine that does nothing else.
+func BenchmarkSwitch(b *testing.B) {
+	g := newGuide(b)
+	for b.Loop() {
+		b.StopTimer()
+		g.renew()
+		b.StartTimer()
+		if _, _, err := g.hook(g.live); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
