@@ -209,6 +209,7 @@ func TestRecording(t *testing.T) {
 		t.Fatalf("%v; the archive holds %v", err, names)
 	}
 	file := box.Archive + "/" + names[0]
+	t.Cleanup(func() { os.Remove(b.Gateway.Path(file)) })
 	if got := strings.TrimSpace(run(t, b, "stat", "-c", "%U %G %a", file)); got != "www-data www-data 644" {
 		t.Errorf("owner and mode of %s: %s", names[0], got)
 	}

@@ -16,14 +16,14 @@ type Client struct {
 	*machine
 }
 
-// Client starts a device. Its name tells it from others and is not known to the gateway.
+// Client starts a device. Its name is for people; the gateway does not know it.
 func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
-	m, err := newMachine(ctx, b.world, b.tree.dir, name)
+	b.clients++
+	m, err := newMachine(ctx, b.world, b.tree.dir, name+strconv.Itoa(b.clients))
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{m}
-	b.clients++
 	address := fmt.Sprintf("198.51.100.%d", b.clients)
 	gateway := filepath.Join(b.world.dir, b.Gateway.name, "net")
 	near := "client" + strconv.Itoa(b.clients)

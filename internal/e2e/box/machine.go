@@ -27,7 +27,7 @@ type machine struct {
 func newMachine(ctx context.Context, w *world, lower, name string) (*machine, error) {
 	m := &machine{world: w, name: name, done: make(chan struct{})}
 	// An option of mount cannot hold a comma or a colon: the tree comes by a name without any.
-	const make = `set -e
+	const script = `set -e
 mkdir -p "$1/upper" "$1/work" "$1/lower" "$1/root"
 mount --bind "$2" "$1/lower"
 mount -o remount,bind,ro "$1/lower"
@@ -35,7 +35,7 @@ cd "$1"
 mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay root
 : >net
 unshare --net=net ip link set lo up`
-	if _, err := w.run(ctx, "/bin/sh", "-c", make, "make", filepath.Join(w.dir, name), lower); err != nil {
+	if _, err := w.run(ctx, "/bin/sh", "-c", script, "make", filepath.Join(w.dir, name), lower); err != nil {
 		return nil, fmt.Errorf("make machine %s: %w", name, err)
 	}
 	return m, m.WriteFile("/etc/hostname", name+"\n", 0o644)
