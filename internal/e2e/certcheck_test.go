@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"errors"
 	"strings"
 	"testing"
+
+	"tunnelcast/internal/e2e/box"
 )
 
 // The timer's unit, as tight as it is, does what a missed hook has left undone, and is no failure where nothing is.
@@ -29,5 +32,33 @@ func TestCertcheckHealsAMissedHook(t *testing.T) {
 	}
 	if failed := strings.TrimSpace(run(t, b, "systemctl", "--failed", "--quiet", "--no-legend", "--plain")); failed != "" {
 		t.Errorf("failed units: %s", failed)
+	}
+}
+
+// Others that serve the certificate are reloaded after a switch, and only then; one that cannot be is status 3.
+func TestReloadUnits(t *testing.T) {
+	b := server(t)
+	deploy := []string{"tunnelcast-certhook", "--reload-units", "nginx.service", "deploy", "--lineage", "/etc/letsencrypt/live/" + box.Name}
+	reloads := func() int {
+		return strings.Count(run(t, b, "journalctl", "--quiet", "--unit", "nginx.service"), "Reloaded ")
+	}
+	renew := func() {
+		run(t, b, "sh", "-c", "certbot renew --quiet --force-renewal --no-random-sleep-on-renew --no-directory-hooks 2>&1")
+	}
+	before := reloads()
+	renew()
+	run(t, b, deploy...)
+	run(t, b, deploy...)
+	if got := reloads() - before; got != 1 {
+		t.Errorf("nginx was reloaded %d times by a switch and a run with nothing to do, want once", got)
+	}
+	renew()
+	deploy[2] = "no-such.service,nginx.service"
+	_, err := b.Gateway.Run(t.Context(), deploy...)
+	if failed := new(box.CommandError); !errors.As(err, &failed) || failed.ExitCode() != 3 || !strings.Contains(err.Error(), "reload no-such.service: no such unit") {
+		t.Errorf("with a unit that does not exist: %v", err)
+	}
+	if got := reloads() - before; got != 2 {
+		t.Errorf("nginx was reloaded %d times, want twice", got)
 	}
 }
