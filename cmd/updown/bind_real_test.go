@@ -13,8 +13,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -654,4 +656,137 @@ bob.example.	0	NONE	A	10.0.0.101
 		t.Errorf("got\n%s", got)
 	}
 	g.want("101 PTR bob.example.; bob A 10.0.0.101")
+}
+
+func TestBindSaysWhatIsWrong(t *testing.T) {
+	b := startBind(t)
+	good, err := os.ReadFile(b.key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(old, new string) string {
+		file := filepath.Join(t.TempDir(), "k")
+		if err := os.WriteFile(file, regexp.MustCompile(old).ReplaceAll(good, []byte(new)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"another secret":  {[]string{"--key", key(`secret ".*"`, `secret "c2VjcmV0"`)}, "BADSIG"},
+		"another key":     {[]string{"--key", key("local-ddns", "else")}, "BADKEY"},
+		"other algorithm": {[]string{"--key", key("hmac-sha256", "hmac-sha512")}, "BADKEY"},
+		"zone not served": {[]string{"--zone", "elsewhere"}, "NOTAUTH: the server is not the zone's primary"},
+		"unsigned":        {[]string{"--key", "none"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newTestGateway(t, b, append(test.args, "--pools", "10.0.0.100-10.0.0.200")...)
+			err := g.up(client("alice", "10.0.0.100"))
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			if err := g.gateway.sync(t.Context(), false); test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("sync: got %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// Another gateway on the same zone has other pools, and neither touches what is
+// the other's.
+func TestBindTwoGateways(t *testing.T) {
+	b := startBind(t)
+	one := newTestGateway(t, b, "--pools", "10.0.0.100-10.0.0.200")
+	two := newTestGateway(t, b, "--pools", "10.8.0.0/24", "--run-dir", filepath.Join(b.dir, "run2"))
+	if err := errors.Join(one.up(client("alice", "10.0.0.100")), two.up(client("bob", "10.8.0.1"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := two.up(client("alice", "10.8.0.2")); !errors.Is(err, lease.ErrHeld) {
+		t.Errorf("alice of the other gateway: %v", err)
+	}
+	one.sync()
+	two.sync()
+	one.want("alice A 10.0.0.100; bob A 10.8.0.1")
+	one.live = nil
+	one.sync()
+	two.sync() // its own alice may have the name now
+	one.want("alice A 10.8.0.2; bob A 10.8.0.1")
+}
+
+// Hooks and syncs at once: in the end every live client has its name, and none
+// was without it between its up and its down.
+func TestBindStorm(t *testing.T) {
+	b := startBind(t)
+	first := newTestGateway(t, b)
+	first.sync()
+	// busy is held by hooks until their IKE_SA is listed; a list waits for it.
+	var busy sync.RWMutex
+	var live struct {
+		sync.Mutex
+		leases []lease.Lease
+	}
+	ask := func(context.Context) ([]lease.Lease, lease.Pools, error) {
+		busy.Lock()
+		defer busy.Unlock()
+		live.Lock()
+		defer live.Unlock()
+		pools, err := lease.ParsePools([]string{"10.0.0.100-10.0.0.200"})
+		return slices.Clone(live.leases), pools, err
+	}
+	var hooks, syncs sync.WaitGroup
+	done := make(chan struct{})
+	syncs.Go(func() {
+		g := newTestGateway(t, b)
+		g.askCharon = ask
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				g.sync()
+			}
+		}
+	})
+	for device := range 8 {
+		hooks.Go(func() {
+			g := newTestGateway(t, b, "--timeout", "20s")
+			l := client(fmt.Sprint("user", device/2), fmt.Sprintf("10.0.0.%d", 100+device)) // two devices each
+			server, err := g.server()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for range 10 {
+				busy.RLock()
+				if err := g.up(l); err != nil {
+					t.Error(err)
+				}
+				live.Lock()
+				live.leases = append(live.leases, l)
+				live.Unlock()
+				busy.RUnlock()
+				for range 3 {
+					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+					seen, err := server.Lookup(ctx, l.Identity+".example.")
+					cancel()
+					if err != nil || !slices.Contains(seen.Holds, lease.Address(l.Identity+".example.", l.Addresses[0])) {
+						t.Errorf("the live %s is not there: %+v, %v", l.Identity, seen, err)
+					}
+				}
+				live.Lock()
+				live.leases = slices.DeleteFunc(live.leases, func(x lease.Lease) bool { return x.Addresses[0] == l.Addresses[0] })
+				live.Unlock()
+				if err := g.down(l); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	hooks.Wait()
+	close(done)
+	syncs.Wait()
+	first.sync()
+	first.want("")
 }

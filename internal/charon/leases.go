@@ -2,6 +2,7 @@ package charon
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -124,6 +125,10 @@ func (s *Session) Pools(ctx context.Context) (lease.Pools, error) {
 // poolRange reads the first address of a pool and its size: charon has left out
 // the network's own address and the broadcast address already (mem_pool_create
 // in src/libcharon/attributes/mem_pool.c). The pool %config has size 0.
+//
+// Up to 5.9 a pool that is a whole network is told with the network's address
+// for its base, and its first client gets the next one; a pool that looks like
+// that has both.
 func poolRange(base, size string) (r lease.Range, ok bool, err error) {
 	n, err := strconv.ParseUint(size, 10, 32)
 	if err != nil {
@@ -138,6 +143,9 @@ func poolRange(base, size string) (r lease.Range, ok bool, err error) {
 	}
 	last := first.AsSlice()
 	carry := n - 1
+	if whole := n + 2; n > 2 && whole&(whole-1) == 0 && binary.BigEndian.Uint32(last[len(last)-4:])&uint32(whole-1) == 0 {
+		carry = n
+	}
 	for i := len(last) - 1; i >= 0 && carry > 0; i-- {
 		carry += uint64(last[i])
 		last[i] = byte(carry)
