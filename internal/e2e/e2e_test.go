@@ -18,7 +18,7 @@ import (
 const gone = 2 * time.Second
 
 // soon is how long anything else may take on a slow machine before it counts as not happening.
-const soon = 20 * time.Second
+const soon = time.Minute
 
 // shared is booted by the first test that needs it and serves all of them, one after the other.
 var shared struct {

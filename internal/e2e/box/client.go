@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A Client is a device with a network and a charon of its own.
@@ -60,7 +59,7 @@ func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
 	if err := m.start(ctx, "/usr/sbin/charon-systemd"); err != nil {
 		return nil, err
 	}
-	return c, Poll(ctx, 20*time.Second, "charon of "+name, func() (bool, error) {
+	return c, Poll(ctx, patience, "charon of "+name, func() (bool, error) {
 		_, err := m.Run(ctx, "swanctl", "--stats")
 		return err == nil, err
 	})
@@ -83,7 +82,7 @@ func (c *Client) Connect(ctx context.Context, user string) (address string, err 
 	for _, cmd := range [][]string{
 		{"swanctl", "--load-all", "--clear", "--noprompt"},
 		{"swanctl", "--flush-certs"},
-		{"swanctl", "--initiate", "--child", "net", "--timeout", "20"},
+		{"swanctl", "--initiate", "--child", "net", "--timeout", "60"},
 	} {
 		if _, err := c.Run(ctx, cmd...); err != nil {
 			return "", fmt.Errorf("connect %s as %s: %w", c.name, user, err)
@@ -115,7 +114,7 @@ func (c *Client) Connected(ctx context.Context) (bool, error) {
 
 // Disconnect takes the tunnel down; it returns when the gateway has answered.
 func (c *Client) Disconnect(ctx context.Context) error {
-	_, err := c.Run(ctx, "swanctl", "--terminate", "--ike", "vpn", "--timeout", "20")
+	_, err := c.Run(ctx, "swanctl", "--terminate", "--ike", "vpn", "--timeout", "60")
 	return err
 }
 

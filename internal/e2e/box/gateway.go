@@ -10,7 +10,6 @@ import (
 	"path"
 	"strings"
 	"text/template"
-	"time"
 
 	"tunnelcast/packaging"
 )
@@ -114,7 +113,7 @@ systemctl -q --root=root enable pebble.service`
 
 // WaitRunning waits until systemd has no job left, and fails if a unit has.
 func (g *Gateway) WaitRunning(ctx context.Context) error {
-	return Poll(ctx, 60*time.Second, "the gateway to run", func() (bool, error) {
+	return Poll(ctx, patience, "the gateway to run", func() (bool, error) {
 		state, err := g.Run(ctx, "systemctl", "is-system-running")
 		switch strings.TrimSpace(state) {
 		case "running":
@@ -129,7 +128,7 @@ func (g *Gateway) WaitRunning(ctx context.Context) error {
 
 // setUp gets the first certificate and gives charon its connection.
 func (g *Gateway) setUp(ctx context.Context) error {
-	if err := Poll(ctx, 20*time.Second, "pebble", func() (bool, error) {
+	if err := Poll(ctx, patience, "pebble", func() (bool, error) {
 		_, err := g.Root(ctx)
 		return err == nil, err
 	}); err != nil {

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // A machine is a container: its own copy-on-write view of the tree, a network namespace, and systemd-nspawn's first process.
@@ -113,7 +112,7 @@ func (m *machine) start(ctx context.Context, args ...string) error {
 		m.nspawn.Wait()
 		close(m.done)
 	}()
-	return Poll(ctx, 20*time.Second, "the first process of "+m.name, func() (bool, error) {
+	return Poll(ctx, patience, "the first process of "+m.name, func() (bool, error) {
 		select {
 		case <-m.done:
 			return true, fmt.Errorf("start machine %s: systemd-nspawn ended: %s", m.name, m.Console())

@@ -20,7 +20,7 @@ type story struct {
 }
 
 // patience is how long a program may take for what it does at once on any machine.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func (t *story) tell(deb string) error {
 	for _, chapter := range []struct {
