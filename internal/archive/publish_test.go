@@ -205,8 +205,8 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// What comes into use after the last look by its name gets its name back.
-func TestRemovePutsBack(t *testing.T) {
+// A recording is not moved over one that a killed run had set aside.
+func TestRemoveNameTaken(t *testing.T) {
 	s, path := openRecording(t)
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), ".aside"), nil, 0o644); err != nil {
 		t.Fatal(err)
