@@ -172,6 +172,7 @@ func newTestGateway(t *testing.T, b *bind, args ...string) *testGateway {
 	g.askUnit = func(context.Context, string) (units.State, error) {
 		return units.State{Load: "loaded", Active: "active"}, nil
 	}
+	g.settle = 0
 	tg.gateway = g
 	return tg
 }
@@ -488,6 +489,29 @@ func TestBindNoEvidenceNoRemoval(t *testing.T) {
 		return units.State{Load: "loaded", Active: "inactive"}, nil
 	}
 	g.sync() // with the pools of the sync before
+	g.want("")
+}
+
+// After a crash charon is heard again in a moment, and holds nobody.
+func TestBindCharonStarts(t *testing.T) {
+	g := newTestGateway(t, startBind(t))
+	g.sync()
+	if err := g.up(client("alice", "10.0.0.100")); err != nil {
+		t.Fatal(err)
+	}
+	g.live, g.settle = nil, time.Minute
+	ask, calls := g.askCharon, 0
+	g.askCharon = func(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
+		if calls++; calls < 3 {
+			return nil, nil, fmt.Errorf("dial: %w", charon.ErrNotRunning)
+		}
+		leases, _, err := ask(ctx)
+		return leases, nil, err // its configuration is not loaded yet
+	}
+	g.askUnit = func(context.Context, string) (units.State, error) {
+		return units.State{Load: "loaded", Active: "activating"}, nil
+	}
+	g.sync()
 	g.want("")
 }
 

@@ -108,10 +108,12 @@ type gateway struct {
 	// charon.ErrNotRunning.
 	askCharon func(context.Context) ([]lease.Lease, lease.Pools, error)
 	askUnit   func(ctx context.Context, unit string) (units.State, error)
+
+	settle time.Duration // how long charon may take to start or to stop
 }
 
 func newGateway(c cli, env hook.Env) (*gateway, error) {
-	g := &gateway{cli: c, env: env, dir: runDir(c.RunDir), askUnit: units.Get}
+	g := &gateway{cli: c, env: env, dir: runDir(c.RunDir), askUnit: units.Get, settle: 15 * time.Second}
 	for _, zone := range append([]string{c.Zone}, c.ReverseZones...) {
 		if err := lease.CheckZone(zone); err != nil {
 			return nil, hook.Usagef("%w", err)

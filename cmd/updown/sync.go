@@ -174,28 +174,47 @@ func (g *gateway) readZones(ctx context.Context, server *ddns.Server) (zones map
 
 // live returns charon's leases and pools. Without charon there are none, but
 // only if systemd is sure that it does not run; the pools are then the last ones
-// known.
+// known. They are also while charon has none yet, because it has just started.
 func (g *gateway) live(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
 	ctx, cancel := context.WithTimeout(ctx, charonTimeout)
 	defer cancel()
-	leases, pools, err := g.askCharon(ctx)
-	if err == nil && len(pools) > 0 {
-		return leases, pools, nil
-	}
-	if err != nil {
-		if !errors.Is(err, charon.ErrNotRunning) {
+	settled := g.env.Now().Add(g.settle)
+	for {
+		leases, pools, err := g.askCharon(ctx)
+		if errors.Is(err, charon.ErrNotRunning) {
+			err = g.stopped(ctx, err)
+		}
+		if err == nil && len(pools) == 0 {
+			pools, err = g.dir.pools()
+		}
+		// charon on its way up or down, as after a crash, will be heard or be
+		// gone in a moment.
+		if !errors.Is(err, errUnsettled) || g.env.Now().After(settled) {
+			return leases, pools, err
+		}
+		select {
+		case <-ctx.Done():
 			return nil, nil, err
-		}
-		state, unitErr := g.askUnit(ctx, g.Unit)
-		switch {
-		case unitErr != nil:
-			return nil, nil, fmt.Errorf("nothing is removed without evidence: %w, and %w", err, unitErr)
-		case state.Load == "not-found":
-			return nil, nil, fmt.Errorf("nothing is removed without evidence: %w, and there is no %s (key unit)", err, g.Unit)
-		case !state.Stopped():
-			return nil, nil, fmt.Errorf("nothing is removed without evidence: %w, but %s is %s", err, g.Unit, state.Active)
+		case <-time.After(settlePause):
 		}
 	}
-	pools, err = g.dir.pools()
-	return leases, pools, err
+}
+
+const settlePause = 100 * time.Millisecond
+
+var errUnsettled = errors.New("nothing is removed without evidence")
+
+// stopped returns nil if systemd is sure that charon, of which nothing is heard,
+// does not run.
+func (g *gateway) stopped(ctx context.Context, silence error) error {
+	state, err := g.askUnit(ctx, g.Unit)
+	switch {
+	case err != nil:
+		return fmt.Errorf("nothing is removed without evidence: %w, and %w", silence, err)
+	case state.Load == "not-found":
+		return fmt.Errorf("nothing is removed without evidence: %w, and there is no %s (key unit)", silence, g.Unit)
+	case !state.Stopped():
+		return fmt.Errorf("%w: %w, but %s is %s", errUnsettled, silence, g.Unit, state.Active)
+	}
+	return nil
 }
