@@ -1,3 +1,5 @@
+//go:build cgo
+
 // Recorddone turns a recording that nginx-rtmp has finished into an MP4 file:
 //
 //	exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname;

@@ -1,3 +1,5 @@
+//go:build cgo
+
 // Package remux turns an FLV recording into an MP4 file without re-encoding it,
 // through libav, and is the only package that does: it is C, reads what anybody
 // on the network may have published, and belongs into the sandbox of Restrict.
@@ -6,6 +8,9 @@
 // the same version, for which this package does what FFmpeg's program does around
 // its libraries (fftools/ffmpeg_demux.c, ffmpeg_mux.c); but HEVC is tagged hvc1,
 // which Apple's players ask for.
+//
+// It needs cgo, and so does cmd/recorddone. Their build tags say so, so that
+// CGO_ENABLED=0 go build, vet and test ./... do the rest without libav's headers.
 package remux
 
 import (
