@@ -37,15 +37,16 @@ type charons struct {
 	stop map[string]func() // by side
 }
 
-// gatewayConf is the guide's connection. The directories around it are made by
-// startCharons.
+// gatewayConf is the guide's configuration: the certificate's file and the
+// lineage's directory are to be filled in. The directories around it are made
+// by startCharons.
 const gatewayConf = `connections {
 	roadwarrior {
 		version = 2
 		unique = never
 		local {
 			auth = pubkey
-			certs = %s
+			certs = %[1]s
 			id = ` + identity + `
 		}
 		remote {
@@ -54,6 +55,9 @@ const gatewayConf = `connections {
 		}
 		children { net { local_ts = 0.0.0.0/0 } }
 	}
+}
+authorities {
+	letsencrypt { file = %[2]s/chain.pem }
 }
 secrets {
 	eap-alice { id = alice
@@ -299,29 +303,39 @@ func (c *charons) mustSwanctl(side string, args ...string) string {
 // presented logs a client in anew and returns the certificate it was shown.
 func (c *charons) presented(name string) *x509.Certificate {
 	c.t.Helper()
+	shown, err := c.shown(name)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return shown
+}
+
+// shown is presented for a client that may be turned away.
+func (c *charons) shown(name string) (*x509.Certificate, error) {
+	c.t.Helper()
 	c.mustSwanctl("client", "--flush-certs")
 	if err := c.login(name); err != nil {
-		c.t.Fatal(err)
+		return nil, err
 	}
 	s, err := charon.Dial(c.t.Context(), c.socket("client"))
 	if err != nil {
-		c.t.Fatal(err)
+		return nil, err
 	}
 	defer s.Close()
 	certs, err := s.Certificates(c.t.Context())
 	if err != nil {
-		c.t.Fatal(err)
+		return nil, err
 	}
-	var shown []*x509.Certificate
+	var leaves []*x509.Certificate
 	for _, held := range certs {
 		if cert, err := x509.ParseCertificate(held.DER); err == nil && !cert.IsCA {
-			shown = append(shown, cert)
+			leaves = append(leaves, cert)
 		}
 	}
-	if len(shown) != 1 {
-		c.t.Fatalf("the client holds %d leaves", len(shown))
+	if len(leaves) != 1 {
+		return nil, fmt.Errorf("the client holds %d leaves", len(leaves))
 	}
-	return shown[0]
+	return leaves[0], nil
 }
 
 // login connects a client anew and says why it could not.

@@ -37,7 +37,7 @@ func newGateway(t testing.TB, certs string, clients ...string) *gateway {
 	g.charons = startCharons(t, lineagetest.PEM(g.authority.Root()), clients...)
 	g.le = filepath.Join(g.dir, "letsencrypt")
 	g.live = filepath.Join(g.le, "live", identity)
-	g.write("gw/swanctl.conf", fmt.Sprintf(gatewayConf, strings.ReplaceAll(certs, "DIR", g.live)))
+	g.write("gw/swanctl.conf", g.conf(certs))
 	for link, file := range map[string]string{"private": "privkey.pem", "x509": "cert.pem"} {
 		if link == "x509" && strings.Contains(certs, "DIR") {
 			continue
@@ -52,6 +52,10 @@ func newGateway(t testing.TB, certs string, clients ...string) *gateway {
 		t.Fatal(err)
 	}
 	return g
+}
+
+func (g *gateway) conf(certs string) string {
+	return fmt.Sprintf(gatewayConf, strings.ReplaceAll(certs, "DIR", g.live), g.live)
 }
 
 // newGuide is the guide's layout.
@@ -428,9 +432,6 @@ func TestTheOrdinaryDays(t *testing.T) {
 	do("the timer heals what swanctl --load-creds broke", func(t *testing.T) {
 		leaf := g.renew()
 		g.mustSwanctl("gw", "--load-creds", "--noprompt")
-		if err := g.login("c1"); err == nil {
-			t.Log("here swanctl --load-creds alone breaks no login")
-		}
 		if out, _, err := g.certhook(nil, "check", "--heal"); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
@@ -483,7 +484,7 @@ func TestTheOrdinaryDays(t *testing.T) {
 			t.Fatal(err)
 		}
 		g.write("gw/x509/vpn.pem", string(text))
-		g.write("gw/swanctl.conf", fmt.Sprintf(gatewayConf, "vpn.pem"))
+		g.write("gw/swanctl.conf", g.conf("vpn.pem"))
 		g.renew()
 		if _, _, err = g.hook(g.live); err == nil || !strings.Contains(err.Error(), "charon serves a copy of its certificate: name ") {
 			t.Errorf("got %v", err)
@@ -499,7 +500,7 @@ func TestTwoLineages(t *testing.T) {
 	if err := os.Symlink(filepath.Join(live, "privkey.pem"), filepath.Join(g.dir, "gw/private/two.pem")); err != nil {
 		t.Fatal(err)
 	}
-	g.write("gw/swanctl.conf", fmt.Sprintf(gatewayConf, filepath.Join(g.live, "cert.pem"))+
+	g.write("gw/swanctl.conf", g.conf("DIR/cert.pem")+
 		fmt.Sprintf("connections { second { remote_addrs = 198.51.100.1\n local { certs = %s/cert.pem\n id = %s } } }\n", live, second))
 	g.mustSwanctl("gw", "--load-all", "--noprompt")
 	for version := range 5 {
