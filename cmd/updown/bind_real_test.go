@@ -22,17 +22,19 @@ import (
 	"time"
 
 	"tunnelcast/internal/charon"
+	"tunnelcast/internal/e2e/box"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
 	"tunnelcast/internal/units"
 )
 
-// bind is a named of the machine's own, in directories of its own.
+// bind is a named in a directory of its own, on a port of its own.
 type bind struct {
-	t    *testing.T
-	dir  string
-	addr string
-	cmd  *exec.Cmd
+	t       *testing.T
+	command []string
+	dir     string
+	addr    string
+	cmd     *exec.Cmd
 }
 
 const bindZone = `$ORIGIN example.
@@ -56,22 +58,45 @@ $TTL 3600
 130 IN PTR static.elsewhere.test.
 `
 
-// startBind starts named with the guide's zone and skips where there is none.
+// named returns the command that runs named: this machine's, or where
+// TUNNELCAST_E2E=1 promised one, that of the box's tree, by the tree's own loader
+// and libraries. Without either the test is skipped.
+func named(t *testing.T) []string {
+	t.Helper()
+	if os.Getenv("TUNNELCAST_E2E") != "1" {
+		file, err := exec.LookPath("named")
+		if err != nil {
+			t.Skipf("named of bind9 is missing (TUNNELCAST_E2E=1 takes that of the box): %v", err)
+		}
+		return []string{file}
+	}
+	if err := box.Missing(); err != nil {
+		t.Fatal(err)
+	}
+	tree, release, err := box.Tree(t.Context(), func(what string) { t.Log(what) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	loaders, _ := filepath.Glob(tree + "/usr/lib/*-linux-gnu/ld-linux-*.so.*")
+	if len(loaders) != 1 {
+		t.Fatalf("the tree %s has the loaders %q", tree, loaders)
+	}
+	libraries := filepath.Dir(loaders[0])
+	return []string{loaders[0], "--library-path", libraries, tree + "/usr/sbin/named"}
+}
+
+// startBind starts named with the guide's zone.
 func startBind(t *testing.T) *bind {
 	t.Helper()
-	if _, err := exec.LookPath("named"); err != nil {
-		if os.Getenv("TUNNELCAST_E2E") == "1" {
-			t.Fatalf("named was promised: %v", err)
-		}
-		t.Skipf("named of bind9 is missing: %v", err)
-	}
+	command := named(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := l.Addr().(*net.TCPAddr)
 	l.Close()
-	b := &bind{t: t, dir: t.TempDir(), addr: addr.String()}
+	b := &bind{t: t, command: command, dir: t.TempDir(), addr: addr.String()}
 	b.write("db.example", bindZone)
 	b.write("db.reverse", bindReverse)
 	b.write("named.conf", fmt.Sprintf(`options {
@@ -103,7 +128,7 @@ func (b *bind) write(name, text string) {
 func (b *bind) start() {
 	b.t.Helper()
 	var log bytes.Buffer
-	b.cmd = exec.Command("named", "-g", "-n", "1", "-c", filepath.Join(b.dir, "named.conf"))
+	b.cmd = exec.Command(b.command[0], append(b.command[1:], "-g", "-n", "1", "-c", filepath.Join(b.dir, "named.conf"))...)
 	b.cmd.Stderr = &log
 	if err := b.cmd.Start(); err != nil {
 		b.t.Fatal(err)
