@@ -98,6 +98,9 @@ func (h *host) checkHost(ctx context.Context, checks *hook.Checks, lineages int)
 	return err == nil
 }
 
+// appArmorRule is what swanctl's profile on Debian and Ubuntu lacks.
+const appArmorRule = "/etc/letsencrypt/archive/*/privkey*.pem r,"
+
 // appArmor says whether an enforced profile keeps swanctl from reading keys of
 // certbot, so that the next reload of charon would lose them.
 func appArmor(root string) error {

@@ -8,7 +8,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,6 +79,3 @@ func run(ctx context.Context, env hook.Env) error {
 		return err
 	}
 }
-
-// errUnused says that a lineage is none of charon's.
-var errUnused = errors.New("charon does not use this lineage")
