@@ -35,6 +35,28 @@ func TestCertcheckHealsAMissedHook(t *testing.T) {
 	}
 }
 
+// A renewal says nothing when all is well: whatever comes out of certbot -q is mailed. A hook of the snap has next to no
+// environment.
+func TestRenewalIsQuiet(t *testing.T) {
+	b := server(t)
+	const (
+		renew = "env -i LD_LIBRARY_PATH=/snap/certbot/current/usr/lib certbot -q renew --force-renewal --no-random-sleep-on-renew </dev/null"
+		hook  = "env -i RENEWED_LINEAGE=/etc/letsencrypt/live/" + box.Name + " sh -c /etc/letsencrypt/renewal-hooks/deploy/tunnelcast <&-"
+	)
+	for name, command := range map[string]string{
+		"certbot -q":                  renew,
+		"the hook, no standard input": renew + " --no-directory-hooks && " + hook,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if out := run(t, b, "sh", "-c", "{ "+command+"; } 2>&1"); out != "" {
+				t.Errorf("it says:\n%s", out)
+			}
+			// Fails unless charon serves what is on disk.
+			run(t, b, "tunnelcast-certhook", "check")
+		})
+	}
+}
+
 // Others that serve the certificate are reloaded after a switch, and only then; one that cannot be is status 3.
 func TestReloadUnits(t *testing.T) {
 	b := server(t)
