@@ -46,6 +46,10 @@ type Stream struct {
 	Packets int64
 	Keys    int64 // packets that a player can start at
 	Bytes   int64 // of the packets, without what FLV puts around them
+	// Paces is the number of runs of packets that are equally far apart, Delays
+	// that of runs with the same distance from DTS to PTS: the index of an MP4
+	// file has an entry for each.
+	Paces, Delays int64
 }
 
 // Part is a stretch of a recording with the same parameters from its beginning
@@ -259,7 +263,11 @@ type part struct {
 	data        []Extent
 	from        int64 // offset of the first packet
 	first, last int64 // DTS in milliseconds
+	runs        [2]run
 }
+
+// run is what Paces and Delays compare a packet with: the one before.
+type run struct{ dts, pace, delay int64 } // milliseconds
 
 func (p *part) empty() bool { return p.streams[0].Packets+p.streams[1].Packets == 0 }
 
@@ -323,6 +331,16 @@ func (w *walker) take(t tag) error {
 		if m.key {
 			s.Keys++
 		}
+		r := &p.runs[m.stream]
+		if pace := t.dts - r.dts; s.Packets <= 2 || pace != r.pace {
+			s.Paces++
+			r.pace = pace
+		}
+		if s.Packets == 1 || m.delay != r.delay {
+			s.Delays++
+			r.delay = m.delay
+		}
+		r.dts = t.dts
 		p.last = max(p.last, t.dts)
 		if n := len(p.data); n > 0 && p.data[n-1].Off+p.data[n-1].Len == t.off {
 			p.data[n-1].Len += t.end - t.off
@@ -394,6 +412,7 @@ type media struct {
 	codec  Codec
 	key    bool
 	skip   int64             // bytes of the body before the packet
+	delay  int64             // of its PTS behind its DTS, in milliseconds
 	sum    [sha256.Size]byte // parameters that are in every packet's tag
 }
 
@@ -438,7 +457,7 @@ func videoTag(b []byte, size int64) media {
 		if len(b) < 5 {
 			return m.broken()
 		}
-		kind, m.skip = b[1], 5
+		kind, m.skip, m.delay = b[1], 5, signed24(b[2:])
 	} else {
 		if len(b) < 5 {
 			return m.broken()
@@ -451,6 +470,9 @@ func videoTag(b []byte, size int64) media {
 		switch kind {
 		case 1: // with a composition time, which 3 has not
 			m.skip = 8
+			if len(b) >= 8 {
+				m.delay = signed24(b[5:])
+			}
 		case 2, 4: // end of sequence, metadata
 			return media{}
 		}
@@ -459,6 +481,10 @@ func videoTag(b []byte, size int64) media {
 		return m.header(size)
 	}
 	return m.packet(size)
+}
+
+func signed24(b []byte) int64 {
+	return int64(int32(uint32(b[0])<<24|uint32(b[1])<<16|uint32(b[2])<<8) >> 8)
 }
 
 var audioCodecs = map[byte]Codec{

@@ -125,6 +125,21 @@ func TestWalk(t *testing.T) {
 	}
 }
 
+// What the index of an MP4 file will need room for.
+func TestWalkRuns(t *testing.T) {
+	delayed := func(ms int) []byte { return []byte{0x27, 1, 0, byte(ms >> 8), byte(ms), 1, 2} }
+	f := newFile().avc(1).key(0).tag(9, 40, delayed(80)...).tag(9, 80, delayed(80)...).tag(9, 121, delayed(0)...).
+		tag(9, 200, 0x27, 1, 0xff, 0xff, 0xff, 1).asc(1).sound(0).sound(21).sound(42).sound(64)
+	s, err := Walk(bytes.NewReader(f.Bytes()), int64(f.Len()))
+	if err != nil || len(s.Parts) != 1 {
+		t.Fatal(s, err)
+	}
+	v, a := s.Parts[0].Video, s.Parts[0].Audio
+	if got, want := [4]int64{v.Paces, v.Delays, a.Paces, a.Delays}, [4]int64{4, 4, 3, 1}; got != want {
+		t.Errorf("%d, want %d", got, want)
+	}
+}
+
 // A publisher that changes its parameters with every frame makes neither files
 // nor memory without bound.
 func TestWalkManyChanges(t *testing.T) {

@@ -6,8 +6,9 @@
 //
 // The result is byte for byte that of FFmpeg's `ffmpeg -i X.flv -c copy Y.mp4` of
 // the same version, for which this package does what FFmpeg's program does around
-// its libraries (fftools/ffmpeg_demux.c, ffmpeg_mux.c); but HEVC is tagged hvc1,
-// which Apple's players ask for.
+// its libraries (fftools/ffmpeg_demux.c, ffmpeg_mux.c). With `-movflags +faststart`
+// it is the same but for padding behind the index, see Run; and HEVC is tagged
+// hvc1, which Apple's players ask for.
 //
 // It needs cgo, and so does cmd/recorddone. Their build tags say so, so that
 // CGO_ENABLED=0 go build, vet and test ./... do the rest without libav's headers.
@@ -18,7 +19,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
+	"syscall"
 
 	"github.com/asticode/go-astiav"
 
@@ -45,27 +48,75 @@ type Count struct {
 type Result struct{ Video, Audio Count }
 
 // Run writes the part to the file out, which it creates or truncates. With
-// faststart the index stands before the media. An error is libav's, or the
-// context's, or says that what libav read is not what the part holds; out is then
-// of no use.
+// faststart the index stands before the media, and some padding behind it: room
+// for the index is left before its size is known, where FFmpeg's program moves
+// the media in a second pass. An error is libav's, or the context's, or says that
+// what libav read is not what the part holds; out is then of no use.
 func Run(ctx context.Context, in Input, out string, faststart bool) (Result, error) {
 	// libav explains itself only in log lines, and go-astiav's callback for
 	// those formats what a publisher sent into 1024 bytes of stack without a
 	// limit. So: no lines.
 	astiav.SetLogLevel(astiav.LogLevelQuiet)
 
+	if !faststart {
+		return in.run(ctx, out, nil)
+	}
+	if room := indexRoom(in.Part); room <= math.MaxInt32 { // the option is a C int
+		r, err := in.run(ctx, out, &option{"moov_size", strconv.FormatInt(room, 10)})
+		if !errors.Is(err, errNoRoom) {
+			return r, err
+		}
+	}
+	return in.run(ctx, out, &option{"movflags", "+faststart"})
+}
+
+// option is one of libavformat/movenc.c.
+type option struct{ name, value string }
+
+// errNoRoom says that the index was larger than the room left for it, and has
+// destroyed media.
+var errNoRoom = errors.New("no room for the index")
+
+// indexRoom estimates the bytes that the index of the part needs, rather too many
+// than too few: the tables that libavformat/movenc.c writes in mov_write_stbl_tag.
+func indexRoom(p recording.Part) int64 {
+	offset := int64(4)
+	if p.Video.Bytes+p.Audio.Bytes > math.MaxUint32-1<<28 {
+		offset = 8 // co64
+	}
+	room := int64(4 << 10) // all but the tables
+	for _, s := range []struct {
+		recording.Stream
+		paces  int64 // audio's come from its samples, not from FLV's milliseconds
+		others int64 // packets of the other stream: a chunk ends where these come between
+	}{{p.Video, p.Video.Paces, p.Audio.Packets}, {p.Audio, p.Audio.Packets, p.Video.Packets}} {
+		// A chunk also ends before 1 MiB.
+		chunks := min(s.Packets, s.others+1+s.Bytes>>19)
+		room += 8*s.paces + // stts
+			8*s.Delays + // ctts
+			4*s.Keys + // stss
+			s.Packets + // sdtp
+			4*s.Packets + // stsz
+			(12+offset)*chunks // stsc, stco
+	}
+	return room + room/32 // times that had to be corrected
+}
+
+func (in Input) run(ctx context.Context, out string, index *option) (Result, error) {
 	j := &job{in: in, out: out}
 	defer j.free()
 	if err := j.openInput(); err != nil {
 		return Result{}, err
 	}
-	if err := j.openOutput(faststart); err != nil {
+	if err := j.openOutput(index); err != nil {
 		return Result{}, err
 	}
 	if err := j.copy(ctx); err != nil {
 		return Result{}, err
 	}
-	if err := j.closeOutput(); err != nil {
+	if err := j.closeOutput(); index != nil && index.name == "moov_size" && errors.Is(err, astiav.Error(-int(syscall.EINVAL))) {
+		return Result{}, errNoRoom
+	} else if err != nil {
 		return Result{}, err
 	}
 	r := Result{j.video.count, j.audio.count}
@@ -162,8 +213,8 @@ func (j *job) openInput() error {
 	return nil
 }
 
-func (j *job) openOutput(faststart bool) (err error) {
-	// The muxer opens the file a second time by this name, for faststart.
+func (j *job) openOutput(index *option) (err error) {
+	// The muxer opens the file a second time by this name, for +faststart.
 	url := "file:" + j.out
 	if j.mux, err = astiav.AllocOutputFormatContext(nil, "mp4", url); err != nil {
 		return fmt.Errorf("open output: %w", err)
@@ -185,8 +236,8 @@ func (j *job) openOutput(faststart bool) (err error) {
 	j.mux.SetPb(j.target)
 	options := astiav.NewDictionary()
 	defer options.Free()
-	if faststart {
-		if err := options.Set("movflags", "+faststart", 0); err != nil {
+	if index != nil {
+		if err := options.Set(index.name, index.value, 0); err != nil {
 			return fmt.Errorf("open output: %w", err)
 		}
 	}
