@@ -44,7 +44,7 @@ func (h *host) check(ctx context.Context) error {
 		return err
 	}
 	running := h.checkHost(ctx, checks, len(dirs))
-	var all []status
+	all := []status{} // an empty list is [] in JSON
 	for _, dir := range dirs {
 		var healing error
 		if h.cli.Check.Heal && running {
@@ -65,7 +65,7 @@ func (h *host) check(ctx context.Context) error {
 	} else {
 		out := json.NewEncoder(h.env.Stdout)
 		out.SetIndent("", "  ")
-		if err := out.Encode(append([]status{}, all...)); err != nil {
+		if err := out.Encode(all); err != nil {
 			return err
 		}
 	}
@@ -90,7 +90,7 @@ func (h *host) checkHost(ctx context.Context, checks *hook.Checks, lineages int)
 	}
 	_, missing := os.Stat(h.cli.Swanctl)
 	checks.Say("loader "+h.cli.Swanctl, missing, "install strongswan-swanctl")
-	checks.Say("AppArmor profile of swanctl", appArmor("/"), "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and reload the profile")
+	checks.Say("AppArmor profile of swanctl", appArmor(h.root), "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and reload the profile")
 	if lineages == 0 {
 		checks.Say("lineages", fmt.Errorf("no connection in %s names a certificate of certbot", filepath.Join(h.swanctl.Dir, "swanctl.conf")),
 			"certs = /etc/letsencrypt/live/NAME/cert.pem in its local section")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -52,18 +51,30 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 	}
 	log.Info("charon serves the new certificate", "serial", p.lineage.Leaf.SerialNumber.Text(16),
 		"until", p.lineage.Leaf.NotAfter.UTC().Format(time.RFC3339), "took", time.Since(start).Round(time.Millisecond))
+	if err := h.denied(p); err != nil {
+		log.Warn("the next reload of " + h.cli.Unit + " loses the key: AppArmor's profile of swanctl: " + err.Error())
+	}
 	return "charon serves " + describe(p.lineage.Leaf), errors.Join(h.reloadUnits(ctx), h.survives(p))
 }
 
 // survives says why the next reload or restart of charon's unit, which loads
 // everything from files, would lose what was switched.
 func (h *host) survives(p plan) error {
-	if slices.Contains(h.keysOnDisk(), p.lineage.Key.ID()) {
+	if h.keysOnDisk()[p.lineage.Key.ID()] != "" {
 		return nil
 	}
 	private := filepath.Join(h.swanctl.Dir, "private")
 	return hook.Critical(fmt.Errorf("lineage %s: charon serves it now, but the next reload of %s loses the key: no file in %s holds it (ln -s %s/privkey.pem %s/%s.pem)",
 		p.dir, h.cli.Unit, private, p.dir, private, filepath.Base(p.dir)))
+}
+
+// denied says why swanctl itself, which reloads and restarts of charon's unit rely
+// on, may not read the key. A copy of it in private/ may be read.
+func (h *host) denied(p plan) error {
+	if !within(h.keysOnDisk()[p.lineage.Key.ID()], p.dir) {
+		return nil
+	}
+	return appArmor(h.root)
 }
 
 // charonDown leaves charon's next start to find the issuers; its unit loads the
@@ -89,29 +100,36 @@ func (h *host) charonDown(ctx context.Context, p plan, down error) (string, erro
 	return down.Error() + ": it loads the certificate when it starts", h.reloadUnits(ctx)
 }
 
-// reloadUnits reloads the others that serve the certificate. A unit that does
-// not run will read it when it starts.
+// reloadUnits reloads the others that serve the certificate.
 func (h *host) reloadUnits(ctx context.Context) error {
 	var failed []string
 	for _, unit := range h.cli.ReloadUnits {
-		state, err := units.Get(ctx, unit)
-		if err == nil && state.Load == "not-found" {
-			err = fmt.Errorf("reload %s: no such unit", unit)
-		} else if err == nil && state.Stopped() {
-			h.env.Log.Info("not reloaded, because it does not run", "unit", unit)
-			continue
-		}
-		if err == nil {
-			err = units.Reload(ctx, unit)
-		}
-		if err != nil {
+		switch runs, err := reload(ctx, unit); {
+		case err != nil:
 			failed = append(failed, err.Error())
-			continue
+		case runs:
+			h.env.Log.Info("reloaded", "unit", unit)
+		default:
+			h.env.Log.Info("not reloaded, because it does not run", "unit", unit)
 		}
-		h.env.Log.Info("reloaded", "unit", unit)
 	}
 	if len(failed) > 0 {
 		return fmt.Errorf("%w: the certificate is in place, but %s", hook.ErrSome, strings.Join(failed, "; "))
 	}
 	return nil
+}
+
+// reload reloads a unit that runs; one that does not will read its files when it
+// starts.
+func reload(ctx context.Context, unit string) (runs bool, err error) {
+	state, err := units.Get(ctx, unit)
+	switch {
+	case err != nil:
+		return false, err
+	case state.Load == "not-found":
+		return false, fmt.Errorf("reload %s: no such unit", unit)
+	case state.Stopped():
+		return false, nil
+	}
+	return true, units.Reload(ctx, unit)
 }

@@ -24,6 +24,7 @@ type host struct {
 	env     hook.Env
 	cli     cli
 	swanctl charon.Swanctl
+	root    string // where AppArmor's files are: /
 }
 
 // use is how swanctl's configuration uses one lineage.
@@ -169,20 +170,21 @@ func filesIn(swanctlDir string, names ...string) []string {
 	return files
 }
 
-// keysOnDisk returns the ids of the keys that swanctl --load-creds finds. It
-// unloads every other one, so these must stay and these survive a reload.
-func (h *host) keysOnDisk() []string {
-	var ids []string
+// keysOnDisk returns the files of the keys that swanctl --load-creds finds, by the
+// keys' ids. It unloads every other key, so these must stay and these survive a
+// reload.
+func (h *host) keysOnDisk() map[string]string {
+	files := make(map[string]string)
 	for _, file := range filesIn(h.swanctl.Dir, "private", "rsa", "ecdsa", "pkcs8") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			continue
 		}
 		if key, err := lineage.ParseKey(text); err == nil {
-			ids = append(ids, key.ID())
+			files[key.ID()] = file
 		}
 	}
-	return ids
+	return files
 }
 
 // read reads a lineage and checks it as far as it needs no charon: the names too,

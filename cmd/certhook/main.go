@@ -57,6 +57,7 @@ func run(ctx context.Context, env hook.Env) error {
 	h := host{
 		env: env, cli: c,
 		swanctl: charon.Swanctl{Path: c.Swanctl, Dir: c.SwanctlDir, Socket: c.Vici},
+		root:    "/",
 	}
 	switch command {
 	case "deploy":

@@ -93,7 +93,7 @@ func (h *host) ask(p *plan, certs []charon.Certificate, named bool) error {
 	onDisk := h.keysOnDisk()
 	for _, cert := range earlier(certs, p.dir, p.lineage.Leaf) {
 		id, err := lineage.KeyID(cert)
-		if err != nil || id == p.lineage.Key.ID() || slices.Contains(onDisk, id) {
+		if err != nil || id == p.lineage.Key.ID() || onDisk[id] != "" {
 			continue
 		}
 		// Several certificates may have had the key (certbot --reuse-key).

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage"
 	"tunnelcast/internal/lineage/lineagetest"
@@ -458,6 +461,29 @@ func TestTheOrdinaryDays(t *testing.T) {
 		wg.Wait()
 		if !g.presented("c1").Equal(leaf) {
 			t.Error("the next client does not see the new certificate")
+		}
+	})
+	do("AppArmor's missing rule is said once", func(t *testing.T) {
+		root := t.TempDir()
+		profiles := filepath.Join(root, "sys/kernel/security/apparmor")
+		if err := errors.Join(os.MkdirAll(profiles, 0o755), os.WriteFile(filepath.Join(profiles, "profiles"), []byte("/usr/sbin/swanctl (enforce)\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		h := host{
+			env:     hook.Env{Log: slog.New(slog.NewTextHandler(&log, nil)), Now: time.Now},
+			cli:     cli{Vici: g.socket("gw"), Unit: "strongswan.service"},
+			swanctl: charon.Swanctl{Path: filepath.Join(g.dir, "swanctl"), Dir: filepath.Join(g.dir, "gw"), Socket: g.socket("gw")},
+			root:    root,
+		}
+		g.renew()
+		for range 2 {
+			if _, err := h.deploy(t.Context(), g.live); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if strings.Count(log.String(), "level=WARN") != 1 || !strings.Contains(log.String(), "the next reload of strongswan.service loses the key: AppArmor") {
+			t.Errorf("log %s", log.String())
 		}
 	})
 	t.Run("a key that the next reload would lose is said", func(t *testing.T) {
