@@ -76,25 +76,34 @@ func (f *File) open() (int, error) {
 }
 
 // claim makes sure that nobody has the file open for writing and that nobody
-// holds a lock on it, and keeps the first so until fd is closed.
+// works on it, and keeps it so until fd is closed.
 func claim(fd int) error {
-	// A lease for reading is granted only while nobody writes, F_SETLEASE in
-	// fcntl(2), to the file's owner and to root. On another's file, or where
-	// the file system has no leases, the locks must do: nginx-rtmp holds one
-	// with record_lock.
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); errors.Is(err, unix.EAGAIN) {
+	// recorddone's lock on a recording it works on, and on its work, is
+	// flock(2)'s. Ours goes with fd.
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrInUse
 	}
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0}
+	// A lease for reading is granted only while nobody has the file open for
+	// writing, F_SETLEASE in fcntl(2), to its owner and to root.
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EAGAIN):
+		return ErrInUse
+	}
+	return unlocked(fd)
+}
+
+// unlocked is what can be known of another's file, or where the file system has
+// no leases: whether somebody holds a lock on a part of it, as nginx-rtmp does
+// with record_lock.
+func unlocked(fd int) error {
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_GETLK, &lock); err != nil {
 		return fmt.Errorf("look for locks: %w", err)
 	}
 	if lock.Type != unix.F_UNLCK {
-		return ErrInUse
-	}
-	// recorddone's lock on a recording it works on, and on its work, is
-	// flock(2)'s. Ours goes with fd.
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrInUse
 	}
 	return nil
