@@ -15,7 +15,6 @@ DEB       := bin/tunnelcast_$(VERSION)_$(ARCH).deb
 LDFLAGS   := -s -w -buildid= -X tunnelcast/internal/hook.version=$(VERSION)
 BUILD     := GOOS=linux GOARCH=$(ARCH) $(GO) build -trimpath -buildvcs=false
 STATIC    := -tags osusergo,netgo -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--gc-sections"'
-PURE      := $$($(GO) list ./... | grep -vE '/(internal/remux|cmd/recorddone)$$')
 
 # The environment for the packages that need libav. The prefix is named in the
 # flags because Go's build cache looks at them and not behind pkg-config.
@@ -41,20 +40,24 @@ build: setup ## the four static binaries, in bin/
 deb: build ## the package, in bin/
 	@packaging/build-deb.sh $(VERSION) $(ARCH)
 
-# The box's tests must not be skipped here: every tool was promised.
+# No test may be skipped here: every tool was promised. FFmpeg's own program, of
+# the same source, is what remuxes are compared with.
+PROMISED = FFMPEG=$$(packaging/libav/build.sh --with-ffmpeg) && \
+	export TUNNELCAST_E2E=1 TUNNELCAST_LIBAV_FFMPEG=$$FFMPEG/bin/ffmpeg TUNNELCAST_DEB=$(CURDIR)/$(DEB)
+
 test: deb ## all tests: of the packages, and of the package on a server of its own
-	@$(LIBAV) && TUNNELCAST_E2E=1 TUNNELCAST_DEB=$(CURDIR)/$(DEB) $(GO) test -timeout 40m ./...
+	@$(LIBAV) && $(PROMISED) && $(GO) test -timeout 40m ./...
 
 lint: setup ## gofmt, vet, staticcheck, govulncheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l . | sed 's/$$/: not gofmt'"'"'ed/'; exit 1; }
-	@CGO_ENABLED=0 $(GO) vet $(PURE)
+	@CGO_ENABLED=0 $(GO) vet ./...
 	@$(LIBAV) && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
 	@$(LIBAV) && out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1) || case "$$out" in \
 		*"fetching vulnerabilities"*) echo "govulncheck: its database is out of reach, not looked at" ;; \
 		*) echo "$$out"; exit 1 ;; esac
 
-bench: setup ## benchmarks
-	@$(LIBAV) && $(GO) test -run '^$$' -bench . -benchmem ./...
+bench: deb ## benchmarks, side by side with what the programs replace
+	@$(LIBAV) && $(PROMISED) && $(GO) test -p 1 -run '^$$' -bench . ./...
 
 demo: deb ## the guide's server with all four programs at work on it
 	@$(GO) run ./internal/e2e/demo -deb $(DEB)
