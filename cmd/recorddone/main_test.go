@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	flv := sample(t)
+	flv := sample(t, 2, "200k")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -35,8 +35,12 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// sample is a recording of two seconds.
-func sample(t *testing.T) []byte {
+// long says that the tests of what goes wrong shall try as often as was promised,
+// with a larger recording. That takes minutes.
+var long = os.Getenv("TUNNELCAST_LONG") != ""
+
+// sample is a recording of so many seconds and about so many bits per second.
+func sample(t *testing.T, seconds int, rate string) []byte {
 	t.Helper()
 	if _, err := exec.LookPath("ffmpeg"); err != nil {
 		if os.Getenv("TUNNELCAST_E2E") != "" {
@@ -46,8 +50,9 @@ func sample(t *testing.T) []byte {
 	}
 	path := filepath.Join(t.TempDir(), "sample.flv")
 	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin",
-		"-f", "lavfi", "-i", "testsrc2=s=320x240:r=25:d=2", "-f", "lavfi", "-i", "sine=r=48000:d=2",
-		"-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "12", "-c:a", "aac", path).CombinedOutput()
+		"-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-f", "lavfi", "-i", "sine=r=48000", "-t", fmt.Sprint(seconds),
+		"-c:v", "libx264", "-preset", "ultrafast", "-b:v", rate, "-minrate", rate, "-maxrate", rate, "-bufsize", rate, "-nal-hrd", "cbr",
+		"-pix_fmt", "yuv420p", "-g", "12", "-c:a", "aac", path).CombinedOutput()
 	if err != nil {
 		t.Fatalf("ffmpeg: %v\n%s", err, out)
 	}
@@ -124,15 +129,15 @@ func plays(ts *testscript.TestScript, _ bool, args []string) {
 // Killed at any moment, a run leaves the FLV or the whole MP4, and under the final
 // name nothing else; a run after it ends in the same bytes.
 func TestKilled(t *testing.T) {
-	flv := sample(t)
+	runs, seconds := 15, 2
+	if long {
+		runs, seconds = 200, 40
+	}
+	flv := sample(t, seconds, "2M")
 	dir := t.TempDir()
 	path, mp4 := filepath.Join(dir, "cam.flv"), filepath.Join(dir, "cam.mp4")
 	arrange := func() {
-		for _, entry := range must(os.ReadDir(dir)) {
-			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
-				t.Fatal(err)
-			}
-		}
+		empty(t, dir)
 		if err := os.WriteFile(path, flv, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -145,14 +150,14 @@ func TestKilled(t *testing.T) {
 	took := time.Since(began)
 	want := must(os.ReadFile(mp4))
 
-	killed := 0
-	for range 40 {
+	killed, left := 0, map[string]int{}
+	for killed < runs {
 		arrange()
 		command := exec.Command("recorddone", path)
 		if err := command.Start(); err != nil {
 			t.Fatal(err)
 		}
-		timer := time.AfterFunc(rand.N(took*5/4), func() { command.Process.Kill() })
+		timer := time.AfterFunc(rand.N(took), func() { command.Process.Kill() })
 		err := command.Wait()
 		timer.Stop()
 		if err != nil {
@@ -160,6 +165,9 @@ func TestKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			killed++
+			left[kinds(t, dir)]++
+		} else {
+			took = took * 9 / 10 // it was slower than the others
 		}
 		source, sourceErr := os.ReadFile(path)
 		result, resultErr := os.ReadFile(mp4)
@@ -172,61 +180,96 @@ func TestKilled(t *testing.T) {
 		if out, err := exec.Command("recorddone", "sweep", dir).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		if entries := must(os.ReadDir(dir)); len(entries) != 1 || !bytes.Equal(must(os.ReadFile(mp4)), want) {
-			t.Fatalf("after a sweep: %v", entries)
+		if got := kinds(t, dir); got != ".mp4" || !bytes.Equal(must(os.ReadFile(mp4)), want) {
+			t.Fatalf("after a sweep: %s", got)
 		}
 	}
-	if killed == 0 {
-		t.Error("no run was killed")
-	}
-	t.Logf("killed %d of 40 runs", killed)
+	t.Logf("killed %d runs; what they left: %v", killed, left)
 }
 
-// A full disk costs no recording, wherever it gets full.
+// A full disk costs no recording, wherever it gets full, and with room again a run
+// ends in the same bytes.
 func TestDiskFull(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mounting a small file system needs root")
 	}
-	flv := sample(t)
+	const step = 64 << 10
+	seconds := 2
+	if long {
+		seconds = 40
+	}
+	flv := sample(t, seconds, "2M")
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", 3*len(flv))); err != nil {
 		t.Skipf("mounting a small file system: %v", err)
 	}
 	defer syscall.Unmount(dir, 0)
-	path, mp4 := filepath.Join(dir, "cam.flv"), filepath.Join(dir, "cam.mp4")
-	full := 0
-	for room := 0; room < len(flv)+64<<10; room += 16 << 10 {
-		if err := os.WriteFile(path, flv, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		var fs syscall.Statfs_t
-		if err := syscall.Statfs(dir, &fs); err != nil {
-			t.Fatal(err)
-		}
-		ballast := filepath.Join(dir, "ballast")
-		if err := os.WriteFile(ballast, make([]byte, max(0, int(fs.Bavail)*int(fs.Bsize)-room)), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		out, err := exec.Command("recorddone", path).CombinedOutput()
-		entries := must(os.ReadDir(dir))
-		if err != nil {
-			full++
-			if len(entries) != 2 || !bytes.Equal(must(os.ReadFile(path)), flv) || !strings.Contains(string(out), "o space left") {
-				t.Fatalf("%d bytes of room: %v\n%s", room, entries, out)
-			}
-		} else if len(entries) != 2 || len(must(os.ReadFile(mp4))) < len(flv)/2 {
-			t.Fatalf("%d bytes of room, status 0: %v", room, entries)
-		}
-		for _, entry := range entries {
-			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+	path, mp4, ballast := filepath.Join(dir, "cam.flv"), filepath.Join(dir, "cam.mp4"), filepath.Join(dir, "ballast")
+	for _, flag := range []string{"--faststart", "--no-faststart"} {
+		done := func() ([]byte, error) { return exec.Command("recorddone", flag, path).CombinedOutput() }
+		arrange := func() {
+			empty(t, dir)
+			if err := os.WriteFile(path, flv, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
+		arrange()
+		if out, err := done(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		want := must(os.ReadFile(mp4))
+		full, room := 0, 0
+		for enough := false; !enough; room += step {
+			arrange()
+			var fs syscall.Statfs_t
+			if err := syscall.Statfs(dir, &fs); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(ballast, make([]byte, max(0, int(fs.Bavail)*int(fs.Bsize)-room)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := done(); err != nil {
+				full++
+				if got := kinds(t, dir); got != " .flv" || !bytes.Equal(must(os.ReadFile(path)), flv) || !strings.Contains(string(out), "o space left") {
+					t.Fatalf("%d bytes of room: %s\n%s", room, got, out)
+				}
+				if err := os.Remove(ballast); err != nil {
+					t.Fatal(err)
+				}
+				if out, err := done(); err != nil {
+					t.Fatalf("with room again: %v\n%s", err, out)
+				}
+			} else {
+				enough = true
+			}
+			if !bytes.Equal(must(os.ReadFile(mp4)), want) {
+				t.Fatalf("%d bytes of room: another MP4 than with enough", room)
+			}
+		}
+		t.Logf("%s: %d bytes, the disk was full at %d places in steps of %d bytes", flag, len(flv), full, step)
+		if room < len(want) {
+			t.Errorf("an MP4 of %d bytes had place in %d", len(want), room)
+		}
 	}
-	t.Logf("the disk was full %d times", full)
-	if full == 0 {
-		t.Error("the disk was never full")
+}
+
+func empty(t *testing.T, dir string) {
+	t.Helper()
+	for _, entry := range must(os.ReadDir(dir)) {
+		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+			t.Fatal(err)
+		}
 	}
+}
+
+// kinds lists the extensions of the files in dir.
+func kinds(t *testing.T, dir string) string {
+	t.Helper()
+	var all []string
+	for _, entry := range must(os.ReadDir(dir)) {
+		all = append(all, filepath.Ext(entry.Name()))
+	}
+	return strings.Join(all, " ")
 }
 
 func must[T any](v T, err error) T {

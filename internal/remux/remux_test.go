@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -520,6 +522,97 @@ func inSandbox(t *testing.T, dir string) {
 	if err := exec.Command("/bin/true").Run(); err == nil {
 		t.Error("a program was executed")
 	}
+}
+
+// A process that has done many recordings, good and bad, is as small and has as
+// many files open as before: libav's memory is nobody's but ours to free.
+func TestRunLeaksNothing(t *testing.T) {
+	flv := makeFLV(t, picture, sound, h264, aac, []string{"-t", "0.5"})
+	random := rand.New(rand.NewPCG(1, 2))
+	dir := t.TempDir()
+	path, out := filepath.Join(dir, "a.flv"), filepath.Join(dir, "out")
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	outcomes := map[bool]int{}
+	do := func(n int) {
+		for i := range n {
+			b := bytes.Clone(flv)
+			target, ctx := out, t.Context()
+			switch i % 8 {
+			case 0: // good
+			case 1:
+				b = b[:random.IntN(len(b))]
+			case 2, 3: // damaged in and between tags
+				for range 1 + random.IntN(20) {
+					b[random.IntN(len(b))] ^= byte(1 + random.IntN(255))
+				}
+			case 4: // the sequence headers among the first
+				for range 1 + random.IntN(4) {
+					b[13+random.IntN(min(900, len(b)-13))] ^= byte(1 + random.IntN(255))
+				}
+			case 5:
+				target = "/dev/full"
+			case 6:
+				target = filepath.Join(dir, "none", "out")
+			case 7:
+				ctx = cancelled
+			}
+			if err := os.WriteFile(path, b, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			survey, err := recording.Walk(bytes.NewReader(b), int64(len(b)))
+			if err != nil {
+				continue
+			}
+			for _, part := range survey.Parts { // those too that cannot become MP4
+				in := Input{Path: path, File: bytes.NewReader(b), Part: part, Plain: survey.Plain}
+				wrote, err := Run(ctx, in, target, i%16 < 8)
+				if err == nil {
+					err = Verify(target, wrote)
+				}
+				outcomes[err == nil]++
+			}
+		}
+	}
+	do(160)
+	memory, files := resident(t), openFiles(t)
+	do(320)
+	grown := resident(t) - memory
+	t.Logf("%d runs succeeded and %d failed; %d KiB resident, then %d more", outcomes[true], outcomes[false], memory, grown)
+	if grown > 2<<10 {
+		t.Errorf("%d KiB more resident after 320 more recordings", grown)
+	}
+	if now := openFiles(t); now != files {
+		t.Errorf("%d files open, before %d", now, files)
+	}
+	if outcomes[true] < 100 || outcomes[false] < 100 {
+		t.Error("too few of one kind to tell")
+	}
+}
+
+// resident is the process's memory in KiB, without what Go keeps for later.
+func resident(t *testing.T) int {
+	t.Helper()
+	debug.FreeOSMemory()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	var kib int
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Fatal(err)
+	}
+	return kib
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }
 
 // FuzzRun looks for what libav, or we, cannot take. What goes in is damaged
