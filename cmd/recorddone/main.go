@@ -110,6 +110,7 @@ type worker struct {
 	slots     *archive.Slots
 	faststart bool
 	sweeping  bool
+	progress  *progress // of a sweep; else of the one recording, once its size is known
 }
 
 func (c *cli) start(env hook.Env, dirs ...string) (*worker, error) {
@@ -145,6 +146,10 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) error {
 	if err := source.Identify(); err != nil {
 		return w.leave(source, err)
 	}
+	if w.progress == nil {
+		w.progress = newProgress(w.env, source.Size())
+	}
+	defer w.progress.pause()
 	survey, err := recording.Walk(source, source.Size())
 	if err == nil {
 		err = survey.Err()
@@ -187,13 +192,16 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) error {
 // write makes a hidden MP4 file of each part and checks it. The caller discards
 // what is returned, also beside an error.
 func (w *worker) write(ctx context.Context, source *archive.Source, survey recording.Survey) (works []*archive.Work, err error) {
+	defer w.progress.pause()
+	var before int64 // bytes of packets in the parts before
 	for i, part := range survey.Parts {
 		work, err := source.NewWork(recording.HiddenName(source.Name, i+1))
 		if err != nil {
 			return works, err
 		}
 		works = append(works, work)
-		in := remux.Input{Path: source.Path(), File: source, Part: part, Plain: survey.Plain}
+		in := remux.Input{Path: source.Path(), File: source, Part: part, Plain: survey.Plain,
+			Reached: func(bytes int64) { w.progress.reached(before + bytes) }}
 		wrote, err := remux.Run(ctx, in, work.Path(), w.faststart)
 		if err != nil {
 			return works, err
@@ -201,6 +209,7 @@ func (w *worker) write(ctx context.Context, source *archive.Source, survey recor
 		if err := remux.Verify(work.Path(), wrote); err != nil {
 			return works, err
 		}
+		before += wrote.Video.Bytes + wrote.Audio.Bytes
 	}
 	return works, nil
 }

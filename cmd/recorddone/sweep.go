@@ -51,10 +51,19 @@ func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 			failed++
 		}
 	}
+	var bytes int64
 	for _, path := range found.recordings {
-		if err := w.sweepOne(ctx, path); ctx.Err() != nil {
+		bytes += size(path)
+	}
+	w.progress = newProgress(env, bytes)
+	for _, path := range found.recordings {
+		bytes := size(path)
+		err := w.sweepOne(ctx, path)
+		w.progress.next(bytes)
+		if ctx.Err() != nil {
 			return err
-		} else if err != nil {
+		}
+		if err != nil {
 			env.Log.Warn("recording stays", "error", err)
 			failed++
 		}
@@ -78,6 +87,15 @@ func (w *worker) sweepOne(ctx context.Context, path string) error {
 		return err // a hook is at work on it
 	}
 	return w.remux(ctx, source)
+}
+
+// size is only for a person to see: 0 if it is not known.
+func size(path string) int64 {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // leftovers is what a sweep finds.

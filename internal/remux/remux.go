@@ -34,6 +34,9 @@ type Input struct {
 	File  io.ReaderAt // the same file
 	Part  recording.Part
 	Plain bool // the part is the whole file, which can be read as it is
+	// Reached, if not nil, is told every now and then how many bytes of packets
+	// were read.
+	Reached func(bytes int64)
 }
 
 // Count is what became of one stream's packets.
@@ -284,8 +287,13 @@ func (j *job) copy(ctx context.Context) error {
 	}
 	defer packet.Free()
 	for n := 0; ; n++ {
-		if n%256 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
+		if n%256 == 0 {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if j.in.Reached != nil {
+				j.in.Reached(j.video.count.Bytes + j.audio.count.Bytes)
+			}
 		}
 		if err := j.demux.ReadFrame(packet); errors.Is(err, astiav.ErrEof) {
 			return nil
