@@ -56,13 +56,25 @@ func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
 			return nil, err
 		}
 	}
-	if err := m.start(ctx, "/usr/sbin/charon-systemd"); err != nil {
-		return nil, err
+	return c, c.boot(ctx)
+}
+
+// boot starts the device's charon and waits until it answers.
+func (c *Client) boot(ctx context.Context) error {
+	if err := c.start(ctx, "/usr/sbin/charon-systemd"); err != nil {
+		return err
 	}
-	return c, Poll(ctx, patience, "charon of "+name, func() (bool, error) {
-		_, err := m.Run(ctx, "swanctl", "--stats")
+	return Poll(ctx, patience, "charon of "+c.name, func() (bool, error) {
+		_, err := c.Run(ctx, "swanctl", "--stats")
 		return err == nil, err
 	})
+}
+
+// Restart ends the device like Close and starts it again, with its files and its address.
+func (c *Client) Restart(ctx context.Context) error {
+	c.stop()
+	c.leader, c.done = 0, make(chan struct{})
+	return c.boot(ctx)
 }
 
 // Close ends the device without a word to the gateway, as when its battery is taken out.

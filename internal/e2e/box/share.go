@@ -11,3 +11,6 @@ func Tree(ctx context.Context, step func(what string)) (dir string, release func
 	}
 	return t.dir, t.close, nil
 }
+
+// Network gives the file of the machine's network namespace, for setns(2).
+func (m *machine) Network() string { return m.world.path(m.name, "net") }
