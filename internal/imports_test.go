@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"internal/charon":              {"internal/lease"},
 	"internal/units":               {},
 	"internal/lineage/lineagetest": {},
+	"internal/archive/archivetest": {},
 	"internal/e2e/box":             {"packaging"},
 	"internal/e2e/demo":            {"internal/e2e/box"},
 	"internal/e2e":                 {"internal/e2e/box"},

@@ -1,0 +1,69 @@
+// Package archivetest gives tests file systems of their own.
+package archivetest
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+const inside = "TUNNELCAST_TEST_MOUNTS"
+
+// Mounts runs the calling test again, in a process with a mount namespace of its
+// own, and is true there and false here. What is mounted there nobody else sees,
+// and it goes with the process. Where there is no such namespace to be had, the
+// test is skipped, or fails if TUNNELCAST_E2E=1 promised one.
+func Mounts(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(inside) == t.Name() {
+		return true
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1")
+	again.Env = append(os.Environ(), inside+"="+t.Name())
+	again.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 {
+		again.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+		again.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+		again.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	}
+	out, err := again.CombinedOutput()
+	switch {
+	case again.Process == nil:
+		lacking(t, "a mount namespace", err)
+	case err != nil:
+		t.Fatalf("%v\n%s", err, out)
+	case strings.Contains(string(out), "--- SKIP: "+t.Name()):
+		t.Skipf("%s", out)
+	}
+	return false
+}
+
+// Mount mounts a file system at target until the test ends, or skips the test as
+// Mounts does. A missing directory is made, unless the mount is a bind mount.
+func Mount(t *testing.T, target, kind, source string, flags uintptr, options string) {
+	t.Helper()
+	if flags&syscall.MS_BIND == 0 { // a file perhaps
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mount(source, target, kind, flags, options); err != nil {
+		lacking(t, "a mount of "+kind+" "+options, err)
+	}
+	// t.TempDir cannot remove what is mounted on.
+	t.Cleanup(func() { syscall.Unmount(target, syscall.MNT_DETACH) })
+}
+
+func lacking(t *testing.T, what string, err error) {
+	t.Helper()
+	if os.Getenv("TUNNELCAST_E2E") == "1" {
+		t.Fatalf("%s: %v", what, err)
+	}
+	t.Skipf("%s is missing: %v", what, err)
+}
