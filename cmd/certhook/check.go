@@ -55,7 +55,8 @@ func (h *host) check(ctx context.Context) error {
 			err = healing
 		}
 		if err != nil {
-			s.Problem = err.Error()
+			s.Problem = strings.TrimPrefix(err.Error(), "lineage "+dir+": ")
+			err = errors.New(s.Problem)
 		}
 		checks.Say("lineage "+dir, err, "")
 		all = append(all, s)
@@ -127,6 +128,9 @@ func appArmor(root string) error {
 // not as it should be.
 func (h *host) status(ctx context.Context, dir string, running bool) (status, error) {
 	s := status{Lineage: dir, Names: []string{}, Charon: []string{}}
+	if err := isDirectory(dir); err != nil {
+		return s, err
+	}
 	u, err := h.uses(dir)
 	if err != nil {
 		return s, err
@@ -152,14 +156,14 @@ func (h *host) status(ctx context.Context, dir string, running bool) (status, er
 		if err != nil {
 			return s, err
 		}
-		if _, served := holds(certs, l.Leaf); served {
+		if _, s.Agree = holds(certs, l.Leaf); s.Agree {
 			s.Charon = append(s.Charon, s.OnDisk)
 		}
 		for _, old := range earlier(certs, dir, l.Leaf) {
 			s.Charon = append(s.Charon, lineage.Fingerprint(old))
 		}
-		if s.Agree = p.done; !p.done {
-			return s, fmt.Errorf("charon does not serve what is on disk (tunnelcast-certhook deploy --lineage %s)", dir)
+		if p.lacks != "" {
+			return s, fmt.Errorf("%s (tunnelcast-certhook deploy --lineage %s)", p.lacks, dir)
 		}
 		if err := h.survives(p); err != nil {
 			return s, err

@@ -43,7 +43,7 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 		return "", err
 	}
 	defer session.Close()
-	if p.done {
+	if p.lacks == "" {
 		return fmt.Sprintf("charon serves %s already: nothing to do", describe(p.lineage.Leaf)), h.survives(p)
 	}
 	if err := h.switchTo(ctx, session, p); err != nil {

@@ -108,6 +108,18 @@ func (h *host) lineages() ([]string, error) {
 	return dirs, nil
 }
 
+// isDirectory says why a lineage cannot be looked at at all.
+func isDirectory(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is no directory", dir)
+	}
+	if err != nil {
+		return fmt.Errorf("read lineage: %w", err)
+	}
+	return nil
+}
+
 // isLineage tells a lineage's directory by its four names; what they lead to may
 // be missing.
 func isLineage(dir string) bool {
@@ -190,11 +202,6 @@ func (h *host) keysOnDisk() map[string]string {
 // read reads a lineage and checks it as far as it needs no charon: the names too,
 // when connections use it.
 func (h *host) read(dir string, u use) (*lineage.Lineage, error) {
-	if info, err := os.Stat(dir); err != nil {
-		return nil, fmt.Errorf("read lineage: %w", err)
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("read lineage: %s is no directory", dir)
-	}
 	l, err := lineage.Read(os.DirFS(dir))
 	if err != nil {
 		return nil, fmt.Errorf("lineage %s: %w", dir, err)

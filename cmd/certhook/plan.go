@@ -28,7 +28,7 @@ type plan struct {
 	files   []issuerFile // every issuer in a file of its own
 	stale   []string     // files of a chain that was longer
 	old     []oldKey     // keys of earlier versions that charon still holds
-	done    bool         // charon has it all and nothing old
+	lacks   string       // the first thing that is not as it should be; "" if nothing is to do
 }
 
 type issuerFile struct {
@@ -42,18 +42,32 @@ type oldKey struct {
 	cert *x509.Certificate
 }
 
-// prepare looks at everything and changes nothing. errUnused and
-// charon.ErrNotRunning come only after the lineage was found good; the plan
-// then goes as far as it can without charon.
-func (h *host) prepare(ctx context.Context, dir string) (plan, *charon.Session, error) {
-	p := plan{dir: dir}
+// prepare looks at everything and changes nothing. What is wrong with a lineage
+// that charon is known not to use is not said: certbot calls for every one.
+// charon.ErrNotRunning comes only after the lineage was found good; the plan then
+// goes as far as it can without charon.
+func (h *host) prepare(ctx context.Context, dir string) (p plan, s *charon.Session, err error) {
+	p.dir = dir
 	ours, named := h.listed(dir)
 	if !ours {
 		return p, nil, errUnused
 	}
-	var err error
+	if err := isDirectory(dir); err != nil {
+		return p, nil, err
+	}
 	if p.use, err = h.uses(dir); err != nil {
 		return p, nil, err
+	}
+	session, down := charon.Dial(ctx, h.cli.Vici)
+	if down == nil {
+		defer func() {
+			if err != nil {
+				session.Close()
+			}
+		}()
+		if !p.use.any() {
+			return p, nil, h.unused(ctx, session, dir, named)
+		}
 	}
 	if p.lineage, err = h.read(dir, p.use); err != nil {
 		return p, nil, err
@@ -61,35 +75,38 @@ func (h *host) prepare(ctx context.Context, dir string) (plan, *charon.Session, 
 	if p.files, p.stale, err = h.issuerFiles(p); err != nil {
 		return p, nil, err
 	}
-	session, err := charon.Dial(ctx, h.cli.Vici)
-	if err != nil {
-		return p, nil, err
+	if down != nil {
+		return p, nil, down
 	}
 	certs, err := session.Certificates(ctx)
-	if err == nil {
-		err = h.ask(&p, certs, named)
-	}
 	if err != nil {
-		session.Close()
 		return p, nil, err
 	}
+	h.compare(&p, certs)
 	return p, session, nil
 }
 
-// ask completes a plan by what charon holds.
-func (h *host) ask(p *plan, certs []charon.Certificate, named bool) error {
-	if !p.use.any() {
-		archived := archive(p.dir)
-		for _, c := range certs {
-			if c.HasKey && archived[string(c.DER)] {
-				return fmt.Errorf("lineage %s: charon serves a copy of its certificate: name %s/cert.pem in certs of swanctl.conf and link privkey.pem into %s", p.dir, p.dir, filepath.Join(h.swanctl.Dir, "private"))
-			}
-		}
-		if named {
-			return fmt.Errorf("lineage %s: no connection in %s names a file of it", p.dir, filepath.Join(h.swanctl.Dir, "swanctl.conf"))
-		}
-		return errUnused
+// unused returns errUnused for a lineage that the configuration does not name,
+// unless that is a mistake.
+func (h *host) unused(ctx context.Context, session *charon.Session, dir string, named bool) error {
+	certs, err := session.Certificates(ctx)
+	if err != nil {
+		return err
 	}
+	archived := archive(dir)
+	for _, c := range certs {
+		if c.HasKey && archived[string(c.DER)] {
+			return fmt.Errorf("lineage %s: charon serves a copy of its certificate: name %s/cert.pem in certs of swanctl.conf and link privkey.pem into %s", dir, dir, filepath.Join(h.swanctl.Dir, "private"))
+		}
+	}
+	if named {
+		return fmt.Errorf("lineage %s: no connection in %s names a file of it", dir, filepath.Join(h.swanctl.Dir, "swanctl.conf"))
+	}
+	return errUnused
+}
+
+// compare completes a plan by what charon holds.
+func (h *host) compare(p *plan, certs []charon.Certificate) {
 	onDisk := h.keysOnDisk()
 	for _, cert := range earlier(certs, p.dir, p.lineage.Leaf) {
 		id, err := lineage.KeyID(cert)
@@ -103,13 +120,23 @@ func (h *host) ask(p *plan, certs []charon.Certificate, named bool) error {
 		p.old = append(p.old, oldKey{id, cert})
 	}
 	_, served := holds(certs, p.lineage.Leaf)
-	p.done = served && len(p.old) == 0 && len(p.stale) == 0
-	for _, f := range p.files {
-		held, _ := holds(certs, f.cert)
-		text, err := os.ReadFile(f.path)
-		p.done = p.done && held && err == nil && bytes.Equal(text, f.pem)
+	switch {
+	case !served:
+		p.lacks = "charon does not serve what is on disk"
+	case slices.ContainsFunc(p.files, func(f issuerFile) bool { return !f.installed(certs) }):
+		p.lacks = "charon lacks an issuer as a file of its own, so clients that trust only the root may refuse it"
+	case len(p.stale) > 0:
+		p.lacks = "the issuers of an earlier, longer chain are still in " + filepath.Dir(p.stale[0])
+	case len(p.old) > 0:
+		p.lacks = "charon still holds the key of an earlier certificate"
 	}
-	return nil
+}
+
+// installed says whether charon holds the issuer now and finds it when it starts.
+func (f issuerFile) installed(certs []charon.Certificate) bool {
+	held, _ := holds(certs, f.cert)
+	text, err := os.ReadFile(f.path)
+	return held && err == nil && bytes.Equal(text, f.pem)
 }
 
 // issuerFiles gives each issuer a file, since strongSwan reads only the first
@@ -150,7 +177,7 @@ func (h *host) dryRun(ctx context.Context, dir string) error {
 		return err
 	}
 	defer session.Close()
-	if p.done {
+	if p.lacks == "" {
 		fmt.Fprintf(h.env.Stdout, "nothing to do: charon serves %s already\n", describe(p.lineage.Leaf))
 		return nil
 	}

@@ -546,6 +546,22 @@ func TestTwoLineages(t *testing.T) {
 	if err := g.login("c1"); err != nil {
 		t.Error(err)
 	}
+
+	// certbot calls for every lineage: what is wrong with a web server's is said
+	// to nobody, and a fault of the gateway's own files is.
+	foreign := g.authority.Renew(t, "www.example").Save(t, g.le, "www.example", 1)
+	if err := os.Remove(filepath.Join(foreign, "privkey.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, stderr, err := g.hook(foreign); err != nil || stdout+stderr != "" {
+		t.Errorf("the hook for a foreign lineage: %v\n%s%s", err, stdout, stderr)
+	}
+	if err := os.Remove(filepath.Join(g.dir, "gw/x509ca", g.issuers()[0])); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, _, err := g.certhook(nil, "check"); err == nil || !strings.Contains(stdout, "charon lacks an issuer as a file of its own") {
+		t.Errorf("check without an issuer's file: %v\n%s", err, stdout)
+	}
 }
 
 // TestCharonStartsWithWhatTheHookLeft renews while charon is down.
