@@ -70,6 +70,15 @@ func blocks(t *testing.T, paths ...string) (total int64) {
 	return total
 }
 
+func left(paths []string) (there []string) {
+	for _, path := range paths {
+		if _, err := os.Lstat(path); err == nil {
+			there = append(there, path)
+		}
+	}
+	return there
+}
+
 func archiveprune(args ...string) (string, error) {
 	var out bytes.Buffer
 	env := hook.Env{Name: "archiveprune", Args: append([]string{"--config=/dev/null", "--max-age=off"}, args...), Stdout: &out, Stderr: &out,
@@ -131,6 +140,44 @@ func TestFullDisk(t *testing.T) {
 			}
 			if err := os.WriteFile(filepath.Join(dir, "new.flv"), make([]byte, mega), 0o644); err != nil {
 				t.Errorf("recording goes on: %v", err)
+			}
+		})
+	}
+}
+
+// TestRemovalsThatFreeNothing: what somebody has open keeps its blocks.
+func TestRemovalsThatFreeNothing(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	const length, all = 2 << 20, 60
+	for name, test := range map[string]struct {
+		read    int // so many of the oldest are being read
+		removed int
+		said    string
+	}{
+		"all are read":           {all, 24, " recordings of 50 MB were removed for min-free = 20 MB and no space came free, so the others stay"},
+		"the oldest are read":    {5, 5 + 10, ""},
+		"nothing is read":        {0, 10, ""},
+		"more than give up with": {30, 24, "no space came free"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			recordings := recordUntilFull(t, dir, fmt.Sprint(all*length), length)[1:] // the oldest found no room
+			for _, path := range recordings[:min(test.read, len(recordings))] {
+				file, err := os.Open(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { file.Close() })
+			}
+			out, err := archiveprune("--min-free=20MB", dir)
+			if test.said == "" && err != nil || test.said != "" && (hook.Status(err) != 1 || !strings.Contains(err.Error(), test.said)) {
+				t.Errorf("got %v", err)
+			}
+			// A worker may be at its last file when the other finds out.
+			if n := len(recordings) - len(left(recordings)); n != test.removed && (test.said == "" || n != test.removed+1) {
+				t.Errorf("%d were removed, want %d: %s", n, test.removed, out)
 			}
 		})
 	}

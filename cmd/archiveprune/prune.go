@@ -29,6 +29,9 @@ type pruner struct {
 	now    time.Time
 	tree   *archive.Tree
 	report *report
+
+	mu   sync.Mutex
+	gain retention.Gain
 }
 
 func pruneArchive(ctx context.Context, env hook.Env, c cli, dir string, r *report) error {
@@ -121,7 +124,8 @@ func (p *pruner) emptied() func(time.Time, bool) bool {
 type outcome int
 
 const (
-	vanished outcome = iota // somebody else was faster
+	unseen   outcome = iota // the walk has not come to it
+	vanished                // somebody else was faster
 	removed
 	kept   // it was not to go
 	inUse  // or has changed, so it is in use
@@ -139,7 +143,10 @@ func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, erro
 	switch {
 	case err == nil:
 		p.report.remove(f, reason, p.now)
-		return removed, nil
+		if reason == retention.TooLittleFree && !p.DryRun {
+			err = p.gained(f.Bytes)
+		}
+		return removed, err
 	case errors.Is(err, fs.ErrNotExist):
 		return vanished, nil
 	case errors.Is(err, archive.ErrInUse), errors.Is(err, archive.ErrChanged):
@@ -151,6 +158,35 @@ func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, erro
 		return failed, nil
 	}
 }
+
+// gained returns an error if what min-free has removed so far was for nothing.
+func (p *pruner) gained(bytes int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.gain.Removed(bytes) {
+		return nil
+	}
+	free, _, err := p.tree.Free()
+	if err != nil || !p.gain.Vain(free) {
+		return err
+	}
+	if free, _, err = p.tree.Settled(); err != nil || !p.gain.Vain(free) {
+		return err
+	}
+	return fmt.Errorf("%d recordings of %s were removed for min-free = %s and no space came free, so the others stay: "+
+		"snapshots, reflinks or readers hold it, or somebody writes as fast", p.gain.Files, retention.Bytes(p.gain.Bytes), p.MinFree)
+}
+
+// disk is the state of the disk, settled if that could meet min-free.
+func (p *pruner) disk() (disk retention.Disk, err error) {
+	disk.Free, disk.Size, err = p.tree.Free()
+	if err == nil && p.short(disk) {
+		disk.Free, disk.Size, err = p.tree.Settled()
+	}
+	return disk, err
+}
+
+func (p *pruner) short(disk retention.Disk) bool { return disk.Free < p.MinFree.Of(disk.Size) }
 
 func (p *pruner) countExpired(ctx context.Context) error {
 	var mu sync.Mutex
@@ -183,17 +219,18 @@ func (p *pruner) tooMany(expired, all int) error {
 }
 
 // byPlan lists what there is, plans, and then removes what the plan says and is
-// still as it was listed. What turns out to be in use makes another plan
-// necessary, in which it stays.
+// still as it was listed. What turns out to be in use, and space that did not come
+// free, make another plan necessary.
 func (p *pruner) byPlan(ctx context.Context) error {
 	recordings, err := p.list(ctx)
 	if err != nil {
 		return err
 	}
-	var disk retention.Disk
-	if disk.Free, disk.Size, err = p.tree.Free(); err != nil {
+	disk, err := p.disk()
+	if err != nil {
 		return err
 	}
+	p.gain = retention.NewGain(disk.Free)
 	failures := 0
 	// Each round takes files out of the next one's plan. Rounds are walks, so an
 	// archive full of files that cannot be removed has to end it earlier.
@@ -207,14 +244,19 @@ func (p *pruner) byPlan(ctx context.Context) error {
 		} else if !slices.ContainsFunc(plan.Reasons, retention.Reason.Removes) {
 			break
 		}
-		done, err := p.carryOut(ctx, plan, round == 0)
-		if err != nil {
-			return err
-		}
-		disk.Free += done.freed
+		var done carriedOut
+		done, err = p.carryOut(ctx, plan, round == 0)
 		recordings = done.left
 		failures += done.failed
-		if !done.held {
+		if err != nil {
+			break
+		}
+		if p.DryRun {
+			disk.Free += done.freed
+		} else if disk, err = p.disk(); err != nil { // others have written and removed meanwhile
+			break
+		}
+		if !done.held && !p.short(disk) {
 			break
 		}
 	}
@@ -223,10 +265,8 @@ func (p *pruner) byPlan(ctx context.Context) error {
 		size += r.Bytes
 	}
 	p.report.keep(len(recordings)-failures, size)
-	if !p.DryRun { // others have written and removed meanwhile
-		if disk.Free, disk.Size, err = p.tree.Free(); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	return p.unmet(size, disk)
 }
@@ -236,9 +276,9 @@ func (p *pruner) unmet(size int64, disk retention.Disk) error {
 	if p.MaxSize > 0 && size > int64(p.MaxSize) {
 		return fmt.Errorf("the archive takes %s although max-size is %s: what is left may not be removed", retention.Bytes(size), p.MaxSize)
 	}
-	if limit := p.MinFree.Of(disk.Size); disk.Free < limit {
-		return fmt.Errorf("%s are free although min-free is %s (%s): what is left may not be removed",
-			retention.Bytes(disk.Free), p.MinFree, retention.Bytes(limit))
+	if p.short(disk) {
+		return fmt.Errorf("%s are free although min-free is %s (%s): what is left may not be removed, or somebody writes as fast",
+			retention.Bytes(disk.Free), p.MinFree, retention.Bytes(p.MinFree.Of(disk.Size)))
 	}
 	return nil
 }
@@ -291,6 +331,7 @@ type carriedOut struct {
 	held   bool  // some that were to go are left
 }
 
+// carryOut does what the plan says. On an error, all that was not removed is left.
 func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) (carriedOut, error) {
 	outcomes := make([]outcome, len(plan.Reasons))
 	walk := p.walk(func(f *archive.File) error {
@@ -315,12 +356,14 @@ func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) 
 		walk.Unread = func(string, error) {}
 	}
 	walk.Emptied = p.emptied()
-	if err := p.tree.Walk(ctx, walk); err != nil {
-		return carriedOut{}, err
-	}
+	err := p.tree.Walk(ctx, walk)
 	var done carriedOut
 	for i, r := range plan.Recordings {
 		switch outcomes[i] {
+		case unseen:
+			if err == nil {
+				continue
+			}
 		case vanished:
 			continue
 		case removed:
@@ -334,5 +377,5 @@ func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) 
 		}
 		done.left = append(done.left, r)
 	}
-	return done, nil
+	return done, err
 }

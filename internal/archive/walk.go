@@ -63,6 +63,15 @@ func (t *Tree) Free() (free, size int64, err error) {
 	return int64(stat.Bavail) * stat.Frsize, int64(stat.Blocks) * stat.Frsize, nil
 }
 
+// Settled is Free once the file system has done what it puts off: btrfs, ZFS and
+// others count the blocks of a removed file as free only with the next commit.
+func (t *Tree) Settled() (free, size int64, err error) {
+	if err := unix.Syncfs(t.fd); err != nil {
+		return 0, 0, fmt.Errorf("sync the file system of %s: %w", t.path, err)
+	}
+	return t.Free()
+}
+
 // Writable says whether this process may remove files from the tree's top.
 func (t *Tree) Writable() error {
 	if err := unix.Faccessat(t.fd, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
