@@ -30,6 +30,10 @@ func identity(st *unix.Stat_t) Identity {
 	}
 }
 
+func statxIdentity(st *unix.Statx_t) Identity {
+	return Identity{Dev: device(st), Ino: st.Ino, Size: int64(st.Size), MtimeSec: st.Mtime.Sec, MtimeNs: int64(st.Mtime.Nsec)}
+}
+
 // Source is a recording that is open for reading, and the directory it is in.
 type Source struct {
 	Name string // in its directory

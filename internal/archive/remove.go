@@ -63,12 +63,12 @@ func (f *File) open() (int, error) {
 	case err != nil:
 		return -1, f.error(err)
 	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
+	var stat unix.Statx_t
+	if err := statx(fd, "", &stat); err != nil {
 		unix.Close(fd)
 		return -1, f.error(err)
 	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFREG || identity(&stat) != f.Identity {
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG || statxIdentity(&stat) != f.Identity {
 		unix.Close(fd)
 		return -1, f.error(ErrChanged)
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tunnelcast/internal/archive/archivetest"
 )
 
 func openTree(t *testing.T, dir string) *Tree {
@@ -101,21 +103,109 @@ func TestWalkFollowsNoLink(t *testing.T) {
 	}
 }
 
-func TestWalkStaysOnItsFileSystem(t *testing.T) {
-	dir := t.TempDir()
-	mount := filepath.Join(dir, "mount")
+func TestWalkStaysOnItsMount(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	dir, outside := t.TempDir(), t.TempDir()
 	inside := place(t, dir, "a.mp4")
-	if err := os.Mkdir(mount, 0o755); err != nil {
-		t.Fatal(err)
+	place(t, outside, "c.mp4")
+	must(t, os.Mkdir(filepath.Join(dir, "outside"), 0o755))
+	archivetest.Mount(t, filepath.Join(dir, "tmpfs"), "tmpfs", "tmpfs", 0, "")
+	place(t, dir, "tmpfs", "b.mp4")
+	// The same file system, by another mount.
+	archivetest.Mount(t, filepath.Join(dir, "outside"), "", outside, unix.MS_BIND, "")
+	archivetest.Mount(t, place(t, dir, "file.mp4"), "", filepath.Join(outside, "c.mp4"), unix.MS_BIND, "")
+	got, unread := everything(t, openTree(t, dir), (*File).Remove)
+	if !slices.Equal(got, []string{inside}) || unread != nil {
+		t.Errorf("saw %v, unread %v", got, unread)
 	}
-	if err := unix.Mount("tmpfs", mount, "tmpfs", 0, ""); err != nil {
-		t.Skipf("mounting takes root: %v", err)
+	// The mount itself may be an archive.
+	want := []string{filepath.Join(dir, "outside", "c.mp4")}
+	if got, _ := everything(t, openTree(t, filepath.Join(dir, "outside")), (*File).Remove); !slices.Equal(got, want) {
+		t.Errorf("saw %v, want %v", got, want)
 	}
-	t.Cleanup(func() { unix.Unmount(mount, 0) })
-	place(t, mount, "b.mp4")
-	if got, _ := everything(t, openTree(t, dir), look); !slices.Equal(got, []string{inside}) {
-		t.Errorf("saw %v", got)
+	if left := files(t, outside); left != "" {
+		t.Errorf("left %s", left)
 	}
+}
+
+func TestTreeHolds(t *testing.T) {
+	tree := &Tree{dev: unix.Mkdev(8, 1), mount: 7}
+	for name, test := range map[string]struct {
+		known        bool // the kernel tells the mount
+		mode         uint16
+		minor, mount int
+		want         bool
+	}{
+		"a file":                           {true, unix.S_IFREG, 1, 7, true},
+		"a directory":                      {true, unix.S_IFDIR, 1, 7, true},
+		"a file of an overlay":             {true, unix.S_IFREG, 2, 7, true},
+		"a snapshot":                       {true, unix.S_IFDIR, 2, 7, false},
+		"another mount":                    {true, unix.S_IFDIR, 1, 8, false},
+		"mounted on a file":                {true, unix.S_IFREG, 1, 8, false},
+		"old kernel, a file":               {false, unix.S_IFREG, 1, 0, true},
+		"old kernel, mounted on a file":    {false, unix.S_IFREG, 2, 0, false},
+		"old kernel, mounted on directory": {false, unix.S_IFDIR, 2, 0, false},
+	} {
+		stat := unix.Statx_t{Mode: test.mode | 0o644, Dev_major: 8, Dev_minor: uint32(test.minor), Mnt_id: uint64(test.mount)}
+		if test.known {
+			stat.Mask = unix.STATX_MNT_ID
+		}
+		if got := tree.holds(&stat); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// TestOverlay: the layers are of two devices, and so are then the files; the
+// directories are of a third.
+func TestOverlay(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	dir := t.TempDir()
+	lower, upper, merged, other := filepath.Join(dir, "lower"), filepath.Join(dir, "upper"), filepath.Join(dir, "merged"), place(t, dir, "other.mp4")
+	archivetest.Mount(t, lower, "tmpfs", "tmpfs", 0, "")
+	archivetest.Mount(t, upper, "tmpfs", "tmpfs", 0, "")
+	place(t, lower, "sub", "a.mp4")
+	place(t, lower, "mounted.mp4")
+	must(t, os.Mkdir(filepath.Join(upper, "data"), 0o755))
+	must(t, os.Mkdir(filepath.Join(upper, "work"), 0o755))
+	options := "userxattr,lowerdir=" + lower + ",upperdir=" + filepath.Join(upper, "data") + ",workdir=" + filepath.Join(upper, "work")
+	archivetest.Mount(t, merged, "overlay", "overlay", 0, options)
+	place(t, merged, "sub", "b.mp4")
+	archivetest.Mount(t, filepath.Join(merged, "mounted.mp4"), "", other, unix.MS_BIND, "")
+	written := must2(t)(os.Create(place(t, merged, "written.mp4"))).(*os.File)
+	defer written.Close()
+
+	var at, in unix.Stat_t
+	must(t, unix.Stat(merged, &at))
+	must(t, unix.Stat(filepath.Join(merged, "sub", "a.mp4"), &in))
+	if at.Dev == in.Dev {
+		t.Fatal("this overlay has one device for all")
+	}
+	var removed []string
+	var mu sync.Mutex
+	_, unread := everything(t, openTree(t, merged), func(f *File) error {
+		if err := f.Remove(); err == nil {
+			mu.Lock()
+			removed = append(removed, filepath.Base(f.Path()))
+			mu.Unlock()
+		} else if !errors.Is(err, ErrInUse) {
+			t.Error(err)
+		}
+		return nil
+	})
+	slices.Sort(removed)
+	if !slices.Equal(removed, []string{"a.mp4", "b.mp4"}) || unread != nil {
+		t.Errorf("removed %v, unread %v", removed, unread)
+	}
+	if left := files(t, dir+"/merged/sub"); left != "" {
+		t.Errorf("left %s", left)
+	}
+	must2(t)(os.Stat(filepath.Join(merged, "mounted.mp4")))
+	must2(t)(os.Stat(other))
 }
 
 func TestWalkTurnsBackInTheDeep(t *testing.T) {

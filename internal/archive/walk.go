@@ -21,13 +21,14 @@ import (
 // Tree is an archive that is looked through and whose files are removed, however
 // deep. It stays inside the directory it was opened on: every directory is opened
 // from the descriptor of the one above, without following a symbolic link and on
-// the same file system, so no name is ever resolved twice and it does not matter
+// the same mount, so no name is ever resolved twice and it does not matter
 // who renames, links or mounts meanwhile. (os.Root follows links that stay inside
 // and does not stop at mounts.)
 type Tree struct {
-	fd   int
-	dev  uint64
-	path string
+	fd    int
+	dev   uint64
+	mount uint64
+	path  string
 }
 
 // OpenTree opens the directory at name. The directories on the way to it may be
@@ -41,12 +42,12 @@ func OpenTree(name string) (*Tree, error) {
 		}
 		return nil, fmt.Errorf("open archive %s: %w", name, err)
 	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
+	var stat unix.Statx_t
+	if err := statx(fd, "", &stat); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("open archive %s: %w", name, err)
 	}
-	return &Tree{fd: fd, dev: stat.Dev, path: name}, nil
+	return &Tree{fd: fd, dev: device(&stat), mount: stat.Mnt_id, path: name}, nil
 }
 
 // Close closes the tree.
@@ -137,7 +138,7 @@ func (t *Tree) Walk(ctx context.Context, w Walk) error {
 	if err != nil {
 		return fmt.Errorf("open archive %s: %w", t.path, err)
 	}
-	walker := &walker{Walk: w, ctx: ctx, cancel: cancel, dev: t.dev}
+	walker := &walker{Walk: w, ctx: ctx, cancel: cancel, tree: t}
 	walker.changed.L = &walker.mu
 	root := &dir{fd: fd, name: t.path}
 	root.refs.Store(1)
@@ -174,7 +175,7 @@ type walker struct {
 	Walk
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	dev    uint64
+	tree   *Tree
 
 	mu      sync.Mutex
 	changed sync.Cond // todo or busy
@@ -285,8 +286,8 @@ func (w *walker) entry(d *dir, name string, kind uint8) {
 	default:
 		return
 	}
-	var stat unix.Stat_t
-	if err := fstatat(d.fd, name, &stat); err != nil {
+	var stat unix.Statx_t
+	if err := statx(d.fd, name, &stat); err != nil {
 		w.unread(path.Join(d.path(), name), err)
 		return
 	}
@@ -294,8 +295,8 @@ func (w *walker) entry(d *dir, name string, kind uint8) {
 	case unix.S_IFDIR:
 		w.descend(d, strings.Clone(name))
 	case unix.S_IFREG:
-		if stat.Dev != w.dev || kind == unix.DT_UNKNOWN && !w.Want(name) {
-			return // another file system, mounted on a file
+		if !w.tree.holds(&stat) || kind == unix.DT_UNKNOWN && !w.Want(name) {
+			return
 		}
 		file := newFile(d, name, &stat)
 		if err := w.File(&file); err != nil {
@@ -304,11 +305,23 @@ func (w *walker) entry(d *dir, name string, kind uint8) {
 	}
 }
 
-func newFile(d *dir, name string, stat *unix.Stat_t) File {
+// holds says whether a file or directory is on the tree's own mount, and not
+// mounted over. On overlayfs a file's device is not its directory's; before Linux
+// 5.8, which do not tell the mount, no file there is the tree's. Of directories the
+// device is compared too: a snapshot of btrfs is no mount.
+func (t *Tree) holds(stat *unix.Statx_t) bool {
+	known := stat.Mask&unix.STATX_MNT_ID != 0
+	if known && stat.Mnt_id != t.mount {
+		return false
+	}
+	return known && stat.Mode&unix.S_IFMT == unix.S_IFREG || device(stat) == t.dev
+}
+
+func newFile(d *dir, name string, stat *unix.Statx_t) File {
 	f := File{
-		Identity: identity(stat),
+		Identity: statxIdentity(stat),
 		Name:     name,
-		Bytes:    stat.Blocks * 512, // stat(2): whatever the file system's blocks are
+		Bytes:    int64(stat.Blocks) * 512, // stat(2): whatever the file system's blocks are
 		dir:      d,
 	}
 	if stat.Nlink > 1 {
@@ -326,15 +339,15 @@ func (w *walker) descend(parent *dir, name string) {
 		}
 		return
 	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil || stat.Dev != w.dev {
+	var stat unix.Statx_t
+	if err := statx(fd, "", &stat); err != nil || !w.tree.holds(&stat) {
 		unix.Close(fd)
 		if err != nil {
 			w.unread(path.Join(parent.path(), name), err)
 		}
 		return
 	}
-	d := &dir{fd: fd, parent: parent, name: name, depth: parent.depth + 1, modTime: time.Unix(stat.Mtim.Unix())}
+	d := &dir{fd: fd, parent: parent, name: name, depth: parent.depth + 1, modTime: time.Unix(stat.Mtime.Sec, int64(stat.Mtime.Nsec))}
 	if d.depth > deepest {
 		unix.Close(fd)
 		w.unread(d.path(), fmt.Errorf("more than %d directories deep", deepest))
@@ -365,10 +378,19 @@ func openDir(at int, name string) (int, error) {
 	})
 }
 
-func fstatat(at int, name string, stat *unix.Stat_t) error {
-	_, err := retry(func() (int, error) { return 0, unix.Fstatat(at, name, stat, unix.AT_SYMLINK_NOFOLLOW) })
+// statx looks at the file called name, or at what fd is if that is empty.
+func statx(at int, name string, stat *unix.Statx_t) error {
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if name == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	_, err := retry(func() (int, error) {
+		return 0, unix.Statx(at, name, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, stat)
+	})
 	return err
 }
+
+func device(stat *unix.Statx_t) uint64 { return unix.Mkdev(stat.Dev_major, stat.Dev_minor) }
 
 // retry repeats a call that a signal interrupts, as network file systems let happen.
 func retry(call func() (int, error)) (int, error) {
