@@ -149,13 +149,15 @@ func (g *gateway) register(ctx context.Context, server *ddns.Server, rules lease
 }
 
 // firstHolder refuses a name whose other addresses are another identity's that
-// folds to the same label.
+// folds to the same label. An address that somebody with a name of his own holds
+// by now is a leftover.
 func (g *gateway) firstHolder(identity string, seen lease.Owner, want []lease.RR) error {
 	for _, rr := range seen.Holds {
 		if slices.Contains(want, rr) {
 			continue
 		}
-		if holder := g.dir.holder(rr); holder != "" && !lease.SameIdentity(holder, identity) {
+		holder := g.dir.holder(rr)
+		if name, err := g.rules.Name(holder); err == nil && name == seen.Name && !lease.SameIdentity(holder, identity) {
 			return fmt.Errorf("%w: %s is %q", lease.ErrHeld, seen.Name, holder)
 		}
 	}
