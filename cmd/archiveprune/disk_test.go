@@ -82,7 +82,7 @@ func left(paths []string) (there []string) {
 func archiveprune(args ...string) (string, error) {
 	var out bytes.Buffer
 	env := hook.Env{Name: "archiveprune", Args: append([]string{"--config=/dev/null", "--max-age=off"}, args...), Stdout: &out, Stderr: &out,
-		Log: slog.New(slog.DiscardHandler), Now: time.Now}
+		Log: slog.New(slog.DiscardHandler), Result: slog.New(slog.DiscardHandler), Now: time.Now}
 	err := run(context.Background(), env)
 	return out.String(), err
 }

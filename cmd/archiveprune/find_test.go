@@ -57,7 +57,7 @@ func dryRun(t *testing.T, now time.Time, args ...string) []string {
 	t.Helper()
 	var out bytes.Buffer
 	env := hook.Env{Name: "archiveprune", Args: append([]string{"--config=/dev/null", "--dry-run"}, args...), Stdout: &out, Stderr: &out,
-		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }}
+		Log: slog.New(slog.DiscardHandler), Result: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }}
 	if err := run(context.Background(), env); err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,13 @@ func TestScripts(t *testing.T) {
 			"aged": aged,
 			"lock": lock,
 		},
-		Condition: func(cond string) (bool, error) { return cond == "root" && os.Getuid() == 0, nil },
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Getuid() == 0, nil
+			}
+			_, err := os.Stat("/run/systemd/journal/socket")
+			return cond == "journal" && err == nil, nil
+		},
 	})
 }
 

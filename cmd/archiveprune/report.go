@@ -21,7 +21,7 @@ import (
 // methods may be called by several goroutines.
 type report struct {
 	dryRun, json bool
-	log          *slog.Logger
+	log, result  *slog.Logger
 	dirs         []string
 	out          *bufio.Writer
 	policy       retention.Policy
@@ -62,7 +62,7 @@ type failure struct {
 }
 
 func newReport(env hook.Env, c cli) *report {
-	return &report{dryRun: c.DryRun, json: c.Prune.Format == "json", log: env.Log, dirs: c.Prune.Dirs, out: bufio.NewWriter(env.Stdout), policy: c.policy()}
+	return &report{dryRun: c.DryRun, json: c.Prune.Format == "json", log: env.Log, result: env.Result, dirs: c.Prune.Dirs, out: bufio.NewWriter(env.Stdout), policy: c.policy()}
 }
 
 func (r *report) remove(f *archive.File, reason retention.Reason, now time.Time) {
@@ -149,7 +149,7 @@ func (r *report) finish() error {
 		fmt.Fprintf(r.out, "removed %d, freed %s, kept %d (%s), failed %d\n", r.Removed, r.Freed, r.Kept, r.size, r.Failed)
 	}
 	if !r.dryRun {
-		r.log.Info("archive pruned", "archive", strings.Join(r.dirs, " "), "removed", r.Removed, "freed", int64(r.Freed), "kept", r.Kept, "failed", r.Failed)
+		r.result.Info("archive pruned", "archive", strings.Join(r.dirs, " "), "removed", r.Removed, "freed", int64(r.Freed), "kept", r.Kept, "failed", r.Failed)
 	}
 	if err := r.out.Flush(); err != nil {
 		return fmt.Errorf("write the result: %w", err)

@@ -27,6 +27,7 @@ type Env struct {
 	Stdout io.Writer           // results only
 	Stderr io.Writer           // progress for a person; log lines go to Log
 	Log    *slog.Logger
+	Result *slog.Logger // like Log, but not to a terminal, which has it from Stdout
 	Now    func() time.Time
 }
 
@@ -71,7 +72,7 @@ func Main(name string, run func(context.Context, Env) error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
-	sink := newSink(name)
+	sink, result := newSinks(name)
 	err := run(ctx, Env{
 		Name:   name,
 		Args:   os.Args[1:],
@@ -79,6 +80,7 @@ func Main(name string, run func(context.Context, Env) error) int {
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
 		Log:    slog.New(handler{sink: sink}),
+		Result: slog.New(handler{sink: result}),
 		Now:    time.Now,
 	})
 	if status := Status(err); status != 0 {

@@ -39,15 +39,24 @@ type sink struct {
 	echo bool
 }
 
-func newSink(name string) *sink {
+// newSinks returns where entries go, and where those go that repeat what stdout
+// says: not to a terminal.
+func newSinks(name string) (log, result *sink) {
 	s := &sink{name: "tunnelcast-" + name, stderr: os.Stderr}
-	if term.IsTerminal(int(os.Stderr.Fd())) || !journal.Enabled() {
-		return s
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		result := &sink{name: s.name, stderr: io.Discard}
+		if journal.Enabled() {
+			result.send = journal.Send
+		}
+		return s, result
+	}
+	if !journal.Enabled() {
+		return s, s
 	}
 	s.send = journal.Send
 	toJournal, err := journal.StderrIsJournalStream()
 	s.echo = err != nil || !toJournal
-	return s
+	return s, s
 }
 
 func (s *sink) log(level slog.Level, line string, fields map[string]string) {
