@@ -16,9 +16,13 @@ LDFLAGS   := -s -w -buildid= -X tunnelcast/internal/hook.version=$(VERSION)
 BUILD     := GOOS=linux GOARCH=$(ARCH) $(GO) build -trimpath -buildvcs=false
 STATIC    := -tags osusergo,netgo -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--gc-sections"'
 
+ifneq ($(shell uname -m),aarch64)
+CROSS_arm64 := CC=aarch64-linux-gnu-gcc
+endif
+
 # The environment for the packages that need libav. The prefix is named in the
 # flags because Go's build cache looks at them and not behind pkg-config.
-LIBAV = P=$$(packaging/libav/build.sh $(ARCH)) && export CGO_ENABLED=1 \
+LIBAV = P=$$(packaging/libav/build.sh $(ARCH)) && export CGO_ENABLED=1 $(CROSS_$(ARCH)) \
 	CGO_CFLAGS="-O2 -g0 -I$$P/include" CGO_LDFLAGS="-L$$P/lib" PKG_CONFIG_PATH="$$P/lib/pkgconfig"
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
@@ -29,7 +33,7 @@ help: ## print this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 setup:
-	@packaging/setup.sh
+	@packaging/setup.sh $(ARCH)
 
 build: setup ## the four static binaries, in bin/
 	@mkdir -p $(BIN)

@@ -2,7 +2,7 @@
 # Installs from Debian what building, testing and the demo need, only what is missing, and says it in a line.
 # No daemon is among it: those of the tests live in a tree of their own.
 #
-#   packaging/setup.sh          as root; anybody else is told what to type
+#   packaging/setup.sh [ARCH]   as root; anybody else is told what to type. ARCH is what is built for, amd64 or arm64
 #   packaging/setup.sh --go     prints the go command to use, which the above may have to fetch first
 #
 # Go: any that go.mod accepts is used as it is. Else Debian's, of backports where the release's own is too old, fetches
@@ -46,7 +46,8 @@ case ${1-} in
 	find_go "$required" || echo "$fetched"
 	exit
 	;;
-?*) die "unknown argument $1" ;;
+"" | amd64 | arm64) ;;
+*) die "unknown argument $1: --go, amd64 or arm64" ;;
 esac
 
 missing=
@@ -59,6 +60,10 @@ need() { # COMMAND-OR-FILE PACKAGE
 need /etc/ssl/certs/ca-certificates.crt ca-certificates
 need gcc gcc
 need /usr/include/stdlib.h libc6-dev
+[ "${1-}" != arm64 ] || [ "$(uname -m)" = aarch64 ] || {
+	need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+	need /usr/aarch64-linux-gnu/include/stdlib.h libc6-dev-arm64-cross
+}
 need git git
 need pkg-config pkg-config
 need dpkg-source dpkg-dev
