@@ -362,8 +362,9 @@ func (c *charons) certhook(variables map[string]string, args ...string) (output,
 		Args:   append([]string{"--swanctl", filepath.Join(c.dir, "swanctl"), "--vici", c.socket("gw"), "--swanctl-dir", filepath.Join(c.dir, "gw"), "--unit", "tunnelcast-test-none.service"}, args...),
 		Getenv: func(name string) string { return variables[name] },
 		Stdout: &out, Stderr: &out,
-		Log: slog.New(slog.NewTextHandler(&logged, nil)),
-		Now: time.Now,
+		Log:    slog.New(slog.NewTextHandler(&logged, nil)),
+		Result: slog.New(slog.NewTextHandler(&logged, nil)),
+		Now:    time.Now,
 	}
 	err = run(c.t.Context(), env)
 	return out.String(), logged.String(), err

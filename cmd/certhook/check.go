@@ -84,7 +84,7 @@ func (h *host) checkHost(ctx context.Context, checks *hook.Checks, lineages int)
 	if !h.cli.Check.Heal || err != nil && !errors.Is(err, charon.ErrNotRunning) {
 		checks.Say("charon on "+h.cli.Vici, err, "systemctl start "+h.cli.Unit)
 	} else if err != nil {
-		h.env.Log.Info("nothing to heal: " + err.Error())
+		h.env.Result.Info("nothing to heal: " + err.Error())
 	}
 	if h.cli.Check.Heal {
 		return err == nil

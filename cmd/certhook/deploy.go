@@ -22,7 +22,6 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 	if err != nil {
 		return "", fmt.Errorf("read lineage: %w", err)
 	}
-	log := h.env.Log.With("lineage", dir)
 	lock, err := h.lock(ctx)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // no strongSwan: prepare goes on to say so
@@ -49,10 +48,10 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 	if err := h.switchTo(ctx, session, p); err != nil {
 		return "", fmt.Errorf("lineage %s: %w", dir, err)
 	}
-	log.Info("charon serves the new certificate", "serial", p.lineage.Leaf.SerialNumber.Text(16),
+	h.env.Result.Info("charon serves the new certificate", "lineage", dir, "serial", p.lineage.Leaf.SerialNumber.Text(16),
 		"until", p.lineage.Leaf.NotAfter.UTC().Format(time.RFC3339), "took", time.Since(start).Round(time.Millisecond))
 	if err := h.denied(p); err != nil {
-		log.Warn("the next reload of " + h.cli.Unit + " loses the key: AppArmor's profile of swanctl: " + err.Error())
+		h.env.Log.Warn("the next reload of "+h.cli.Unit+" loses the key: AppArmor's profile of swanctl: "+err.Error(), "lineage", dir)
 	}
 	return "charon serves " + describe(p.lineage.Leaf), errors.Join(h.reloadUnits(ctx), h.survives(p))
 }
@@ -83,7 +82,7 @@ func (h *host) charonDown(ctx context.Context, p plan, down error) (string, erro
 	if state, err := units.Get(ctx, h.cli.Unit); err == nil && state.Active == "active" {
 		return "", fmt.Errorf("%w, although %s is active (vici names another socket?)", down, h.cli.Unit)
 	}
-	log := h.env.Log.With("lineage", p.dir)
+	log := h.env.Log.With("lineage", p.dir) // a notice: certbot may pass it on
 	if !p.use.any() {
 		log.Info("nothing to do: " + down.Error())
 		return down.Error() + ": nothing to do", nil
@@ -108,9 +107,9 @@ func (h *host) reloadUnits(ctx context.Context) error {
 		case err != nil:
 			failed = append(failed, err.Error())
 		case runs:
-			h.env.Log.Info("reloaded", "unit", unit)
+			h.env.Result.Info("reloaded", "unit", unit)
 		default:
-			h.env.Log.Info("not reloaded, because it does not run", "unit", unit)
+			h.env.Result.Info("not reloaded, because it does not run", "unit", unit)
 		}
 	}
 	if len(failed) > 0 {

@@ -471,7 +471,7 @@ func TestTheOrdinaryDays(t *testing.T) {
 		}
 		var log bytes.Buffer
 		h := host{
-			env:     hook.Env{Log: slog.New(slog.NewTextHandler(&log, nil)), Now: time.Now},
+			env:     hook.Env{Log: slog.New(slog.NewTextHandler(&log, nil)), Result: slog.New(slog.DiscardHandler), Now: time.Now},
 			cli:     cli{Vici: g.socket("gw"), Unit: "strongswan.service"},
 			swanctl: charon.Swanctl{Path: filepath.Join(g.dir, "swanctl"), Dir: filepath.Join(g.dir, "gw"), Socket: g.socket("gw")},
 			root:    root,

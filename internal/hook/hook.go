@@ -27,7 +27,7 @@ type Env struct {
 	Stdout io.Writer           // results only
 	Stderr io.Writer           // progress for a person; log lines go to Log
 	Log    *slog.Logger
-	Result *slog.Logger // like Log, but not to a terminal, which has it from Stdout
+	Result *slog.Logger // for the journal alone: what Stdout says, or what must not be on stderr
 	Now    func() time.Time
 }
 
@@ -72,19 +72,19 @@ func Main(name string, run func(context.Context, Env) error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
-	sink, result := newSinks(name)
+	log, result := newSinks(name)
 	err := run(ctx, Env{
 		Name:   name,
 		Args:   os.Args[1:],
 		Getenv: os.Getenv,
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
-		Log:    slog.New(handler{sink: sink}),
+		Log:    slog.New(handler{sink: log}),
 		Result: slog.New(handler{sink: result}),
 		Now:    time.Now,
 	})
 	if status := Status(err); status != 0 {
-		sink.fail(err)
+		log.fail(err)
 		return status
 	}
 	return 0

@@ -40,23 +40,21 @@ type sink struct {
 }
 
 // newSinks returns where entries go, and where those go that repeat what stdout
-// says: not to a terminal.
+// says: to the journal or nowhere.
 func newSinks(name string) (log, result *sink) {
-	s := &sink{name: "tunnelcast-" + name, stderr: os.Stderr}
-	if term.IsTerminal(int(os.Stderr.Fd())) {
-		result := &sink{name: s.name, stderr: io.Discard}
-		if journal.Enabled() {
-			result.send = journal.Send
-		}
-		return s, result
-	}
+	log = &sink{name: "tunnelcast-" + name, stderr: os.Stderr}
+	result = &sink{name: log.name, stderr: io.Discard}
 	if !journal.Enabled() {
-		return s, s
+		return log, result
 	}
-	s.send = journal.Send
+	result.send = journal.Send
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		return log, result
+	}
+	log.send = journal.Send
 	toJournal, err := journal.StderrIsJournalStream()
-	s.echo = err != nil || !toJournal
-	return s, s
+	log.echo = err != nil || !toJournal
+	return log, result
 }
 
 func (s *sink) log(level slog.Level, line string, fields map[string]string) {
