@@ -78,7 +78,7 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	// charon goes through its table while it changes: an IKE_SA that is being
 	// rekeyed may have left the place that is still to come for one that has
 	// been passed. It will not do so twice.
-	if slices.ContainsFunc(changes, func(c lease.Change) bool { return len(c.Remove) > 0 }) && len(live) > 0 {
+	if slices.ContainsFunc(changes, func(c lease.Change) bool { return len(c.Remove) > 0 }) {
 		again, _, err := g.live(ctx)
 		if err != nil {
 			return err
