@@ -30,10 +30,11 @@ import (
 
 // bind is a named in a directory of its own, on a port of its own.
 type bind struct {
-	t       *testing.T
+	t       testing.TB
 	command []string
 	dir     string
 	addr    string
+	control string // the port that rndc speaks to
 	cmd     *exec.Cmd
 }
 
@@ -58,15 +59,15 @@ $TTL 3600
 130 IN PTR static.elsewhere.test.
 `
 
-// named returns the command that runs named: this machine's, or where
-// TUNNELCAST_E2E=1 promised one, that of the box's tree, by the tree's own loader
-// and libraries. Without either the test is skipped.
-func named(t *testing.T) []string {
+// tool returns the command that runs a program of bind9, "sbin/named": this
+// machine's, or where TUNNELCAST_E2E=1 promised one, that of the box's tree, by
+// the tree's own loader and libraries. Without either the test is skipped.
+func tool(t testing.TB, program string) []string {
 	t.Helper()
 	if os.Getenv("TUNNELCAST_E2E") != "1" {
-		file, err := exec.LookPath("named")
+		file, err := exec.LookPath(filepath.Base(program))
 		if err != nil {
-			t.Skipf("named of bind9 is missing (TUNNELCAST_E2E=1 takes that of the box): %v", err)
+			t.Skipf("a program of bind9 is missing (TUNNELCAST_E2E=1 takes that of the box): %v", err)
 		}
 		return []string{file}
 	}
@@ -83,20 +84,26 @@ func named(t *testing.T) []string {
 		t.Fatalf("the tree %s has the loaders %q", tree, loaders)
 	}
 	libraries := filepath.Dir(loaders[0])
-	return []string{loaders[0], "--library-path", libraries, tree + "/usr/sbin/named"}
+	return []string{loaders[0], "--library-path", libraries, filepath.Join(tree, "usr", program)}
 }
 
-// startBind starts named with the guide's zone.
-func startBind(t *testing.T) *bind {
+func freePort(t testing.TB) *net.TCPAddr {
 	t.Helper()
-	command := named(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().(*net.TCPAddr)
-	l.Close()
-	b := &bind{t: t, command: command, dir: t.TempDir(), addr: addr.String()}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr)
+}
+
+// startBind starts named with the guide's zone.
+func startBind(t testing.TB) *bind {
+	t.Helper()
+	command := tool(t, "sbin/named")
+	addr, control := freePort(t), freePort(t)
+	b := &bind{t: t, command: command, dir: t.TempDir(), addr: addr.String(), control: fmt.Sprint(control.Port)}
+	b.write("rndc.key", "key rndc { algorithm hmac-sha256; secret \"cm5kYyBvZiB0aGUgdGVzdA==\"; };\n")
 	b.write("db.example", bindZone)
 	b.write("db.reverse", bindReverse)
 	b.write("named.conf", fmt.Sprintf(`options {
@@ -108,15 +115,24 @@ func startBind(t *testing.T) *bind {
 	recursion no;
 	dnssec-validation no;
 };
-controls { };
+include "rndc.key";
+controls { inet 127.0.0.1 port %[4]d allow { 127.0.0.1; } keys { rndc; }; };
 zone "example" { type master; file "db.example"; allow-update { localhost; }; };
 zone "0.0.10.in-addr.arpa" { type master; file "db.reverse"; allow-update { localhost; }; };
-`, b.dir, b.key(), addr.Port))
+`, b.dir, b.key(), addr.Port, control.Port))
 	b.start()
 	return b
 }
 
 func (b *bind) key() string { return filepath.Join(b.dir, "session.key") }
+
+func (b *bind) rndc(args ...string) {
+	b.t.Helper()
+	words := slices.Concat(tool(b.t, "sbin/rndc"), []string{"-s", "127.0.0.1", "-p", b.control, "-k", filepath.Join(b.dir, "rndc.key")}, args)
+	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+		b.t.Fatalf("rndc %v: %v\n%s", args, err, out)
+	}
+}
 
 func (b *bind) write(name, text string) {
 	b.t.Helper()
@@ -163,14 +179,14 @@ func (b *bind) stop() {
 // testGateway is a gateway whose charon is a list.
 type testGateway struct {
 	*gateway
-	t      *testing.T
+	t      testing.TB
 	live   []lease.Lease
 	vars   map[string]string
 	stdout bytes.Buffer
 	log    bytes.Buffer
 }
 
-func newTestGateway(t *testing.T, b *bind, args ...string) *testGateway {
+func newTestGateway(t testing.TB, b *bind, args ...string) *testGateway {
 	t.Helper()
 	tg := &testGateway{t: t}
 	env := hook.Env{
@@ -741,6 +757,46 @@ func TestBindSaysWhatIsWrong(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A clock that is wrong is the clock's fault and not the key's.
+func TestBindSkewedClock(t *testing.T) {
+	b := startBind(t)
+	for _, skew := range []time.Duration{-1000 * time.Second, 1000 * time.Second} {
+		g := newTestGateway(t, b, "--pools", "10.0.0.100-10.0.0.200")
+		g.env.Now = func() time.Time { return time.Now().Add(skew) }
+		want := "BADTIME: the clocks are more than 300 s apart: the server has " + time.Now().UTC().Format(time.DateOnly)
+		if err := g.up(client("alice", "10.0.0.100")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", skew, err, want)
+		}
+		if err := g.gateway.sync(t.Context(), false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: sync: got %v, want %q", skew, err, want)
+		}
+	}
+	newTestGateway(t, b).want("")
+}
+
+// While an administrator edits the zone (rndc freeze) it takes no updates.
+func TestBindFrozenZone(t *testing.T) {
+	b := startBind(t)
+	g := newTestGateway(t, b)
+	g.sync()
+	b.rndc("freeze", "example")
+	const want = "REFUSED: the key local-ddns. has no grant for this, or the zone is frozen (rndc thaw)"
+	start := time.Now()
+	if err := g.up(client("alice", "10.0.0.100")); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	if held := time.Since(start); held > 500*time.Millisecond {
+		t.Errorf("charon was held for %s", held)
+	}
+	if err := g.gateway.sync(t.Context(), false); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("sync: got %v, want %q", err, want)
+	}
+	g.want("")
+	b.rndc("thaw", "example")
+	g.sync()
+	g.want("alice A 10.0.0.100")
 }
 
 // Another gateway on the same zone has other pools, and neither touches what is

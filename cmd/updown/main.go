@@ -152,7 +152,7 @@ func newGateway(c cli, env hook.Env) (*gateway, error) {
 // server reads the key, anew in each run: named makes a new session key whenever
 // it starts.
 func (g *gateway) server() (*ddns.Server, error) {
-	s := &ddns.Server{Addr: g.Server}
+	s := &ddns.Server{Addr: g.Server, Now: g.env.Now}
 	if g.Key == "none" {
 		if !s.Loopback() {
 			return nil, hook.Usagef("key is none, but the server %s is not on this host: updates across a network must be signed", g.Server)

@@ -27,10 +27,9 @@ import (
 // The deadline of the context holds over all tries of a call; without one a
 // call may last for ever.
 type Server struct {
-	Addr string // host:port
-	Key  *Key   // nil: nothing is signed and no reply need be
-
-	now func() time.Time // nil: time.Now; the tests' skewed clock
+	Addr string           // host:port
+	Key  *Key             // nil: nothing is signed and no reply need be
+	Now  func() time.Time // for signatures; nil: time.Now
 }
 
 // Loopback tells whether the server is on this host, by its address alone.
@@ -402,8 +401,8 @@ func (s *Server) sign(m *dns.Msg) (wire []byte, mac string, err error) {
 		return wire, "", err
 	}
 	now := time.Now
-	if s.now != nil {
-		now = s.now
+	if s.Now != nil {
+		now = s.Now
 	}
 	m.SetTsig(s.Key.Name, algorithms[s.Key.Algorithm], fudge, now().Unix())
 	return dns.TsigGenerate(m, string(s.Key.secret), "", false)

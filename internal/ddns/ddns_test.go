@@ -273,7 +273,7 @@ func TestOwnClockIsWrong(t *testing.T) {
 		return [][]byte{tsigError(m, dns.RcodeBadTime, "")}
 	}
 	s := f.start(t)
-	s.now = func() time.Time { return time.Now().Add(-1000 * time.Second) }
+	s.Now = func() time.Time { return time.Now().Add(-1000 * time.Second) }
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if err := s.Update(ctx, change(), time.Minute); err == nil || !strings.Contains(err.Error(), "BADTIME") {
