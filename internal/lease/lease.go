@@ -88,6 +88,12 @@ func Label(identity string) (string, error) {
 	if len(identity) >= maxIdentity {
 		return "", fmt.Errorf("identity of %d bytes: charon may have cut it", len(identity))
 	}
+	// charon prints "?" for a byte that cannot be printed (chunk_printable in
+	// src/libstrongswan/utils/chunk.c), so two people may look like this one. A
+	// distinguished name is a CA's word, and its O may have an umlaut.
+	if strings.Contains(identity, "?") && !strings.Contains(identity, "=") {
+		return "", fmt.Errorf("identity %q: not all of it can be printed", identity)
+	}
 	name := identity
 	if strings.Contains(name, "=") {
 		cn, err := commonName(name)
@@ -153,10 +159,18 @@ func isLabel(s string) bool {
 	return true
 }
 
-// SameIdentity tells whether two identities are one to charon, which compares
-// names and e-mail addresses without regard to case (equals_strcasecmp in
-// src/libstrongswan/utils/identification.c).
-func SameIdentity(a, b string) bool { return lower(a) == lower(b) }
+// SameIdentity tells whether two identities are one to charon. It compares names
+// and e-mail addresses without regard to case (equals_strcasecmp in
+// src/libstrongswan/utils/identification.c) and opaque ones exactly, which is
+// what it makes of a string with a colon and no "@", and of one with a "=" that
+// is no distinguished name (identification_create_from_string there). In real
+// distinguished names case counts in some strings and in others not; here in all.
+func SameIdentity(a, b string) bool {
+	if strings.Contains(a, "=") || strings.Contains(a, ":") && !strings.Contains(a, "@") {
+		return a == b
+	}
+	return lower(a) == lower(b)
+}
 
 // Range is a run of addresses, both ends included.
 type Range struct{ First, Last netip.Addr }

@@ -45,6 +45,10 @@ func TestLabel(t *testing.T) {
 		"a@b@c":                             "",
 		`A\B\alice`:                         "",
 		"al?ce":                             "",
+		"alice@ex?mple":                     "", // a byte that charon could not print, which may be any
+		`D?M\alice`:                         "",
+		"CN=alice, O=Z??rich":               "alice",
+		"CN=al?ce, O=x":                     "",
 		"mallory.vpn.test 3600 TXT x":       "",
 		"\u212Aate":                         "", // the Kelvin sign, which lower-cases to k
 		"ålice":                             "",
@@ -64,6 +68,28 @@ func TestLabel(t *testing.T) {
 		}
 		if err != nil && strings.ContainsAny(err.Error(), "\n\x00") {
 			t.Errorf("Label(%.60q): error of more than one line: %q", identity, err)
+		}
+	}
+}
+
+func TestSameIdentity(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		same bool
+	}{
+		{"alice", "Alice", true},
+		{"alice@a.test", "ALICE@A.test", true},
+		{"a:b@c", "A:b@c", true}, // an e-mail address
+		{`DOM\alice`, `dom\alice`, true},
+		{"alice@a.test", "alice@b.test", false},
+		{"alice", "alice@a.test", false},
+		{`a:b\alice`, `A:b\alice`, false}, // opaque
+		{"CN=alice, O=x", "CN=alice, O=x", true},
+		{"CN=alice, O=x", "CN=Alice, O=x", false},
+		{"\u212Aate", "kate", false},
+	} {
+		if SameIdentity(test.a, test.b) != test.same || SameIdentity(test.b, test.a) != test.same {
+			t.Errorf("%q and %q: want %v", test.a, test.b, test.same)
 		}
 	}
 }
