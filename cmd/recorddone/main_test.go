@@ -29,6 +29,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			return os.WriteFile(filepath.Join(env.WorkDir, "sample.flv"), flv, 0o644)
 		},
+		// Where there is a journal, log lines go there and not to stderr.
+		Condition: func(cond string) (bool, error) {
+			_, err := os.Stat("/run/systemd/journal/socket")
+			return cond == "journal" && err == nil, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"writing": writing, "cut": cut, "append": appendTo, "same-time": sameTime, "ls": ls, "plays": plays,
 		},
