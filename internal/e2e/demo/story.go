@@ -143,7 +143,7 @@ func (t *story) archive() error { return t.gateway("ls -l " + box.Archive) }
 
 func (t *story) prune() error {
 	const old = "lastweek-2026-01-01_12-00-00.mp4"
-	if _, err := t.box.Gateway.Run(t.ctx, "install", "-o", "www-data", "-g", "www-data", "/etc/services", box.Archive+"/"+old); err != nil {
+	if _, err := t.box.Gateway.Run(t.ctx, "install", "-m", "644", "-o", "www-data", "-g", "www-data", "/etc/services", box.Archive+"/"+old); err != nil {
 		return err
 	}
 	if _, err := t.box.Gateway.Run(t.ctx, "touch", "-d", "7 days ago", box.Archive+"/"+old); err != nil {
