@@ -19,11 +19,11 @@ func main() { os.Exit(hook.Main("archiveprune", run)) }
 type cli struct {
 	hook.Common
 	Archive         string          `help:"The directory of the recordings." placeholder:"DIR" default:"/var/www/html/archive"`
-	MaxAge          retention.Age   `help:"Remove recordings of this age or more: 72h, 3d, off (${default})." placeholder:"AGE" default:"72h"`
+	MaxAge          retention.Age   `help:"Remove recordings of this age or more: 72h, 3d, off." placeholder:"AGE" default:"72h"`
 	MaxSize         retention.Bytes `help:"Remove the oldest until the archive takes no more than this: 20G, 20GiB." placeholder:"SIZE"`
 	MinFree         retention.Free  `help:"Remove the oldest until this is free on the disk: 2G, 10%." placeholder:"SIZE"`
 	KeepLast        int             `help:"The newest N of each stream are never too old." placeholder:"N"`
-	Include         []string        `help:"What is a recording, by its name (*.mp4,*.flv)." placeholder:"GLOB" default:"*.mp4,*.flv"`
+	Include         []string        `help:"What is a recording, by its name." placeholder:"GLOB" default:"*.mp4,*.flv"`
 	MaxDelete       retention.Share `help:"Remove nothing if a larger share of the recordings is too old: 50%." placeholder:"SHARE"`
 	RemoveEmptyDirs bool            `help:"Remove directories in which nothing is left."`
 	DryRun          bool            `help:"Print what a run would remove, and remove nothing."`

@@ -18,7 +18,7 @@ import (
 type testCLI struct {
 	Common
 	Server  string        `default:"127.0.0.1:53"`
-	Timeout time.Duration `default:"1s"`
+	Timeout time.Duration `help:"how long" default:"1s" placeholder:"TIME"`
 	Pools   []string
 	Strict  bool
 
@@ -97,6 +97,9 @@ func TestHelpAndVersionAnswerAndEnd(t *testing.T) {
 		_, _, out, err := parse(t, "broken = [", flag)
 		if Status(err) != 0 || err == nil {
 			t.Errorf("%s: error %v, want an end with status 0", flag, err)
+		}
+		if flag == "--help" && (!strings.Contains(out, "Exit status: 0 done") || !strings.Contains(out, "how long (default: 1s)")) {
+			t.Errorf("--help lacks a default or the exit statuses:\n%s", out)
 		}
 		if !strings.Contains(out, "tunnelcast-updown") {
 			t.Errorf("%s printed %q", flag, out)

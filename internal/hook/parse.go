@@ -44,7 +44,7 @@ func Parse(env Env, cli any, description string) (command string, err error) {
 	name := "tunnelcast-" + env.Name
 	parser, err := kong.New(cli,
 		kong.Name(name),
-		kong.Description(description),
+		kong.Description(description+"\n\n"+statuses),
 		kong.Vars{
 			"config":  "/etc/tunnelcast/" + env.Name + ".toml",
 			"version": name + " " + version,
@@ -52,6 +52,7 @@ func Parse(env Env, cli any, description string) (command string, err error) {
 		kong.Writers(env.Stdout, env.Stderr),
 		kong.Exit(func(int) { panic(errDone) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.ValueFormatter(withDefault),
 	)
 	if err != nil {
 		return "", err
@@ -62,6 +63,16 @@ func Parse(env Env, cli any, description string) (command string, err error) {
 	}
 	command, _, _ = strings.Cut(parsed.Command(), " ")
 	return command, nil
+}
+
+const statuses = "Exit status: 0 done or nothing to do, 1 failed, 3 some items failed, 80 wrong flags or configuration."
+
+// withDefault adds to a flag's help the default that its placeholder hides.
+func withDefault(v *kong.Value) string {
+	if v.Default == "" || v.Flag == nil || v.Flag.PlaceHolder == "" || v.Name == "config" {
+		return v.Help
+	}
+	return fmt.Sprintf("%s (default: %s)", v.Help, v.Default)
 }
 
 type versionFlag bool
