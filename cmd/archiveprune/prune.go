@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -121,7 +122,7 @@ func (p *pruner) emptied() func(time.Time, bool) bool {
 }
 
 // outcome is what became of a recording that was to go.
-type outcome int
+type outcome uint8
 
 const (
 	unseen   outcome = iota // the walk has not come to it
@@ -222,6 +223,9 @@ func (p *pruner) tooMany(expired, all int) error {
 // still as it was listed. What turns out to be in use, and space that did not come
 // free, make another plan necessary.
 func (p *pruner) byPlan(ctx context.Context) error {
+	// The list is the most of the memory and has no pointers: collecting beside
+	// it costs little, and letting as much garbage grow would double it.
+	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	recordings, err := p.list(ctx)
 	if err != nil {
 		return err
@@ -331,7 +335,8 @@ type carriedOut struct {
 	held   bool  // some that were to go are left
 }
 
-// carryOut does what the plan says. On an error, all that was not removed is left.
+// carryOut does what the plan says and uses it up. On an error, all that was not
+// removed is left.
 func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) (carriedOut, error) {
 	outcomes := make([]outcome, len(plan.Reasons))
 	walk := p.walk(func(f *archive.File) error {
@@ -357,7 +362,7 @@ func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) 
 	}
 	walk.Emptied = p.emptied()
 	err := p.tree.Walk(ctx, walk)
-	var done carriedOut
+	done := carriedOut{left: plan.Recordings[:0]}
 	for i, r := range plan.Recordings {
 		switch outcomes[i] {
 		case unseen:
