@@ -298,7 +298,9 @@ func count(plan retention.Plan, reason retention.Reason) (n int) {
 
 func (p *pruner) list(ctx context.Context) ([]retention.Recording, error) {
 	var mu sync.Mutex
-	var recordings []retention.Recording
+	// Room for them all at once: what is not used costs no memory, growing does.
+	const most = 1 << 20
+	recordings := make([]retention.Recording, 0, min(p.tree.Inodes(), most))
 	streams := make(map[string]uint32)
 	err := p.tree.Walk(ctx, archive.Walk{
 		Want: p.isRecording,

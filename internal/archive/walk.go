@@ -64,6 +64,16 @@ func (t *Tree) Free() (free, size int64, err error) {
 	return int64(stat.Bavail) * stat.Frsize, int64(stat.Blocks) * stat.Frsize, nil
 }
 
+// Inodes returns how many files the tree's file system holds, 0 if it does not
+// tell.
+func (t *Tree) Inodes() uint64 {
+	var stat unix.Statfs_t
+	if unix.Fstatfs(t.fd, &stat) != nil || stat.Ffree > stat.Files {
+		return 0
+	}
+	return stat.Files - stat.Ffree
+}
+
 // Settled is Free once the file system has done what it puts off: btrfs, ZFS and
 // others count the blocks of a removed file as free only with the next commit.
 func (t *Tree) Settled() (free, size int64, err error) {
