@@ -28,9 +28,13 @@ LIBAV = P=$$(packaging/libav/build.sh $(ARCH)) && export CGO_ENABLED=1 $(CROSS_$
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: help setup build test lint bench demo deb clean
+.PHONY: help root setup build test lint bench demo deb clean
 help: ## print this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+# Said before minutes of building, not after them.
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "this must be run as root: it boots a server with mounts and networks of its own" >&2; exit 1; }
 
 setup:
 	@packaging/setup.sh $(ARCH)
@@ -49,7 +53,7 @@ deb: build ## the package, in bin/
 PROMISED = FFMPEG=$$(packaging/libav/build.sh --with-ffmpeg) && \
 	export TUNNELCAST_E2E=1 TUNNELCAST_LIBAV_FFMPEG=$$FFMPEG/bin/ffmpeg TUNNELCAST_DEB=$(CURDIR)/$(DEB)
 
-test: deb ## all tests: of the packages, and of the package on a server of its own
+test: root deb ## all tests: of the packages, and of the package on a server of its own
 	@$(LIBAV) && $(PROMISED) && $(GO) test -timeout 40m ./...
 
 lint: setup ## gofmt, vet, staticcheck, govulncheck
@@ -63,7 +67,7 @@ lint: setup ## gofmt, vet, staticcheck, govulncheck
 bench: deb ## benchmarks, side by side with what the programs replace
 	@$(LIBAV) && $(PROMISED) && $(GO) test -p 1 -run '^$$' -bench . ./...
 
-demo: deb ## the guide's server with all four programs at work on it
+demo: root deb ## the guide's server with all four programs at work on it
 	@$(GO) run ./internal/e2e/demo -deb $(DEB)
 
 clean: ## remove bin/; what is cached stays in ~/.cache/tunnelcast
