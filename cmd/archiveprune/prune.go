@@ -33,6 +33,7 @@ type pruner struct {
 
 	mu   sync.Mutex
 	gain retention.Gain
+	vain error // what stopped the run; the other worker must not go on meanwhile
 }
 
 func pruneArchive(ctx context.Context, env hook.Env, c cli, dir string, r *report) error {
@@ -164,8 +165,8 @@ func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, erro
 func (p *pruner) gained(bytes int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.gain.Removed(bytes) {
-		return nil
+	if p.vain != nil || !p.gain.Removed(bytes) {
+		return p.vain
 	}
 	free, _, err := p.tree.Free()
 	if err != nil || !p.gain.Vain(free) {
@@ -174,8 +175,9 @@ func (p *pruner) gained(bytes int64) error {
 	if free, _, err = p.tree.Settled(); err != nil || !p.gain.Vain(free) {
 		return err
 	}
-	return fmt.Errorf("%d recordings of %s were removed for min-free = %s and no space came free, so the others stay: "+
+	p.vain = fmt.Errorf("%d recordings of %s were removed for min-free = %s and no space came free, so the others stay: "+
 		"snapshots, reflinks or readers hold it, or somebody writes as fast", p.gain.Files, retention.Bytes(p.gain.Bytes), p.MinFree)
+	return p.vain
 }
 
 // disk is the state of the disk, settled if that could meet min-free.
