@@ -181,8 +181,11 @@ func (g *gateway) live(ctx context.Context) ([]lease.Lease, lease.Pools, error) 
 	settled := g.env.Now().Add(g.settle)
 	for {
 		leases, pools, err := g.askCharon(ctx)
-		if errors.Is(err, charon.ErrNotRunning) {
+		switch {
+		case errors.Is(err, charon.ErrNotRunning):
 			err = g.stopped(ctx, err)
+		case err != nil: // it ended while it answered, perhaps: the next call tells
+			err = fmt.Errorf("%w: %w", errUnsettled, err)
 		}
 		if err == nil && len(pools) == 0 {
 			pools, err = g.dir.pools()
