@@ -14,7 +14,7 @@ import (
 	"tunnelcast/internal/retention"
 )
 
-func main() { os.Exit(hook.Main("archiveprune", run)) }
+func main() { os.Exit(hook.Main("archiveprune", run, failures)) }
 
 type cli struct {
 	hook.Common

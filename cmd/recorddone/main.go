@@ -23,7 +23,7 @@ import (
 	"tunnelcast/internal/remux"
 )
 
-func main() { os.Exit(hook.Main("recorddone", run)) }
+func main() { os.Exit(hook.Main("recorddone", run, failures)) }
 
 type cli struct {
 	hook.Common

@@ -25,7 +25,7 @@ import (
 	"tunnelcast/internal/units"
 )
 
-func main() { os.Exit(hook.Main("updown", run)) }
+func main() { os.Exit(hook.Main("updown", run, failures)) }
 
 type cli struct {
 	hook.Common

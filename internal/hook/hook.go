@@ -29,6 +29,8 @@ type Env struct {
 	Log    *slog.Logger
 	Result *slog.Logger // for the journal alone: what Stdout says, or what must not be on stderr
 	Now    func() time.Time
+
+	Metrics *Metrics // may be nil
 }
 
 // ErrSome is wrapped by the error of a run in which some items failed and the
@@ -67,25 +69,31 @@ func Status(err error) int {
 
 // Main runs a command in the environment of this process and returns its exit
 // status. SIGTERM and SIGINT cancel the context. The error that run returns is
-// logged here, once, so run itself logs no error that it returns.
-func Main(name string, run func(context.Context, Env) error) int {
+// logged here, once, as the event that failures have for it, so run itself logs
+// no error that it returns.
+func Main(name string, run func(context.Context, Env) error, failures Failures) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
 	log, result := newSinks(name)
-	err := run(ctx, Env{
-		Name:   name,
-		Args:   os.Args[1:],
-		Getenv: os.Getenv,
-		Stdout: os.Stdout,
-		Stderr: os.Stderr,
-		Log:    slog.New(handler{sink: log}),
-		Result: slog.New(handler{sink: result}),
-		Now:    time.Now,
-	})
-	if status := Status(err); status != 0 {
-		log.fail(err)
-		return status
+	env := Env{
+		Name:    name,
+		Args:    os.Args[1:],
+		Getenv:  os.Getenv,
+		Stdout:  os.Stdout,
+		Stderr:  os.Stderr,
+		Log:     slog.New(handler{sink: log}),
+		Result:  slog.New(handler{sink: result}),
+		Now:     time.Now,
+		Metrics: &Metrics{program: name},
 	}
-	return 0
+	err := run(ctx, env)
+	status := Status(err)
+	if status != 0 {
+		log.fail(err, failures.Event(err))
+	}
+	if err := env.Metrics.write(env.Now(), status == 0); err != nil {
+		env.Log.Warn("metrics not written", metricsNotWritten, "error", err)
+	}
+	return status
 }

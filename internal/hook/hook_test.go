@@ -143,7 +143,7 @@ func TestJournalGetsFieldsAndStderrIsTheWayOut(t *testing.T) {
 	if out.Len() > 0 {
 		t.Errorf("stderr has %q although the journal took the entry", out.String())
 	}
-	s.fail(errors.New("no"))
+	s.fail(errors.New("no"), slog.Attr{})
 	if out.String() != "tunnelcast-updown: no\n" {
 		t.Errorf("a failure is %q on stderr", out.String())
 	}
@@ -158,11 +158,11 @@ func TestJournalGetsFieldsAndStderrIsTheWayOut(t *testing.T) {
 func TestMainSaysTheErrorOnceAndGivesTheStatus(t *testing.T) {
 	var out bytes.Buffer
 	s := &sink{name: "tunnelcast-x", stderr: &out}
-	s.fail(Critical(errors.New("one\ncause")))
+	s.fail(Critical(errors.New("one\ncause")), slog.Attr{})
 	if out.String() != "tunnelcast-x: one cause\n" {
 		t.Errorf("got %q", out.String())
 	}
-	if got := Main("x", func(context.Context, Env) error { return nil }); got != 0 {
+	if got := Main("x", func(context.Context, Env) error { return nil }, nil); got != 0 {
 		t.Errorf("status %d", got)
 	}
 }

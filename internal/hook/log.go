@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -68,13 +69,18 @@ func (s *sink) log(level slog.Level, line string, fields map[string]string) {
 	fmt.Fprintf(s.stderr, "%s: %s\n", s.name, line)
 }
 
-func (s *sink) fail(err error) {
+func (s *sink) fail(err error, event slog.Attr) {
 	level := slog.LevelError
 	if errors.As(err, new(criticalError)) {
 		level = levelCritical
 	}
 	line := oneLine(err.Error())
-	s.log(level, line, map[string]string{})
+	// The text says it all; the attributes are for the fields.
+	entry := slog.NewRecord(time.Time{}, level, line, 0)
+	entry.AddAttrs(event)
+	entry.Add(errorAttrs(err)...)
+	_, fields := render(entry, nil)
+	s.log(level, line, fields)
 	if s.send != nil && s.echo {
 		fmt.Fprintf(s.stderr, "%s: %s\n", s.name, line)
 	}
@@ -105,21 +111,32 @@ type handler struct {
 func (h handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
 
 func (h handler) Handle(_ context.Context, r slog.Record) error {
-	line := new(strings.Builder)
-	line.WriteString(oneLine(r.Message))
-	fields := make(map[string]string, len(h.attrs)+r.NumAttrs()+1)
+	line, fields := render(r, h.attrs)
+	h.sink.log(r.Level, line, fields)
+	return nil
+}
+
+func render(r slog.Record, attrs []slog.Attr) (line string, fields map[string]string) {
+	text := new(strings.Builder)
+	text.WriteString(oneLine(r.Message))
+	fields = make(map[string]string, len(attrs)+r.NumAttrs()+1)
 	add := func(a slog.Attr) bool {
 		value := a.Value.Resolve().String()
-		fields[fieldName(a.Key)] = value
-		fmt.Fprintf(line, " %s=%s", a.Key, quote(value))
+		switch a.Key {
+		case "": // no event
+		case eventKey:
+			fields[eventKey] = value
+		default:
+			fields[fieldName(a.Key)] = value
+			fmt.Fprintf(text, " %s=%s", a.Key, quote(value))
+		}
 		return true
 	}
-	for _, a := range h.attrs {
+	for _, a := range attrs {
 		add(a)
 	}
 	r.Attrs(add)
-	h.sink.log(r.Level, line.String(), fields)
-	return nil
+	return text.String(), fields
 }
 
 func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {

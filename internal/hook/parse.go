@@ -20,6 +20,7 @@ var version = "unreleased"
 type Common struct {
 	Config  configFile  `help:"Read the settings from FILE instead of ${config}." placeholder:"FILE" default:"${config}"`
 	Version versionFlag `help:"Print the version and exit."`
+	Metrics string      `help:"Write numbers for Prometheus into this directory of node_exporter's textfile collector." placeholder:"DIR"`
 }
 
 // Parse reads the flags of env.Args and, for those not given, the settings of

@@ -1,0 +1,70 @@
+package hook
+
+import (
+	"errors"
+	"log/slog"
+)
+
+// eventKey is the one attribute that becomes a field of journald's own.
+const eventKey = "MESSAGE_ID"
+
+// Event returns the attribute that says of which kind a log entry is:
+//
+//	var nameAdded = hook.Event("11843122724d492d92b96e79741d568c")
+//	env.Log.Info("name added", nameAdded, "identity", identity)
+//
+// id is made once, by journalctl --new-id128, and stays when the text changes:
+// journalctl -x looks the explanation up by it in packaging/catalog, and people
+// watch for it (journalctl MESSAGE_ID=...).
+func Event(id string) slog.Attr { return slog.String(eventKey, id) }
+
+// A Failure says which entry of the catalogue explains an error.
+type Failure struct {
+	Cause error // as errors.Is finds it; nil is any
+	Event slog.Attr
+}
+
+// Failures are the causes that a program's catalogue tells apart; the first that
+// matches is taken.
+type Failures []Failure
+
+// Event returns the kind of the entry that tells of err.
+func (f Failures) Event(err error) slog.Attr {
+	if errors.As(err, new(usageError)) {
+		return badUsage
+	}
+	for _, failure := range f {
+		if failure.Cause == nil || errors.Is(err, failure.Cause) {
+			return failure.Event
+		}
+	}
+	return slog.Attr{}
+}
+
+var (
+	badUsage          = Event("6e5cd3e9e86a4f16b1ac0769053a954e")
+	metricsNotWritten = Event("2c1677a628d744aa88cd333d8c165525")
+)
+
+// fieldsError is an error with what the journal has as fields beside its text.
+type fieldsError struct {
+	error
+	attrs []any
+}
+
+func (e fieldsError) Unwrap() error { return e.error }
+
+// With gives the journal's entry of err fields: keys and values as slog's. Those
+// of an error inside stay.
+func With(err error, attrs ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fieldsError{err, append(attrs, errorAttrs(err)...)}
+}
+
+func errorAttrs(err error) []any {
+	var e fieldsError
+	errors.As(err, &e)
+	return e.attrs
+}
