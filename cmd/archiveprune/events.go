@@ -4,10 +4,10 @@ import "tunnelcast/internal/hook"
 
 // The kinds of entries in the journal; packaging/catalog explains each.
 var (
-	failed = hook.Event("e94b3249ea724c33a29342ab2387e202")
+	runFailed = hook.Event("e94b3249ea724c33a29342ab2387e202")
 )
 
 // failures are the causes that the catalogue tells apart.
 var failures = hook.Failures{
-	{Event: failed},
+	{Event: runFailed},
 }

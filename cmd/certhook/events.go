@@ -4,10 +4,10 @@ import "tunnelcast/internal/hook"
 
 // The kinds of entries in the journal; packaging/catalog explains each.
 var (
-	failed = hook.Event("fd704ba6d28d4897ba7527bc8c945ad9")
+	runFailed = hook.Event("fd704ba6d28d4897ba7527bc8c945ad9")
 )
 
 // failures are the causes that the catalogue tells apart.
 var failures = hook.Failures{
-	{Event: failed},
+	{Event: runFailed},
 }
