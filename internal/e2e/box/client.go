@@ -173,6 +173,27 @@ func (c *Client) Publish(ctx context.Context, stream string, seconds int) error 
 	return nil
 }
 
+// PublishFile sends an FLV file to the gateway as it is, over RTMP through the tunnel, in real time.
+func (c *Client) PublishFile(ctx context.Context, stream, file string) error {
+	_, err := c.net(ctx, "ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error",
+		"-re", "-i", file, "-c", "copy", "-f", "flv", "rtmp://"+Inside+"/live/"+stream)
+	if err != nil {
+		return fmt.Errorf("publish %s as %s: %w", file, stream, err)
+	}
+	return nil
+}
+
+// Browse opens a page in this machine's Chromium, without a window and in the device's network, until ctx ends.
+func (c *Client) Browse(ctx context.Context, url string) error {
+	_, err := c.net(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
+		"--autoplay-policy=no-user-gesture-required", "--user-data-dir="+filepath.Join(c.world.dir, c.name, "chromium"), url)
+	if err != nil {
+		return fmt.Errorf("browse %s: %w", url, err)
+	}
+	return nil
+}
+
 // Log gives what the device's charon logged.
 func (c *Client) Log() (string, error) {
 	log, err := c.ReadFile("/var/log/charon.log")
