@@ -63,6 +63,7 @@ need /usr/include/stdlib.h libc6-dev
 [ "${1-}" != arm64 ] || [ "$(uname -m)" = aarch64 ] || {
 	need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 	need /usr/aarch64-linux-gnu/include/stdlib.h libc6-dev-arm64-cross
+	need qemu-aarch64-static qemu-user-static
 }
 need git git
 need pkg-config pkg-config
@@ -73,6 +74,10 @@ need debootstrap debootstrap
 need systemd-nspawn systemd-container
 need ip iproute2
 need ffmpeg ffmpeg
+need promtool prometheus
+need journalctl systemd
+need /usr/share/i18n/locales/ja_JP locales
+need chromium chromium
 
 go_is=there
 if [ ! -x "$fetched" ] && ! find_go "$required" >/dev/null; then
