@@ -1,6 +1,6 @@
 // Package box is a server as the guide builds it, with VPN clients before it, on one machine and gone afterwards.
 //
-// The gateway is a Debian 12 container with systemd, charon, bind9, nginx with its RTMP module and certbot, configured
+// The gateway is a Debian container with systemd, charon, bind9, nginx with its RTMP module and certbot, configured
 // with the very files of packaging/examples. A small ACME server (pebble) inside it issues its certificate. Each client is
 // a container with a charon of its own, joined to the gateway by a veth pair. ESP is done in user space
 // (kernel-libipsec), so the kernel needs no IPsec. Clients share the gateway's tree; a publisher's ffmpeg is this
@@ -31,9 +31,20 @@ const (
 
 // Options of a run.
 type Options struct {
+	Suite  string // of the gateway and its clients, one of Releases; "" is bookworm
+	Server Server
 	// Step, if not nil, is told of each part of Start and Client that takes a while.
 	Step func(what string)
 }
+
+// A Server is what the gateway is before the first test looks at it.
+type Server int
+
+const (
+	Guide Server = iota // as the guide leaves it
+	Stock               // the guide's daemons as their packages leave them
+	Bare                // Debian with systemd and no daemon
+)
 
 // A Box is one run: a gateway and its clients.
 type Box struct {
@@ -78,15 +89,18 @@ func found(tool string) bool {
 	return false
 }
 
-// Start boots a gateway that is ready for clients: its units run, it has its certificate, charon its connection. The
-// guide's scripts are in place, tunnelcast is not. With the tree in the cache that takes a few seconds.
+// Start boots a gateway. The guide's is then ready for clients: its units run, it has its certificate, charon its
+// connection; the guide's scripts are in place, tunnelcast is not. With the tree in the cache that takes a few seconds.
 // When it fails, or ctx ends, nothing is left.
 func Start(ctx context.Context, options Options) (_ *Box, err error) {
 	if err := Missing(); err != nil {
 		return nil, err
 	}
+	if options.Suite == "" {
+		options.Suite = "bookworm"
+	}
 	b := &Box{options: options}
-	if b.tree, err = openTree(ctx, b.step); err != nil {
+	if b.tree, err = openTree(ctx, options.Suite, options.Server == Bare, b.step); err != nil {
 		return nil, err
 	}
 	cache, err := CacheDir()
@@ -107,6 +121,9 @@ func Start(ctx context.Context, options Options) (_ *Box, err error) {
 	b.step("boot of the gateway")
 	if b.Gateway, err = b.startGateway(ctx); err != nil {
 		return nil, err
+	}
+	if options.Server != Guide {
+		return b, nil
 	}
 	b.step("first certificate")
 	if err := b.Gateway.setUp(ctx); err != nil {

@@ -140,17 +140,21 @@ func (c *Client) Dig(ctx context.Context, name string) ([]string, error) {
 	return strings.Fields(out), nil
 }
 
+var serial = regexp.MustCompile(`serial: +(\S+)`)
+
 // ServerCertSerial gives the serial number, in upper case hexadecimal, of the certificate that charon showed when this
 // device connected last.
 func (c *Client) ServerCertSerial(ctx context.Context) (string, error) {
-	out, err := c.Run(ctx, "swanctl", "--list-certs", "--type", "x509", "--subject", "CN="+Name)
+	out, err := c.Run(ctx, "swanctl", "--list-certs", "--type", "x509")
 	if err != nil {
 		return "", err
 	}
+	// Newer certbots ask for certificates without a subject.
+	named := regexp.MustCompile(`altNames: .*\b` + regexp.QuoteMeta(Name) + `\b`)
 	var serials []string
-	for line := range strings.Lines(out) {
-		if f := strings.Fields(line); len(f) == 2 && f[0] == "serial:" {
-			serials = append(serials, plainSerial(f[1]))
+	for cert := range strings.SplitSeq(out, "\n\n") {
+		if m := serial.FindStringSubmatch(cert); m != nil && named.MatchString(cert) {
+			serials = append(serials, plainSerial(m[1]))
 		}
 	}
 	if len(serials) != 1 {

@@ -20,6 +20,7 @@ var files embed.FS
 // A Gateway is the guide's server.
 type Gateway struct {
 	*machine
+	suite string
 }
 
 // Users may connect; the password of each is "secret of NAME".
@@ -46,33 +47,66 @@ func mustRead(fs embed.FS, name string) string {
 	return string(data)
 }
 
-// startGateway configures the gateway and boots it, as far as it goes without a certificate.
+// startGateway boots the gateway, the guide's as far as it goes without a certificate.
 func (b *Box) startGateway(ctx context.Context) (*Gateway, error) {
 	m, err := newMachine(ctx, b.world, b.tree.dir, "gateway")
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{m}
+	g := &Gateway{m, b.options.Suite}
 	for _, address := range []string{Inside, Outside} {
 		if _, err := m.net(ctx, "ip", "address", "add", address+"/32", "dev", "lo"); err != nil {
 			return nil, err
 		}
 	}
 
+	needs := map[string]string{
+		"/etc/hosts":       "127.0.0.1 localhost\n",
+		"/etc/resolv.conf": "nameserver 127.0.0.1\n",
+	}
+	if b.options.Server != Bare {
+		needs["/etc/strongswan.d/charon/kernel-libipsec.conf"] = own("kernel-libipsec.conf")
+	}
+	for name, content := range needs {
+		if err := m.WriteFile(name, content, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(m.Path("/var/log/journal"), 0o755); err != nil {
+		return nil, fmt.Errorf("keep the gateway's journal: %w", err)
+	}
+	if b.options.Server == Guide {
+		if err := g.follow(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.start(ctx); err != nil {
+		return nil, err
+	}
+	return g, g.WaitRunning(ctx)
+}
+
+// follow does what the guide has its reader do, as far as files go.
+func (g *Gateway) follow(ctx context.Context) error {
 	var users strings.Builder
 	for _, u := range Users {
 		fmt.Fprintf(&users, "secrets {\n    eap-%s {\n        id = %[1]s\n        secret = \"%s\"\n    }\n}\n", u, secret(u))
 	}
-	nginx, err := m.ReadFile("/etc/nginx/nginx.conf")
+	zones := example("named.conf.local")
+	if g.suite == "bookworm" {
+		// The guide is of that time: its reader has no such line.
+		zones = strings.Replace(zones, "allow-transfer { key local-ddns; };", "", 1)
+	}
+	nginx, err := g.ReadFile("/etc/nginx/nginx.conf")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, f := range []struct {
 		name, content string
 		mode          os.FileMode
 	}{
 		// What the guide has its reader type.
-		{"/etc/bind/named.conf.local", example("named.conf.local"), 0o644},
+		{"/etc/bind/named.conf.local", zones, 0o644},
 		{"/var/lib/bind/db.example", example("db.example"), 0o644},
 		{"/etc/nginx/rtmp.conf", example("nginx-rtmp.conf"), 0o644},
 		{"/etc/nginx/nginx.conf", nginx + "\ninclude /etc/nginx/rtmp.conf;\n", 0o644},
@@ -81,15 +115,12 @@ func (b *Box) startGateway(ctx context.Context) (*Gateway, error) {
 		{"/etc/swanctl/conf.d/users.conf", users.String(), 0o600},
 		{"/var/spool/cron/crontabs/root", own("crontab"), 0o600},
 		// What the box needs.
-		{"/etc/hosts", "127.0.0.1 localhost\n", 0o644},
-		{"/etc/resolv.conf", "nameserver 127.0.0.1\n", 0o644},
 		{"/etc/bind/named.conf.options", own("named.conf.options"), 0o644},
-		{"/etc/strongswan.d/charon/kernel-libipsec.conf", own("kernel-libipsec.conf"), 0o644},
 		{"/etc/pebble/pebble.json", own("pebble.json"), 0o644},
 		{"/etc/systemd/system/pebble.service", own("pebble.service"), 0o644},
 	} {
-		if err := m.WriteFile(f.name, f.content, f.mode); err != nil {
-			return nil, err
+		if err := g.WriteFile(f.name, f.content, f.mode); err != nil {
+			return err
 		}
 	}
 	// The archive is a file system of its own, as on many a server. Overlayfs shows files of another device than their
@@ -100,15 +131,9 @@ mkdir archive "root$2"
 mount --bind archive "root$2"
 chroot root chown www-data:www-data "$2"
 chroot root chown bind:bind /var/lib/bind/db.example
-mkdir -p root/var/log/journal
 systemctl -q --root=root enable pebble.service`
-	if _, err := b.world.run(ctx, "/bin/sh", "-c", prepare, "prepare", b.world.dir+"/gateway", Archive); err != nil {
-		return nil, err
-	}
-	if err := m.start(ctx); err != nil {
-		return nil, err
-	}
-	return g, g.WaitRunning(ctx)
+	_, err = g.world.run(ctx, "/bin/sh", "-c", prepare, "prepare", g.world.dir+"/gateway", Archive)
+	return err
 }
 
 // WaitRunning waits until systemd has no job left, and fails if a unit has.

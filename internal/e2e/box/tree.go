@@ -30,15 +30,31 @@ func CacheDir() (string, error) {
 	return filepath.Join(home, ".cache", "tunnelcast"), nil
 }
 
+// Releases are the Debian releases of which there are boxes, by their suites, and what people call them.
+var Releases = map[string]string{"bookworm": "Debian 12", "trixie": "Debian 13"}
+
 // A tree is a built tree of the cache, locked against removal while it is in use.
 type tree struct {
 	dir  string
 	lock *os.File
 }
 
-// openTree gives the tree of the present recipe and builds it if the cache has none, which needs the network and takes
+// treeName is the name of a tree of the present recipe in the cache.
+func treeName(suite string, bare bool) string {
+	sum := sha256.Sum256([]byte(runtime.GOARCH + "\n" + recipe))
+	kind := "daemons"
+	if bare {
+		kind = "bare"
+	}
+	return fmt.Sprintf("%s-%s-%x", suite, kind, sum[:8])
+}
+
+// openTree gives a tree of the present recipe and builds it if the cache has none, which needs the network and takes
 // a minute or two. step is told what goes on. Trees of older recipes that nobody uses are removed.
-func openTree(ctx context.Context, step func(string)) (*tree, error) {
+func openTree(ctx context.Context, suite string, bare bool, step func(string)) (*tree, error) {
+	if Releases[suite] == "" {
+		return nil, fmt.Errorf("find the tree of %q: no such release", suite)
+	}
 	cache, err := CacheDir()
 	if err != nil {
 		return nil, err
@@ -47,9 +63,7 @@ func openTree(ctx context.Context, step func(string)) (*tree, error) {
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		return nil, fmt.Errorf("make the cache: %w", err)
 	}
-	sum := sha256.Sum256([]byte(runtime.GOARCH + "\n" + recipe))
-	name := fmt.Sprintf("%x", sum[:8])
-	t := &tree{dir: filepath.Join(base, name)}
+	t := &tree{dir: filepath.Join(base, treeName(suite, bare))}
 	lockfile := t.dir + ".lock"
 
 	// The tree appears by rename, whole or not at all; the lock keeps a second builder waiting, and then there is
@@ -59,7 +73,7 @@ func openTree(ctx context.Context, step func(string)) (*tree, error) {
 			return nil, err
 		}
 		if _, err := os.Stat(t.dir); err == nil {
-			removeOldTrees(base, name)
+			removeOldTrees(base)
 			return t, nil
 		} else if !errors.Is(err, os.ErrNotExist) {
 			t.close()
@@ -70,7 +84,7 @@ func openTree(ctx context.Context, step func(string)) (*tree, error) {
 			return nil, err
 		}
 		if _, err = os.Stat(t.dir); err != nil {
-			err = t.build(ctx, step)
+			err = t.build(ctx, suite, bare, step)
 		}
 		t.close()
 		if err != nil {
@@ -82,10 +96,19 @@ func openTree(ctx context.Context, step func(string)) (*tree, error) {
 func (t *tree) close() { t.lock.Close() }
 
 // build needs the exclusive lock.
-func (t *tree) build(ctx context.Context, step func(string)) error {
+func (t *tree) build(ctx context.Context, suite string, bare bool, step func(string)) error {
 	mirror, security, err := mirrors(ctx)
 	if err != nil {
 		return err
+	}
+	words := []string{"bare", suite, t.dir + ".new", mirror, security}
+	if !bare {
+		under, err := openTree(ctx, suite, true, step)
+		if err != nil {
+			return err
+		}
+		defer under.close()
+		words[0], words = "daemons", append(words, under.dir)
 	}
 	work := t.dir + ".new"
 	if err := os.RemoveAll(work); err != nil {
@@ -105,7 +128,7 @@ func (t *tree) build(ctx context.Context, step func(string)) error {
 
 	// debootstrap mounts proc and sys in the tree. In namespaces of their own they end with the build, however it ends.
 	cmd := command(ctx, []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"},
-		"/bin/sh", script, work, mirror, security)
+		append([]string{"/bin/sh", script}, words...)...)
 	cmd.Stderr = log
 	// If we are killed, the lock is held for as long as anything of the build still runs.
 	cmd.ExtraFiles = []*os.File{t.lock}
@@ -119,7 +142,7 @@ func (t *tree) build(ctx context.Context, step func(string)) error {
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
 		if s, ok := strings.CutPrefix(lines.Text(), "step: "); ok {
-			step("Debian 12 tree: " + s)
+			step(Releases[suite] + " tree: " + s)
 		}
 		fmt.Fprintln(log, lines.Text())
 	}
@@ -195,11 +218,15 @@ func resolveMirror(uri string) string {
 }
 
 // removeOldTrees removes the trees of other recipes, unless another run uses or builds them.
-func removeOldTrees(base, keep string) {
+func removeOldTrees(base string) {
+	keep := make(map[string]bool)
+	for suite := range Releases {
+		keep[treeName(suite, false)], keep[treeName(suite, true)] = true, true
+	}
 	locks, _ := filepath.Glob(filepath.Join(base, "*.lock"))
 	for _, file := range locks {
 		name := strings.TrimSuffix(filepath.Base(file), ".lock")
-		if name == keep {
+		if keep[name] {
 			continue
 		}
 		f, err := os.OpenFile(file, os.O_RDWR, 0)

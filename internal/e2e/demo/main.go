@@ -18,10 +18,11 @@ import (
 
 func main() {
 	deb := flag.String("deb", "", "the package to install, as make deb leaves it in bin/")
+	suite := flag.String("suite", "bookworm", "the Debian release of the server")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, *deb)
+	err := run(ctx, *suite, *deb)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil: // whatever it was that the signal broke
@@ -33,7 +34,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, deb string) (err error) {
+func run(ctx context.Context, suite, deb string) (err error) {
 	if err := box.Missing(); err != nil {
 		return err
 	}
@@ -45,7 +46,7 @@ func run(ctx context.Context, deb string) (err error) {
 	defer s.clear()
 
 	s.chapter("The server, as the guide leaves it")
-	b, err := box.Start(ctx, box.Options{Step: s.begin})
+	b, err := box.Start(ctx, box.Options{Suite: suite, Step: s.begin})
 	if err != nil {
 		return err
 	}
