@@ -1,7 +1,12 @@
 # tunnelcast. `make` alone prints what there is to make.
 
 VERSION ?= 0.1.0
-ARCH    ?= amd64
+
+# What is built for. `make deb` without ARCH= is for both where that can be done:
+# Debian's cross compiler makes arm64's programs on amd64.
+NATIVE := $(if $(filter aarch64,$(shell uname -m)),arm64,amd64)
+DEBS   := $(if $(ARCH),$(ARCH),$(if $(filter arm64,$(NATIVE)),arm64,amd64 arm64))
+ARCH   ?= $(NATIVE)
 
 # What two builds of the same commit share: the date inside the package.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
@@ -10,13 +15,13 @@ export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 
 GO := $(shell packaging/setup.sh --go)
 export PATH := $(dir $(GO)):$(PATH)
 
-BIN       := bin$(if $(filter-out amd64,$(ARCH)),/linux_$(ARCH))
+BIN       := bin$(if $(filter-out $(NATIVE),$(ARCH)),/linux_$(ARCH))
 DEB       := bin/tunnelcast_$(VERSION)_$(ARCH).deb
 LDFLAGS   := -s -w -buildid= -X tunnelcast/internal/hook.version=$(VERSION)
 BUILD     := GOOS=linux GOARCH=$(ARCH) $(GO) build -trimpath -buildvcs=false
 STATIC    := -tags osusergo,netgo -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--gc-sections"'
 
-ifneq ($(shell uname -m),aarch64)
+ifneq ($(NATIVE),arm64)
 CROSS_arm64 := CC=aarch64-linux-gnu-gcc
 endif
 
@@ -28,7 +33,7 @@ LIBAV = P=$$(packaging/libav/build.sh $(ARCH)) && export CGO_ENABLED=1 $(CROSS_$
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: help root setup build test lint bench demo deb clean
+.PHONY: help root setup build test lint bench demo package deb clean
 help: ## print this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
@@ -45,8 +50,11 @@ build: setup ## the four static binaries, in bin/
 		CGO_ENABLED=0 $(BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/$$c ./cmd/$$c || exit; done
 	@$(LIBAV) && $(BUILD) $(STATIC) -o $(BIN)/recorddone ./cmd/recorddone
 
-deb: build ## the package, in bin/
+package: build
 	@packaging/build-deb.sh $(VERSION) $(ARCH)
+
+deb: ## the packages, in bin/: for amd64 and arm64, or for ARCH=...
+	@for a in $(DEBS); do $(MAKE) --no-print-directory package ARCH=$$a || exit; done
 
 # No test may be skipped here: every tool was promised. FFmpeg's own program, of
 # the same source, is what remuxes are compared with.
@@ -64,10 +72,10 @@ lint: setup ## gofmt, vet, staticcheck, govulncheck
 		*"fetching vulnerabilities"*) echo "govulncheck: its database is out of reach, not looked at" ;; \
 		*) echo "$$out"; exit 1 ;; esac
 
-bench: deb ## benchmarks, side by side with what the programs replace
+bench: package ## benchmarks, side by side with what the programs replace
 	@$(LIBAV) && $(PROMISED) && $(GO) test -p 1 -run '^$$' -bench . ./...
 
-demo: root deb ## the guide's server with all four programs at work on it
+demo: root package ## the guide's server with all four programs at work on it
 	@$(GO) run ./internal/e2e/demo -deb $(DEB)
 
 clean: ## remove bin/; what is cached stays in ~/.cache/tunnelcast

@@ -13,10 +13,11 @@ cd "$(dirname "$0")/.."
 # which would get 67 modules more.
 nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 
-export VERSION="${1:?which version}" ARCH="${2:-amd64}"
+native=$(dpkg --print-architecture)
+export VERSION="${1:?which version}" ARCH="${2:-$native}"
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
 BIN=bin
-[ "$ARCH" = amd64 ] || BIN=bin/linux_$ARCH
+[ "$ARCH" = "$native" ] || BIN=bin/linux_$ARCH
 STAGE=$(mktemp -d)
 trap 'rm -rf "$STAGE"' EXIT
 trap 'exit 130' INT TERM
