@@ -108,7 +108,8 @@ func (t *tree) build(ctx context.Context, suite string, bare bool, step func(str
 			return err
 		}
 		defer under.close()
-		words[0], words = "daemons", append(words, under.dir)
+		words = append(words, under.dir)
+		words[0] = "daemons"
 	}
 	work := t.dir + ".new"
 	if err := os.RemoveAll(work); err != nil {
