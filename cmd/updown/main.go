@@ -70,17 +70,20 @@ func (s *seconds) UnmarshalText(text []byte) error {
 
 func run(ctx context.Context, env hook.Env) error {
 	var c cli
-	command, err := hook.Parse(env, &c, "Give VPN clients their names in DNS.")
-	if err != nil {
-		return err
+	// What charon calls is the hook, whatever the configured line has behind it.
+	command, called := "hook", env.Getenv("PLUTO_VERB") != ""
+	if !called || !hook.Settings(env, &c) {
+		parsed, err := hook.Parse(env, &c, "Give VPN clients their names in DNS.")
+		if err != nil {
+			return err
+		}
+		if !called {
+			command = parsed
+		}
 	}
 	g, err := newGateway(c, env)
 	if err != nil {
 		return err
-	}
-	// What charon calls is the hook, whatever the configured line has behind it.
-	if env.Getenv("PLUTO_VERB") != "" {
-		command = "hook"
 	}
 	switch command {
 	case "sync":
@@ -90,7 +93,7 @@ func run(ctx context.Context, env hook.Env) error {
 	case "check":
 		return g.check(ctx)
 	}
-	if env.Getenv("PLUTO_VERB") == "" {
+	if !called {
 		return hook.Usagef("PLUTO_VERB is not set: the hook is for charon to call; for you there are sync, list and check")
 	}
 	return g.hook(ctx)

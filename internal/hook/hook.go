@@ -31,6 +31,8 @@ type Env struct {
 	Now    func() time.Time
 
 	Metrics *Metrics // may be nil
+
+	catchSignals func() // may be nil
 }
 
 // ErrSome is wrapped by the error of a run in which some items failed and the
@@ -68,12 +70,12 @@ func Status(err error) int {
 }
 
 // Main runs a command in the environment of this process and returns its exit
-// status. SIGTERM and SIGINT cancel the context. The error that run returns is
-// logged here, once, as the event that failures have for it, so run itself logs
-// no error that it returns.
+// status. After Parse SIGTERM and SIGINT cancel the context. The error that run
+// returns is logged here, once, as the event that failures have for it, so run
+// itself logs no error that it returns.
 func Main(name string, run func(context.Context, Env) error, failures Failures) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 
 	log, result := newSinks(name)
 	env := Env{
@@ -86,6 +88,8 @@ func Main(name string, run func(context.Context, Env) error, failures Failures) 
 		Result:  slog.New(handler{sink: result}),
 		Now:     time.Now,
 		Metrics: &Metrics{program: name},
+
+		catchSignals: func() { catchSignals(cancel) },
 	}
 	err := run(ctx, env)
 	status := Status(err)
@@ -96,4 +100,11 @@ func Main(name string, run func(context.Context, Env) error, failures Failures) 
 		env.Log.Warn("metrics not written", metricsNotWritten, "error", err)
 	}
 	return status
+}
+
+// catchSignals costs a thread, so it waits until there is something to interrupt.
+func catchSignals(cancel context.CancelCauseFunc) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() { cancel(fmt.Errorf("%w by the signal %s", context.Canceled, <-signals)) }()
 }

@@ -45,7 +45,9 @@ type sink struct {
 func newSinks(name string) (log, result *sink) {
 	log = &sink{name: "tunnelcast-" + name, stderr: os.Stderr}
 	result = &sink{name: log.name, stderr: io.Discard}
-	if !journal.Enabled() {
+	// journal.Enabled would connect, at a price; an entry that cannot be sent goes to
+	// stderr anyway.
+	if _, err := os.Stat("/run/systemd/journal/socket"); err != nil {
 		return log, result
 	}
 	result.send = journal.Send

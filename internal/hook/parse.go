@@ -29,7 +29,8 @@ type Common struct {
 //
 // The flags on cli itself are the settings: each may stand under its own name in
 // the file. A key that is no setting is an error, and so is a missing file that
-// --config names. Errors are Usagef's.
+// --config names. Errors are Usagef's. From here on SIGTERM and SIGINT cancel the
+// context that Main gave.
 func Parse(env Env, cli any, description string) (command string, err error) {
 	// kong ends the program inside the parser for --help and --version; here
 	// the exit belongs to main alone.
@@ -47,7 +48,7 @@ func Parse(env Env, cli any, description string) (command string, err error) {
 		kong.Name(name),
 		kong.Description(description+"\n\n"+statuses),
 		kong.Vars{
-			"config":  "/etc/tunnelcast/" + env.Name + ".toml",
+			"config":  defaultConfig(env.Name),
 			"version": name + " " + version,
 		},
 		kong.Writers(env.Stdout, env.Stderr),
@@ -63,6 +64,9 @@ func Parse(env Env, cli any, description string) (command string, err error) {
 		return "", Usagef("%w (try %s --help)", err, name)
 	}
 	command, _, _ = strings.Cut(parsed.Command(), " ")
+	if env.catchSignals != nil {
+		env.catchSignals()
+	}
 	return command, nil
 }
 

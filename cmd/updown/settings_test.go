@@ -1,0 +1,45 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"tunnelcast/internal/hook"
+)
+
+// The hook reads its settings the short way. Every one of them can be read so,
+// and is what kong makes of it.
+func TestHookHasAllSettings(t *testing.T) {
+	shipped, err := os.ReadFile("../../packaging/etc/updown.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set strings.Builder // each key as the file has it, and one that it explains
+	for line := range strings.Lines(string(shipped)) {
+		if key, ok := strings.CutPrefix(line, "#"); ok && strings.Contains(key, " = ") && !strings.HasPrefix(key, " ") {
+			set.WriteString(key)
+		}
+	}
+	for name, text := range map[string]string{"as shipped": string(shipped), "every key set": set.String()} {
+		file := filepath.Join(t.TempDir(), "updown.toml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		env := hook.Env{Name: "updown", Args: []string{"--config", file, "iptables"}, Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer)}
+		var short, long cli
+		if !hook.Settings(env, &short) {
+			t.Errorf("%s: left to kong:\n%s", name, text)
+		}
+		if _, err := hook.Parse(env, &long, ""); err != nil {
+			t.Fatal(err)
+		}
+		short.Config, short.Hook, short.List.Format = long.Config, long.Hook, long.List.Format
+		if !reflect.DeepEqual(short, long) {
+			t.Errorf("%s:\nSettings %+v\nParse    %+v", name, short, long)
+		}
+	}
+}
