@@ -288,11 +288,12 @@ const maxUDP = 1232
 // and then over TCP, and its share of the time left.
 func (s *Server) exchange(ctx context.Context, message func() *dns.Msg) (*dns.Msg, error) {
 	tries := []string{"udp", "udp", "tcp"}
-	if message().Len() > maxUDP {
+	m := message()
+	if m.Len() > maxUDP {
 		tries = tries[2:]
 	}
 	var err error
-	for len(tries) > 0 {
+	for ; len(tries) > 0; m = message() {
 		network := tries[0]
 		tryCtx, cancel := ctx, context.CancelFunc(func() {})
 		if deadline, ok := ctx.Deadline(); ok {
@@ -300,7 +301,7 @@ func (s *Server) exchange(ctx context.Context, message func() *dns.Msg) (*dns.Ms
 		}
 		tries = tries[1:]
 		var reply *dns.Msg
-		reply, err = s.try(tryCtx, network, message())
+		reply, err = s.try(tryCtx, network, m)
 		cancel()
 		switch {
 		case err == nil && !(reply.Truncated && network == "udp"):

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -250,16 +249,22 @@ func newKey(name, algorithm, text string) (*Key, error) {
 	return &Key{dns.CanonicalName(name), algorithm, secret(text)}, nil
 }
 
-// pairs is how dnssec-keygen named its HMAC keys: name, algorithm, key tag.
-var pairs = regexp.MustCompile(`^K(.+\.)\+[0-9]{3}\+[0-9]{5}\.(?:key|private)$`)
-
+// pairName takes the key's name out of a file of a pair, which dnssec-keygen named
+// K, the name, +, three digits of the algorithm, +, five of the key tag.
 func pairName(file string) (name string, ok bool) {
-	m := pairs.FindStringSubmatch(filepath.Base(file))
-	if m == nil {
+	base := filepath.Base(file)
+	rest, isKey := strings.CutSuffix(base, ".key")
+	rest, isPrivate := strings.CutSuffix(rest, ".private")
+	rest, isPair := strings.CutPrefix(rest, "K")
+	parts := strings.Split(rest, "+")
+	if isKey == isPrivate || !isPair || len(parts) != 3 || len(parts[0]) < 2 || !strings.HasSuffix(parts[0], ".") ||
+		!digits(parts[1], 3) || !digits(parts[2], 5) {
 		return "", false
 	}
-	return m[1], true
+	return parts[0], true
 }
+
+func digits(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789") == "" }
 
 // parsePrivate reads the .private file of a pair.
 func parsePrivate(name, text string) (*Key, error) {
