@@ -1,7 +1,8 @@
 #!/bin/sh
-# Builds bin/tunnelcast_VERSION_ARCH.deb of the binaries that `make build` left.
+# Builds DIR/tunnelcast_VERSION_ARCH.deb, DIR being bin, of the binaries that
+# `make build` left there.
 #
-#   packaging/build-deb.sh VERSION [amd64|arm64]
+#   packaging/build-deb.sh VERSION [amd64|arm64 [DIR]]
 #
 # SOURCE_DATE_EPOCH is the date of everything inside. Two builds of the same
 # binaries at the same date have the same bytes.
@@ -18,6 +19,7 @@ export VERSION="${1:?which version}" ARCH="${2:-$native}"
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
 BIN=bin
 [ "$ARCH" = "$native" ] || BIN=bin/linux_$ARCH
+OUT=${3:-bin}
 STAGE=$(mktemp -d)
 trap 'rm -rf "$STAGE"' EXIT
 trap 'exit 130' INT TERM
@@ -54,7 +56,6 @@ done
 	echo " -- tunnelcast authors <authors@tunnelcast.example>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n >"$STAGE/changelog.gz"
 
-mkdir -p bin
 deb=tunnelcast_${VERSION}_$ARCH.deb
 # nfpm looks into the environment for most of its settings, but not for these.
 sed "s|\${STAGE}|$STAGE|; s|\${BIN}|$BIN|" nfpm.yaml >"$STAGE/nfpm.yaml"
@@ -62,4 +63,5 @@ env -u GOOS -u GOARCH go run "$nfpm" package --config "$STAGE/nfpm.yaml" --packa
 	cat "$STAGE/log" >&2
 	exit 1
 }
-mv "$STAGE/$deb" bin/
+mkdir -p "$OUT"
+mv "$STAGE/$deb" "$OUT/"

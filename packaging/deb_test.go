@@ -30,16 +30,46 @@ type member struct {
 	data []byte
 }
 
-// deb is the built package that TUNNELCAST_DEB names, in dpkg's own reading.
-func deb(t *testing.T, part string) map[string]member {
+// lacking skips the test for what this machine has not, or fails it where that was promised.
+func lacking(t *testing.T, what string) {
 	t.Helper()
-	file := os.Getenv("TUNNELCAST_DEB")
-	if file == "" {
+	if os.Getenv("TUNNELCAST_E2E") == "1" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+func need(t *testing.T, tool string) {
+	t.Helper()
+	if _, err := exec.LookPath(tool); err != nil {
+		lacking(t, tool+" is missing")
+	}
+}
+
+// each tries the built packages: that which TUNNELCAST_DEB names, and on amd64
+// the one for arm64 beside it.
+func each(t *testing.T, try func(t *testing.T, file string)) {
+	native := os.Getenv("TUNNELCAST_DEB")
+	if native == "" {
 		t.Skip("TUNNELCAST_DEB names no package; make deb builds one")
 	}
-	if _, err := exec.LookPath("dpkg-deb"); err != nil {
-		t.Skip("dpkg-deb is missing")
+	need(t, "dpkg-deb")
+	t.Run(runtime.GOARCH, func(t *testing.T) { try(t, native) })
+	if runtime.GOARCH != "amd64" {
+		return
 	}
+	t.Run("arm64", func(t *testing.T) {
+		file := strings.Replace(native, "_amd64.deb", "_arm64.deb", 1)
+		if _, err := os.Stat(file); err != nil || file == native {
+			lacking(t, "no package for arm64 beside "+native+"; make deb builds one")
+		}
+		try(t, file)
+	})
+}
+
+// members is what the package holds, in dpkg's own reading.
+func members(t *testing.T, file, part string) map[string]member {
+	t.Helper()
 	out, err := exec.Command("dpkg-deb", part, file).Output()
 	if err != nil {
 		t.Fatal(err)
@@ -61,146 +91,292 @@ func deb(t *testing.T, part string) map[string]member {
 	}
 }
 
-func TestContents(t *testing.T) {
-	var lines []string
-	var date time.Time
-	for name, m := range deb(t, "--fsys-tarfile") {
-		if m.Uid != 0 || m.Gid != 0 {
-			t.Errorf("%s belongs to %d:%d", name, m.Uid, m.Gid)
-		}
-		if date.IsZero() {
-			date = m.ModTime
-		}
-		if !m.ModTime.Equal(date) {
-			t.Errorf("%s is of %s, others are of %s", name, m.ModTime, date)
-		}
-		lines = append(lines, fmt.Sprintf("%s %c %o\n", name, map[byte]rune{tar.TypeReg: 'f', tar.TypeDir: 'd', tar.TypeSymlink: 'l'}[m.Typeflag], m.Mode))
-	}
-	slices.Sort(lines)
-	got := strings.Join(lines, "")
-	const file = "testdata/contents.txt"
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
+func unzip(t *testing.T, data []byte) []byte {
+	t.Helper()
+	r, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got != string(want) {
-		t.Errorf("the package holds:\n%s", got)
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return text
+}
+
+// programs are the package's four, in a directory and under their names there,
+// and what must stand before each command line for it to run on this machine.
+func programs(t *testing.T, file string) (dir string, emulator []string) {
+	t.Helper()
+	if runtime.GOARCH == "amd64" && strings.HasSuffix(file, "_arm64.deb") {
+		need(t, "qemu-aarch64-static")
+		emulator = []string{"qemu-aarch64-static"}
+	}
+	dir = t.TempDir()
+	files := members(t, file, "--fsys-tarfile")
+	for _, command := range commands {
+		if err := os.WriteFile(filepath.Join(dir, "tunnelcast-"+command), files["/usr/sbin/tunnelcast-"+command].data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, emulator
+}
+
+func TestContents(t *testing.T) {
+	each(t, func(t *testing.T, file string) {
+		var lines []string
+		var date time.Time
+		for name, m := range members(t, file, "--fsys-tarfile") {
+			if m.Uid != 0 || m.Gid != 0 {
+				t.Errorf("%s belongs to %d:%d", name, m.Uid, m.Gid)
+			}
+			if date.IsZero() {
+				date = m.ModTime
+			}
+			if !m.ModTime.Equal(date) {
+				t.Errorf("%s is of %s, others are of %s", name, m.ModTime, date)
+			}
+			lines = append(lines, fmt.Sprintf("%s %c %o\n", name, map[byte]rune{tar.TypeReg: 'f', tar.TypeDir: 'd', tar.TypeSymlink: 'l'}[m.Typeflag], m.Mode))
+		}
+		slices.Sort(lines)
+		got := strings.Join(lines, "")
+		const golden = "testdata/contents.txt"
+		if *update {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != string(want) {
+			t.Errorf("the package holds:\n%s", got)
+		}
+	})
 }
 
 // TestNothingOfOthers looks for what dpkg would put over an administrator's file,
 // or over another package's.
 func TestNothingOfOthers(t *testing.T) {
-	control := deb(t, "--ctrl-tarfile")
-	conffiles := strings.Fields(string(control["/conffiles"].data))
-	for name, m := range deb(t, "--fsys-tarfile") {
-		if !strings.HasPrefix(name, "/etc/") || m.Typeflag == tar.TypeDir {
-			continue
+	each(t, func(t *testing.T, file string) {
+		control := members(t, file, "--ctrl-tarfile")
+		conffiles := strings.Fields(string(control["/conffiles"].data))
+		for name, m := range members(t, file, "--fsys-tarfile") {
+			if !strings.HasPrefix(name, "/etc/") || m.Typeflag == tar.TypeDir {
+				continue
+			}
+			if !slices.Contains(conffiles, name) || path.Dir(name) != "/etc/tunnelcast" {
+				t.Errorf("%s is in the package", name)
+			}
 		}
-		if !slices.Contains(conffiles, name) || path.Dir(name) != "/etc/tunnelcast" {
-			t.Errorf("%s is in the package", name)
+		var want []string
+		for _, command := range commands {
+			want = append(want, "/etc/tunnelcast/"+command+".toml")
 		}
-	}
-	var want []string
-	for _, command := range commands {
-		want = append(want, "/etc/tunnelcast/"+command+".toml")
-	}
-	slices.Sort(want)
-	slices.Sort(conffiles)
-	if !slices.Equal(conffiles, want) {
-		t.Errorf("conffiles are %v", conffiles)
-	}
-	if strings.Contains(string(control["/control"].data), "\nDepends:") {
-		t.Error("the package depends on a host")
-	}
+		slices.Sort(want)
+		slices.Sort(conffiles)
+		if !slices.Equal(conffiles, want) {
+			t.Errorf("conffiles are %v", conffiles)
+		}
+		if strings.Contains(string(control["/control"].data), "\nDepends:") {
+			t.Error("the package depends on a host")
+		}
+	})
 }
 
 func TestScriptsKnowTheUnits(t *testing.T) {
-	control := deb(t, "--ctrl-tarfile")
-	for name, m := range deb(t, "--fsys-tarfile") {
-		dir, unit := path.Split(name)
-		if dir != "/usr/lib/systemd/system/" || m.Typeflag == tar.TypeDir || !strings.HasPrefix(unit, "tunnelcast-") {
-			continue
-		}
-		scripts := []string{"prerm"}
-		if strings.Contains(string(m.data), "\n[Install]") {
-			scripts = []string{"postinst", "prerm", "postrm"}
-		}
-		for _, script := range scripts {
-			if !strings.Contains(string(control["/"+script].data), unit) {
-				t.Errorf("%s does not know %s", script, unit)
+	each(t, func(t *testing.T, file string) {
+		control := members(t, file, "--ctrl-tarfile")
+		for name, m := range members(t, file, "--fsys-tarfile") {
+			dir, unit := path.Split(name)
+			if dir != "/usr/lib/systemd/system/" || m.Typeflag == tar.TypeDir || !strings.HasPrefix(unit, "tunnelcast-") {
+				continue
+			}
+			scripts := []string{"prerm"}
+			if strings.Contains(string(m.data), "\n[Install]") {
+				scripts = []string{"postinst", "prerm", "postrm"}
+			}
+			for _, script := range scripts {
+				if !strings.Contains(string(control["/"+script].data), unit) {
+					t.Errorf("%s does not know %s", script, unit)
+				}
 			}
 		}
-	}
-	for _, script := range []string{"postinst", "prerm", "postrm"} {
-		if m := control["/"+script]; m.Mode&0o111 == 0 || strings.Contains(string(m.data), "@") {
-			t.Errorf("%s: mode %o, or a name was not filled in", script, m.Mode)
+		for _, script := range []string{"postinst", "prerm", "postrm"} {
+			if m := control["/"+script]; m.Mode&0o111 == 0 || strings.Contains(string(m.data), "@") {
+				t.Errorf("%s: mode %o, or a name was not filled in", script, m.Mode)
+			}
 		}
-	}
+	})
 }
 
 func TestProgramsAreStatic(t *testing.T) {
-	files := deb(t, "--fsys-tarfile")
-	for _, command := range commands {
-		name := "/usr/sbin/tunnelcast-" + command
-		file, err := elf.NewFile(bytes.NewReader(files[name].data))
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
+	each(t, func(t *testing.T, file string) {
+		files := members(t, file, "--fsys-tarfile")
+		for _, command := range commands {
+			name := "/usr/sbin/tunnelcast-" + command
+			program, err := elf.NewFile(bytes.NewReader(files[name].data))
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			if slices.ContainsFunc(program.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+				t.Errorf("%s asks for a dynamic linker", name)
+			}
 		}
-		if slices.ContainsFunc(file.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
-			t.Errorf("%s asks for a dynamic linker", name)
-		}
-	}
+	})
 }
+
+var flagInHelp = regexp.MustCompile(`(?m)^ +(?:-h, )?--(\[no-\])?([a-z-]+)`)
 
 // TestEveryKeyIsExplained compares what each program takes with its
 // configuration file and its man page.
 func TestEveryKeyIsExplained(t *testing.T) {
-	if !strings.Contains(os.Getenv("TUNNELCAST_DEB"), runtime.GOARCH) {
-		t.Skip("the package's programs do not run here: another architecture")
-	}
-	files := deb(t, "--fsys-tarfile")
-	dir := t.TempDir()
-	for _, command := range commands {
-		program := filepath.Join(dir, command)
-		if err := os.WriteFile(program, files["/usr/sbin/tunnelcast-"+command].data, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		help, err := exec.Command(program, "--help").Output()
-		if err != nil {
-			t.Errorf("%s --help: %v", command, err)
-			continue
-		}
-		zipped, err := gzip.NewReader(bytes.NewReader(files["/usr/share/man/man8/tunnelcast-"+command+".8.gz"].data))
-		if err != nil {
-			t.Fatal(err)
-		}
-		page, err := io.ReadAll(zipped)
-		if err != nil {
-			t.Fatal(err)
-		}
-		flags := regexp.MustCompile(`(?m)^ +(?:-h, )?--(?:\[no-\])?([a-z-]+)`).FindAllStringSubmatch(string(help), -1)
-		if len(flags) < 5 {
-			t.Errorf("%s --help names %d flags", command, len(flags))
-		}
-		config := string(files["/etc/tunnelcast/"+command+".toml"].data)
-		for _, flag := range flags {
-			if name := regexp.QuoteMeta(strings.ReplaceAll(flag[1], "-", `\-`)); !regexp.MustCompile(`\\-\\-(no\\-)?` + name + `\b`).Match(page) {
-				t.Errorf("the man page of %s does not know --%s", command, flag[1])
-			}
-			switch flag[1] {
-			case "help", "version", "config":
+	each(t, func(t *testing.T, file string) {
+		files := members(t, file, "--fsys-tarfile")
+		dir, emulator := programs(t, file)
+		for _, command := range commands {
+			line := append(emulator, filepath.Join(dir, "tunnelcast-"+command), "--help")
+			help, err := exec.Command(line[0], line[1:]...).Output()
+			if err != nil {
+				t.Errorf("%s --help: %v", command, err)
 				continue
 			}
-			if !regexp.MustCompile(`(?m)^#?` + flag[1] + ` = `).MatchString(config) {
-				t.Errorf("%s.toml does not explain %s", command, flag[1])
+			page := unzip(t, files["/usr/share/man/man8/tunnelcast-"+command+".8.gz"].data)
+			flags := flagInHelp.FindAllStringSubmatch(string(help), -1)
+			if len(flags) < 5 {
+				t.Errorf("%s --help names %d flags", command, len(flags))
 			}
+			config := string(files["/etc/tunnelcast/"+command+".toml"].data)
+			for _, flag := range flags {
+				if name := regexp.QuoteMeta(strings.ReplaceAll(flag[2], "-", `\-`)); !regexp.MustCompile(`\\-\\-(no\\-)?` + name + `\b`).Match(page) {
+					t.Errorf("the man page of %s does not know --%s", command, flag[2])
+				}
+				switch flag[2] {
+				case "help", "version", "config":
+					continue
+				}
+				if !regexp.MustCompile(`(?m)^#?` + flag[2] + ` = `).MatchString(config) {
+					t.Errorf("%s.toml does not explain %s", command, flag[2])
+				}
+			}
+		}
+	})
+}
+
+// TestCompletion has bash complete every command and flag of each --help.
+func TestCompletion(t *testing.T) {
+	each(t, func(t *testing.T, file string) {
+		need(t, "bash")
+		if !strings.HasSuffix(file, "_"+runtime.GOARCH+".deb") {
+			return // the same file, and bash knows no emulator
+		}
+		dir, _ := programs(t, file)
+		script := filepath.Join(dir, "completion")
+		if err := os.WriteFile(script, members(t, file, "--fsys-tarfile")["/usr/share/bash-completion/completions/tunnelcast-updown"].data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		// Completion as Readline asks for it, of the last word.
+		complete := func(words ...string) []string {
+			const ask = `. "$1"; shift; compopt() { :; }
+				complete -p "$1" >/dev/null || exit
+				COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tunnelcast "$1" "${@: -1}" "${COMP_WORDS[COMP_CWORD - 1]}"; printf '%s\n' "${COMPREPLY[@]}"`
+			cmd := exec.Command("bash", append([]string{"-c", ask, "bash", script}, words...)...)
+			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+			cmd.Stderr = os.Stderr
+			out, err := cmd.Output()
+			if err != nil {
+				t.Errorf("complete %q: %v", words, err)
+			}
+			return strings.Fields(string(out))
+		}
+		for _, command := range commands {
+			program := "tunnelcast-" + command
+			var subcommands []string
+			help, err := exec.Command(filepath.Join(dir, program), "--help").Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, list, _ := strings.Cut(string(help), "\nCommands:\n")
+			for _, m := range regexp.MustCompile(`(?m)^  ([a-z]+) `).FindAllStringSubmatch(list, -1) {
+				subcommands = append(subcommands, m[1])
+			}
+			if got := complete(program, ""); !slices.Equal(got, subcommands) || len(got) == 0 {
+				t.Errorf("%s is completed by %q, its commands are %q", program, got, subcommands)
+			}
+			for _, subcommand := range append(subcommands, "") {
+				words := strings.Fields(program + " " + subcommand)
+				help, err := exec.Command(filepath.Join(dir, program), append(words[1:], "--help")...).Output()
+				if err != nil {
+					t.Fatal(err)
+				}
+				var want []string
+				for _, flag := range flagInHelp.FindAllStringSubmatch(string(help), -1) {
+					want = append(want, "--"+flag[2])
+					if flag[1] != "" {
+						want = append(want, "--no-"+flag[2])
+					}
+				}
+				got := complete(append(words, "--")...)
+				for i := range got {
+					got[i] = strings.TrimSuffix(got[i], "=")
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("the flags of %q are completed as %q, want %q", words, got, want)
+				}
+			}
+		}
+	})
+}
+
+// TestTwoBuildsAreEqual packs the same programs again, as somebody else.
+func TestTwoBuildsAreEqual(t *testing.T) {
+	if os.Getenv("TUNNELCAST_E2E") != "1" {
+		t.Skip("TUNNELCAST_E2E=1 does not promise that bin/ is what the package was made of")
+	}
+	each(t, func(t *testing.T, file string) {
+		name := strings.Split(strings.TrimSuffix(filepath.Base(file), ".deb"), "_")
+		date := members(t, file, "--ctrl-tarfile")["/control"].ModTime
+		dir := t.TempDir()
+		cmd := exec.Command("sh", "-c", `umask 077; exec ./build-deb.sh "$@"`, "sh", name[1], name[2], dir)
+		cmd.Env = append(os.Environ(), "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", date.Unix()))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if out, err := exec.Command("cmp", file, filepath.Join(dir, filepath.Base(file))).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+}
+
+func TestLintian(t *testing.T) {
+	each(t, func(t *testing.T, file string) {
+		need(t, "lintian")
+		out, err := exec.Command("lintian", "--allow-root", "-EvI", "--pedantic", "--fail-on=error,warning", file).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		overrides := members(t, file, "--fsys-tarfile")["/usr/share/lintian/overrides/tunnelcast"].data
+		if n := len(regexp.MustCompile(`(?m)^tunnelcast: `).FindAll(overrides, -1)); n > 2 {
+			t.Errorf("%d overrides, want at most 2", n)
+		}
+	})
+}
+
+func TestManPagesRender(t *testing.T) {
+	need(t, "man")
+	pages, err := filepath.Glob("man/*.8")
+	if err != nil || len(pages) != len(commands) {
+		t.Fatalf("%d man pages, want %d: %v", len(pages), len(commands), err)
+	}
+	for _, page := range pages {
+		cmd := exec.Command("man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page)
+		cmd.Env = append(os.Environ(), "MANROFFSEQ=", "MANWIDTH=80", "LC_ALL=C.UTF-8")
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		if err := cmd.Run(); err != nil || said.Len() > 0 {
+			t.Errorf("%s: %v\n%s", page, err, &said)
 		}
 	}
 }
