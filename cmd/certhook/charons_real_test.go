@@ -353,13 +353,19 @@ func (c *charons) hook(lineage string, args ...string) (output, log string, err 
 	return c.certhook(map[string]string{"RENEWED_LINEAGE": lineage}, args...)
 }
 
+// arguments lead certhook to the gateway.
+func (c *charons) arguments() []string {
+	return []string{"--config", os.DevNull, "--swanctl", filepath.Join(c.dir, "swanctl"), "--vici", c.socket("gw"),
+		"--swanctl-dir", filepath.Join(c.dir, "gw"), "--unit", "tunnelcast-test-none.service"}
+}
+
 // certhook runs the command against the gateway in this process and returns what
 // it said on its streams and in its log.
 func (c *charons) certhook(variables map[string]string, args ...string) (output, log string, err error) {
 	var out, logged bytes.Buffer
 	env := hook.Env{
 		Name:   "certhook",
-		Args:   append([]string{"--swanctl", filepath.Join(c.dir, "swanctl"), "--vici", c.socket("gw"), "--swanctl-dir", filepath.Join(c.dir, "gw"), "--unit", "tunnelcast-test-none.service"}, args...),
+		Args:   append(c.arguments(), args...),
 		Getenv: func(name string) string { return variables[name] },
 		Stdout: &out, Stderr: &out,
 		Log:    slog.New(slog.NewTextHandler(&logged, nil)),

@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -131,11 +133,11 @@ func rotations() int {
 	return 20
 }
 
-// rotate renews again and again, a login or more between, and returns how long
+// rotate renews count times, a login or more between, and returns how long
 // each move took.
-func (g *gateway) rotate(l *logins, move func() error) (took []time.Duration) {
+func (g *gateway) rotate(count int, l *logins, move func() error) (took []time.Duration) {
 	g.t.Helper()
-	for range rotations() {
+	for range count {
 		g.renew()
 		start := time.Now()
 		if err := move(); err != nil {
@@ -159,7 +161,7 @@ func TestNoLoginIsLostWhileCertificatesRotate(t *testing.T) {
 	established := g.mustSwanctl("client", "--list-sas", "--ike", "stays")
 
 	l := g.keepLoggingIn("c1", "c2", "c3")
-	took := g.rotate(l, func() error {
+	took := g.rotate(rotations(), l, func() error {
 		output, _, err := g.hook(g.live)
 		if output != "" {
 			err = errors.Join(err, fmt.Errorf("the hook says %q", output))
@@ -190,7 +192,7 @@ func TestNoLoginIsLostWhileCertificatesRotate(t *testing.T) {
 	// What strongswan.service does on reload, for comparison: its gap is no
 	// fault of ours, and on a lucky run shows nothing.
 	all := g.keepLoggingIn("c1", "c2", "c3")
-	g.rotate(all, func() error {
+	g.rotate(rotations(), all, func() error {
 		_, err := g.swanctl("gw", "--load-all", "--noprompt")
 		return err
 	})
@@ -585,15 +587,61 @@ func TestCharonStartsWithWhatTheHookLeft(t *testing.T) {
 	g.agrees()
 }
 
-// BenchmarkSwitch is one renewal on a machine that does nothing else.
+// BenchmarkSwitch renews b.N times with certhook and b.N times with swanctl
+// --load-all, in turn, under clients that log in all the time. A move is a whole
+// process. For each of the two it tells the logins that were tried and lost, and
+// the median and the bounds of a move, in milliseconds.
+//
+//	go test -run '^$' -bench Switch -benchtime 300x ./cmd/certhook -certhook PROGRAM
 func BenchmarkSwitch(b *testing.B) {
-	g := newGuide(b)
-	for b.Loop() {
-		b.StopTimer()
-		g.renew()
-		b.StartTimer()
-		if _, _, err := g.hook(g.live); err != nil {
-			b.Fatal(err)
-		}
+	if *benchProgram == "" {
+		b.Skip("-certhook names no program")
 	}
+	g := newGuide(b, "c1", "c2", "c3")
+	sides := []*struct {
+		name        string
+		move        func() error
+		took        []time.Duration
+		tried, lost int64
+	}{
+		{name: "certhook", move: func() error { return g.process(*benchProgram) }},
+		{name: "load-all", move: func() error {
+			_, err := g.swanctl("gw", "--load-all", "--noprompt")
+			return err
+		}},
+	}
+	for done, turn := 0, 0; done < b.N; turn++ {
+		count := min(30, b.N-done)
+		for i := range sides {
+			side := sides[(i+turn)%len(sides)]
+			l := g.keepLoggingIn("c1", "c2", "c3")
+			side.took = append(side.took, g.rotate(count, l, side.move)...)
+			l.stop()
+			side.tried += l.tried.Load()
+			side.lost += l.lost.Load()
+		}
+		done += count
+	}
+	b.ReportMetric(0, "ns/op")
+	for _, side := range sides {
+		slices.Sort(side.took)
+		ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+		b.ReportMetric(float64(side.tried), side.name+"-tried")
+		b.ReportMetric(float64(side.lost), side.name+"-lost")
+		b.ReportMetric(ms(side.took[0]), side.name+"-least-ms")
+		b.ReportMetric(ms(side.took[len(side.took)/2]), side.name+"-median-ms")
+		b.ReportMetric(ms(side.took[len(side.took)-1]), side.name+"-most-ms")
+	}
+}
+
+var benchProgram = flag.String("certhook", "", "the program that BenchmarkSwitch measures")
+
+// process runs a built certhook as certbot does.
+func (g *gateway) process(program string) error {
+	hook := exec.Command(program, g.arguments()...)
+	hook.Env = append(os.Environ(), "RENEWED_LINEAGE="+g.live)
+	if out, err := hook.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
