@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -58,14 +59,18 @@ func (d runDir) poke() string { return filepath.Join(string(d), "poke") }
 func (d runDir) make() error { return os.MkdirAll(d.poke(), 0o755) }
 
 // down asks sync to look.
-func (d runDir) down() error { return d.write("down", nil) }
+func (d runDir) down() error { return d.write("down", "") }
 
-// write makes or overwrites a poke.
-func (d runDir) write(name string, content []byte) error {
-	if err := d.make(); err != nil {
-		return fmt.Errorf("poke sync: %w", err)
+// write makes or overwrites a poke. The directory is nearly always there.
+func (d runDir) write(name, content string) error {
+	file := filepath.Join(d.poke(), name)
+	err := os.WriteFile(file, []byte(content), 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = d.make(); err == nil {
+			err = os.WriteFile(file, []byte(content), 0o644)
+		}
 	}
-	if err := os.WriteFile(filepath.Join(d.poke(), name), content, 0o644); err != nil {
+	if err != nil {
 		return fmt.Errorf("poke sync: %w", err)
 	}
 	return nil
@@ -73,9 +78,29 @@ func (d runDir) write(name string, content []byte) error {
 
 // claim is what a hook on `up` says of itself in its pokes.
 type claim struct {
-	Identity string    `json:"identity"`
-	SA       string    `json:"sa"`
-	GaveUp   time.Time `json:"gave_up,omitzero"` // when the DNS server had not answered in time
+	Identity string
+	SA       string
+	GaveUp   time.Time // when the DNS server had not answered in time, or zero
+}
+
+// text is a line of three: encoding/json takes longer than the DNS server.
+func (c claim) text() string {
+	var gaveUp int64
+	if !c.GaveUp.IsZero() {
+		gaveUp = c.GaveUp.UnixMicro()
+	}
+	return strconv.Quote(c.Identity) + " " + strconv.Quote(c.SA) + " " + strconv.FormatInt(gaveUp, 10) + "\n"
+}
+
+func readClaim(text string) (c claim, ok bool) {
+	var gaveUp int64
+	if _, err := fmt.Sscanf(text, "%q %q %d\n", &c.Identity, &c.SA, &gaveUp); err != nil {
+		return claim{}, false
+	}
+	if gaveUp != 0 {
+		c.GaveUp = time.UnixMicro(gaveUp)
+	}
+	return c, true
 }
 
 func claimName(rr lease.RR) string {
@@ -84,12 +109,8 @@ func claimName(rr lease.RR) string {
 }
 
 func (d runDir) claim(c claim, rrs []lease.RR) error {
-	content, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
 	for _, rr := range rrs {
-		if err := d.write(claimName(rr), content); err != nil {
+		if err := d.write(claimName(rr), c.text()); err != nil {
 			return err
 		}
 	}
@@ -98,8 +119,11 @@ func (d runDir) claim(c claim, rrs []lease.RR) error {
 
 // claimed returns the claim on an address under a name, if there is one.
 func (d runDir) claimed(rr lease.RR) (c claim, ok bool) {
-	content, err := os.ReadFile(filepath.Join(d.poke(), claimName(rr)))
-	return c, err == nil && json.Unmarshal(content, &c) == nil
+	text, err := os.ReadFile(filepath.Join(d.poke(), claimName(rr)))
+	if err != nil {
+		return c, false
+	}
+	return readClaim(string(text))
 }
 
 // claims returns all addresses that are claimed, under names of the zone.

@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func Settings(env Env, cli any) bool {
 	text, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !named:
-	case err != nil, toml.Unmarshal(text, &values) != nil:
+	case err != nil, setsAny(text) && toml.Unmarshal(text, &values) != nil:
 		return false
 	}
 	target := reflect.ValueOf(cli).Elem()
@@ -50,6 +51,16 @@ func Settings(env Env, cli any) bool {
 }
 
 func defaultConfig(name string) string { return "/etc/tunnelcast/" + name + ".toml" }
+
+// setsAny is false of a file as the package has it: all comments.
+func setsAny(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return true
+		}
+	}
+	return false
+}
 
 // fill sets the fields of a struct with kong's tags and takes their values out of
 // the map.
