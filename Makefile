@@ -72,8 +72,8 @@ lint: setup ## gofmt, vet, staticcheck, govulncheck
 		*"fetching vulnerabilities"*) echo "govulncheck: its database is out of reach, not looked at" ;; \
 		*) echo "$$out"; exit 1 ;; esac
 
-bench: package ## benchmarks, side by side with what the programs replace
-	@$(LIBAV) && $(PROMISED) && $(GO) test -p 1 -run '^$$' -bench . ./...
+bench: root package ## the programs side by side with what they replace: one table, half an hour
+	@$(GO) run ./internal/e2e/bench -deb $(DEB) $(BENCH)
 
 demo: root package ## the guide's server with all four programs at work on it
 	@$(GO) run ./internal/e2e/demo -deb $(DEB)

@@ -74,6 +74,8 @@ need debootstrap debootstrap
 need systemd-nspawn systemd-container
 need ip iproute2
 need ffmpeg ffmpeg
+need nsupdate bind9-dnsutils
+need logger bsdutils
 need promtool prometheus
 need journalctl systemd
 need /usr/share/i18n/locales/ja_JP locales

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestQuick runs the whole program at its smallest. Its numbers are nobody's business, its rows are.
+func TestQuick(t *testing.T) {
+	deb := os.Getenv("TUNNELCAST_DEB")
+	switch {
+	case os.Getenv("TUNNELCAST_E2E") != "1":
+		t.Skip("TUNNELCAST_E2E=1 is not set: this boots servers and takes a minute")
+	case deb == "":
+		t.Fatal("TUNNELCAST_DEB names no package; make deb builds one")
+	}
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	program := filepath.Join(dir, "bench")
+	if built, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, built)
+	}
+	bench := exec.CommandContext(t.Context(), program, "-quick", "-deb", deb, "-out", dir)
+	bench.Stdout, bench.Stderr = &out, &errs
+	if err := bench.Run(); err != nil {
+		t.Fatalf("%v\n%s%s", err, errs.Bytes(), out.Bytes())
+	}
+	for _, want := range []string{
+		"| one connect", "| 40 connects", "| named hung", "| sync, 50 clients, all wrong", "| remux of 6 s", "| longest stall", "| prune half",
+		"| logins lost", "| start of updown", "| what gets installed", "| 2 gateways", "This was a quick run",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, out.Bytes())
+		}
+	}
+	for _, name := range []string{"bench.json", "bench.svg", "scale.svg"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Both sides get the first turn equally often, and nothing is timed but the work.
+func TestMeasureAlternates(t *testing.T) {
+	var order []string
+	make := func(name string) *side {
+		return &side{
+			before: func(int) error { order = append(order, name+"("); return nil },
+			work:   func(round int) (usage, error) { return usage{wall: time.Duration(round+1) * time.Second}, nil },
+			after:  func(int) error { order = append(order, ")"); return nil },
+		}
+	}
+	a, b := make("a"), make("b")
+	if err := measure(t.Context(), 3, a, b); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(order, ""); got != "a()b()b()a()a()b()" {
+		t.Errorf("the turns were %s", got)
+	}
+	if got := fmt.Sprint(a.wall(), b.wall()); got != "[1 2 3] [1 2 3]" {
+		t.Errorf("times %s", got)
+	}
+	broken := errors.New("broken")
+	b.after = func(int) error { return broken }
+	if err := measure(t.Context(), 1, a, b); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := measure(ctx, 1, a); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestRunSeesTheWholeProcess(t *testing.T) {
+	u, err := run(t.Context(), process{args: []string{"/bin/sh", "-c", `[ "$A" = b ] && [ -z "$HOME" ] && read x && [ "$x" = in ]`}, env: []string{"A=b"}, stdin: "in\n", memory: true})
+	if err != nil || u.wall <= 0 {
+		t.Errorf("%+v, %v", u, err)
+	}
+	if _, err := run(t.Context(), process{args: []string{"/bin/sh", "-c", "echo why; exit 3"}}); err == nil || !strings.Contains(err.Error(), "why") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := run(t.Context(), process{args: []string{"/bin/sh", "-c", "exit 3"}, mayFail: true}); err != nil {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	const out = "goos: linux\nBenchmarkSwitch-2   \t      10\t       144.7 certhook-least-ms\t         0 certhook-lost\t  1.5e+02 x\nPASS\n"
+	is, err := metrics(out, "BenchmarkSwitch")
+	if err != nil || is["certhook-least-ms"] != 144.7 || is["x"] != 150 || len(is) != 3 {
+		t.Errorf("%v, %v", is, err)
+	}
+	if _, err := metrics("PASS\n", "BenchmarkSwitch"); err == nil {
+		t.Error("no metrics, and no error")
+	}
+}
+
+// A recording made of a clip has the clip's codec headers once, its packets again and again, and times that go on.
+func TestClip(t *testing.T) {
+	media := []tag{{video, 0, []byte{0x17, 1, 0xaa}}, {audio, 21, []byte{0xaf, 1, 0xbb}}}
+	var file bytes.Buffer
+	w := bufio.NewWriter(&file)
+	w.WriteString(flvHeader)
+	for _, t := range []tag{{18, 0, []byte("metadata")}, {video, 0, []byte{0x17, 0}}, {audio, 0, []byte{0xaf, 0}}, media[0], media[1], {video, 33, []byte{0x17, 2, 0}}} {
+		t.write(w, 0)
+	}
+	w.Flush()
+	c, err := parseClip(file.Bytes())
+	if err != nil || len(c.headers) != 2 || len(c.media) != 2 || c.bytes() != 2*(11+3+4) {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	long := filepath.Join(t.TempDir(), "long.flv")
+	if err := c.record(long, 2001); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := parseClip(data)
+	if err != nil || len(back.headers) != 2 || len(back.media) != 2001 {
+		t.Fatalf("%d headers, %d packets, %v", len(back.headers), len(back.media), err)
+	}
+	if last := back.media[2000]; last.ms != 1000*clipMillis || last.kind != video || !bytes.Equal(last.data, media[0].data) {
+		t.Errorf("the last packet is %+v", last)
+	}
+	for _, cut := range []int{0, 13, len(data) - 1, 30} {
+		if _, err := parseClip(data[:cut]); err == nil {
+			t.Errorf("no error for %d bytes", cut)
+		}
+	}
+}
+
+func TestFiles(t *testing.T) {
+	for _, tree := range []files{{count: 1000, dirs: 1}, {count: 1000, dirs: 10}, {count: 1000, dirs: 10, blocks: true}} {
+		dir := filepath.Join(t.TempDir(), "tree")
+		if err := tree.make(dir); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := tree.left(dir); err != nil || n != tree.count {
+			t.Errorf("%+v: %d files, %v", tree, n, err)
+		}
+		old := 0
+		err := filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			info, err := d.Info()
+			if err == nil && time.Since(info.ModTime()) > 72*time.Hour {
+				old++
+			}
+			return err
+		})
+		if err != nil || old != tree.count/2 {
+			t.Errorf("%+v: %d are old, %v", tree, old, err)
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tunnelcast/internal/e2e/box"
+)
+
+// The set-up of packaging/doc/scale.md: a primary that two gateways write to, each with a key and a pool of its own, and a
+// secondary that has it all a moment later.
+const (
+	primaryAddr, secondaryAddr = "10.0.0.1", "10.0.0.2"
+
+	sharedZone = `key "gw1" { algorithm hmac-sha256; secret "Z2F0ZXdheSBvbmUncyBvd24ga2V5IGZvciBhIGJlbmNo"; };
+key "gw2" { algorithm hmac-sha256; secret "Z2F0ZXdheSB0d28ncyBvd24ga2V5IGZvciBhIGJlbmNo"; };
+key "ns2" { algorithm hmac-sha256; secret "dGhlIHNlY29uZGFyeSdzIG93biBrZXkgZm9yIGEgYmVuY2g="; };
+zone "example" {
+	type primary;
+	file "db.example";
+	update-policy {
+		deny * name example. ANY;
+		deny * name ns.example. ANY;
+		deny * name vpn.example. ANY;
+		grant gw1 zonesub A AAAA;
+		grant gw2 zonesub A AAAA;
+	};
+	allow-transfer { key gw1; key gw2; key ns2; };
+	notify explicit;
+	also-notify { 10.0.0.2; };
+	notify-source 10.0.0.1;
+};
+`
+	secondaryZone = `key "ns2" { algorithm hmac-sha256; secret "dGhlIHNlY29uZGFyeSdzIG93biBrZXkgZm9yIGEgYmVuY2g="; };
+zone "example" {
+	type secondary;
+	primaries { 10.0.0.1 key ns2; };
+	file "db.example";
+};
+`
+)
+
+// keyFile writes a gateway's key as tsig-keygen prints it.
+func (n *named) keyFile(name string) (file string, err error) {
+	file = filepath.Join(n.dir, name+".key")
+	for line := range strings.Lines(sharedZone) {
+		if strings.HasPrefix(line, "key \""+name) {
+			return file, os.WriteFile(file, []byte(line), 0o600)
+		}
+	}
+	return "", fmt.Errorf("the zone knows no key %s", name)
+}
+
+// gateways is two gateways that share a zone, and a secondary of it. What the page says of them is tried here.
+func (b *bench) gateways(ctx context.Context) error {
+	primary, err := b.startServer(ctx, "primary", primaryAddr, sharedZone, true)
+	if err != nil {
+		return err
+	}
+	secondary, err := b.startServer(ctx, "secondary", secondaryAddr, secondaryZone, false)
+	if err != nil {
+		return err
+	}
+	count := b.pick(500, 20) // of each
+	everybody := clients("roadwarrior", 2*count)
+	var all [2][]client
+	var gws [2]*gateway
+	for i := range gws {
+		name := fmt.Sprint("gw", i+1)
+		key, err := primary.keyFile(name)
+		if err != nil {
+			return err
+		}
+		primary.key = key // a transfer needs one
+		all[i] = everybody[i*count : (i+1)*count]
+		gws[i], err = b.startGateway(ctx, "/run/"+name+".vici", "/run/tunnelcast-"+name, "--server", primaryAddr+":53", "--key", key,
+			"--vici", "/run/"+name+".vici", "--run-dir", "/run/tunnelcast-"+name, "--pools", all[i][0].addr+"-"+all[i][count-1].addr)
+		if err != nil {
+			return err
+		}
+	}
+
+	// Both fill the zone at the same time. The first one's clients leave; the second one's are not touched.
+	var took [2]crowd
+	var failed [2]error
+	here, leave := make(chan bool, 2), make(chan struct{})
+	copied := time.Duration(0)
+	ended := make(chan int)
+	for i := range gws {
+		go func() {
+			took[i], failed[i] = gws[i].crowd(ctx, all[i], func() error {
+				here <- true
+				if i == 0 {
+					<-leave
+					return nil
+				}
+				<-leave
+				return errStays
+			})
+			if errors.Is(failed[i], errStays) {
+				failed[i] = nil
+			}
+			ended <- i
+		}()
+	}
+	for range gws {
+		select {
+		case <-here:
+		case i := <-ended:
+			return fmt.Errorf("gateway %d: %w", i+1, failed[i])
+		}
+	}
+	if err = primary.holds(ctx, everybody); err == nil {
+		copied, err = secondary.catchUp(ctx, primary)
+	}
+	close(leave)
+	for range gws {
+		<-ended
+	}
+	if err := errors.Join(err, failed[0], failed[1], primary.holds(ctx, all[1]), secondary.holdsSoon(ctx, primary, all[1])); err != nil {
+		return err
+	}
+	b.add(row{Work: fmt.Sprintf("2 gateways, 1 zone: %d connects at each, %d at a time", count, atOnce), Unit: inSeconds,
+		Ours: sample{took[0].in.wall.Seconds(), took[1].in.wall.Seconds()},
+		Note: "each with a key and a pool of its own. The zone held all of both, and when the first gateway's clients had left, all of the second's"})
+	b.add(row{Work: "... until a secondary has the last of them", Unit: inSeconds, Ours: sample{copied.Seconds()},
+		Note: "bind9 waits up to five seconds before it notifies (notify-delay)"})
+	return errors.Join(b.roams(ctx, primary, gws, all), refusesNS(ctx, primary))
+}
+
+var errStays = errors.New("these clients stay")
+
+// roams moves a client from the second gateway to the first: it has its name there when the old one is gone and the
+// first one's timer has run.
+func (b *bench) roams(ctx context.Context, primary *named, gws [2]*gateway, all [2][]client) error {
+	before, after := all[1][0], client{all[1][0].name, all[0][0].addr}
+	gws[0].charon.connect(after)
+	if _, err := gws[0].hook().call(ctx, "up-client", after, 1); err != nil {
+		return err
+	}
+	if err := primary.holds(ctx, all[1]); err != nil {
+		return fmt.Errorf("a name that another gateway holds: %w", err)
+	}
+	gws[1].charon.disconnect(before)
+	for _, gw := range []*gateway{gws[1], gws[0]} {
+		if _, err := gw.sync(ctx); err != nil {
+			return err
+		}
+	}
+	return primary.holds(ctx, append([]client{after}, all[1][1:]...))
+}
+
+// refusesNS has a gateway's key try what is not for gateways.
+func refusesNS(ctx context.Context, primary *named) error {
+	cmd := exec.CommandContext(ctx, "nsupdate", "-k", primary.key)
+	cmd.Stdin = strings.NewReader("server " + primary.addr + "\nzone example\nupdate add ns.example. 60 A 10.9.0.1\nsend\n")
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "REFUSED") {
+		return fmt.Errorf("a gateway's key may change ns.example: %v\n%s", err, out)
+	}
+	return nil
+}
+
+// catchUp waits until a secondary has the primary's serial.
+func (n *named) catchUp(ctx context.Context, primary *named) (time.Duration, error) {
+	start := time.Now()
+	want, err := primary.serial(ctx)
+	if err != nil {
+		return 0, err
+	}
+	err = box.Poll(ctx, time.Minute, "the secondary", func() (bool, error) {
+		have, err := n.serial(ctx)
+		return have >= want, err
+	})
+	return time.Since(start), err
+}
+
+func (n *named) holdsSoon(ctx context.Context, primary *named, want []client) error {
+	if _, err := n.catchUp(ctx, primary); err != nil {
+		return err
+	}
+	return n.holds(ctx, want)
+}

@@ -1,0 +1,371 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"tunnelcast/internal/e2e/box"
+)
+
+// A gateway is a charon, by its stand-in, with our updown.
+type gateway struct {
+	*world
+	charon *standIn
+	runDir string
+	flags  []string
+}
+
+// startGateway starts one whose first sync has run, which tells its hook the pools.
+func (w *world) startGateway(ctx context.Context, socket, runDir string, flags ...string) (*gateway, error) {
+	charon, err := startStandIn(socket)
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{world: w, charon: charon, runDir: runDir, flags: flags}
+	_, err = g.sync(ctx)
+	return g, err
+}
+
+// startGuide starts the guide's name server, and a gateway that uses it as the package is installed.
+func (w *world) startGuide(ctx context.Context) (*named, *gateway, error) {
+	server, err := w.startNamed(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := w.startGateway(ctx, "/run/charon.vici", "/run/tunnelcast")
+	return server, g, err
+}
+
+// sync is one run of the reconciler.
+func (g *gateway) sync(ctx context.Context) (usage, error) {
+	return run(ctx, process{args: g.ours("updown", append(slices.Clone(g.flags), "sync")...), memory: true})
+}
+
+// hook is what the gateway's swanctl.conf has behind updown.
+func (g *gateway) hook() hook {
+	return hook(strings.Join(g.ours("updown", append(slices.Clone(g.flags), "iptables")...), " "))
+}
+
+// guideHook is the same with the guide's script.
+func (w *world) guideHook() (hook, error) {
+	script := filepath.Join(w.dir, "updown.sh")
+	return hook(script + " iptables"), os.WriteFile(script, []byte(box.Script("updown.sh")), 0o755)
+}
+
+// A hook is a line of swanctl.conf.
+type hook string
+
+// call runs it by the shell and with the variables that charon has for it (updown_listener.c). Like charon, it does not
+// mind the exit status.
+func (h hook) call(ctx context.Context, verb string, c client, sa int) (usage, error) {
+	return run(ctx, process{mayFail: true, args: []string{"/bin/sh", "-c", "2>&1 " + string(h)}, env: []string{
+		"PLUTO_VERSION=1.1", "PLUTO_VERB=" + verb, "PLUTO_CONNECTION=net", "PLUTO_INTERFACE=eth0", fmt.Sprint("PLUTO_REQID=", sa),
+		"PLUTO_PROTO=esp", fmt.Sprint("PLUTO_UNIQUEID=", sa), "PLUTO_ME=192.0.2.1", "PLUTO_MY_ID=vpn.example", "PLUTO_MY_CLIENT=0.0.0.0/0",
+		"PLUTO_MY_PORT=0", "PLUTO_MY_PROTOCOL=0", "PLUTO_PEER=192.0.2.9", "PLUTO_PEER_ID=198.51.100.9", "PLUTO_PEER_CLIENT=" + c.addr + "/32",
+		"PLUTO_PEER_PORT=0", "PLUTO_PEER_PROTOCOL=0", "PLUTO_XAUTH_ID=" + c.name, "PLUTO_PEER_SOURCEIP=" + c.addr, "PLUTO_PEER_SOURCEIP4_1=" + c.addr,
+	}})
+}
+
+// connect is what one client costs that connects and leaves, with nobody else there.
+func (b *bench) connect(ctx context.Context) error {
+	server, gw, err := b.startGuide(ctx)
+	if err != nil {
+		return err
+	}
+	ours := gw.hook()
+	guide, err := b.guideHook()
+	if err != nil {
+		return err
+	}
+	rounds := b.pick(200, 10)
+	who := func(prefix string, round int) client { return clients(prefix, rounds)[round] }
+	// Every side has names of its own, fresh in each round, and the ways out find what the ways in have left.
+	call := func(h hook, verb, prefix string) func(int) (usage, error) {
+		return func(round int) (usage, error) { return h.call(ctx, verb, who(prefix, round), round) }
+	}
+	untimed := func(work func(int) (usage, error)) func(int) error {
+		return func(round int) error { _, err := work(round); return err }
+	}
+	lines := func(of func([]client) string, prefix string) func(int) (usage, error) {
+		return func(round int) (usage, error) {
+			return server.nsupdate(ctx, of([]client{who(prefix, round)}))
+		}
+	}
+	replace := func(all []client) string {
+		return fmt.Sprintf("update delete %s.example. A\n", all[0].name) + add(all, 3600)
+	}
+
+	up := &side{work: call(ours, "up-client", "up")}
+	again := &side{before: untimed(call(ours, "up-client", "again")), work: call(ours, "up-client", "again")}
+	down := &side{before: untimed(call(ours, "up-client", "down")), work: call(ours, "down-client", "down"), after: func(int) error {
+		_, err := gw.sync(ctx)
+		return err
+	}}
+	scriptUp := &side{work: call(guide, "up-client", "script")}
+	scriptDown := &side{before: untimed(call(guide, "up-client", "out")), work: call(guide, "down-client", "out")}
+	nsupdateUp := &side{work: lines(replace, "alone")}
+	nsupdateDown := &side{before: untimed(lines(replace, "alone-out")), work: lines(remove, "alone-out")}
+	if err := measure(ctx, rounds, up, again, down, scriptUp, scriptDown, nsupdateUp, nsupdateDown); err != nil {
+		return err
+	}
+	const script, nsupdate = "the guide's script", "nsupdate -k"
+	b.add(row{Work: "one connect", Unit: inSeconds, Ours: up.wall(), Against: script, Theirs: scriptUp.wall(), Goal: times(0.15)})
+	b.add(row{Work: "one connect", Unit: inSeconds, Ours: up.wall(), Against: nsupdate, Theirs: nsupdateUp.wall(), Goal: times(0.2),
+		Note: "ours with the /bin/sh that charon starts it by, nsupdate without"})
+	b.add(row{Work: "one connect, CPU", Unit: inSeconds, Ours: up.cpu(), Against: script, Theirs: scriptUp.cpu()})
+	b.add(row{Work: "the connect's next pair of selectors", Unit: inSeconds, Ours: again.wall(), Against: script, Theirs: scriptUp.wall()})
+	b.add(row{Work: "one disconnect", Unit: inSeconds, Ours: down.wall(), Against: script, Theirs: scriptDown.wall(),
+		Note: "the name goes with the sync that follows, which charon does not wait for"})
+	b.add(row{Work: "one disconnect", Unit: inSeconds, Ours: down.wall(), Against: nsupdate, Theirs: nsupdateDown.wall()})
+	return nil
+}
+
+// atOnce is how many hooks run at a time. charon itself runs one; several gateways that share a server do not.
+const atOnce = 16
+
+// each calls work for all clients, so many at a time, and gives the time that it took in all.
+func each(all []client, work func(client, int) error) (time.Duration, error) {
+	var group sync.WaitGroup
+	queue, failed := make(chan int), make(chan error, atOnce)
+	start := time.Now()
+	for range atOnce {
+		group.Go(func() {
+			for i := range queue {
+				if err := work(all[i], i); err != nil {
+					select {
+					case failed <- err:
+					default:
+					}
+				}
+			}
+		})
+	}
+	for i := range all {
+		queue <- i
+	}
+	close(queue)
+	group.Wait()
+	took := time.Since(start)
+	select {
+	case err := <-failed:
+		return took, err
+	default:
+		return took, nil
+	}
+}
+
+// pathUnit does what tunnelcast-sync.path does, until it is told to stop: it starts a sync while there are pokes. The
+// function that it gives waits until there are none, and gives the first error of a sync.
+func (g *gateway) pathUnit(ctx context.Context) (stop func() error) {
+	told, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		quit := told
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for last := false; ; {
+			pokes, err := os.ReadDir(filepath.Join(g.runDir, "poke"))
+			if err == nil && len(pokes) > 0 {
+				_, err = g.sync(ctx)
+			}
+			if err != nil || last && len(pokes) == 0 {
+				done <- err
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-quit:
+				quit, last = nil, true // once more: there may have been a poke since
+			}
+		}
+	}()
+	return func() error { close(told); return <-done }
+}
+
+// A crowd is how long many clients took to come and to go.
+type crowd struct{ in, out usage }
+
+// crowd lets clients come and go, with the reconciler at work beside the hooks as on a server. arrived is called between.
+func (g *gateway) crowd(ctx context.Context, all []client, arrived func() error) (c crowd, err error) {
+	hook, stop := g.hook(), g.pathUnit(ctx)
+	c.in.wall, err = each(all, func(who client, i int) error {
+		g.charon.connect(who)
+		_, err := hook.call(ctx, "up-client", who, i)
+		return err
+	})
+	if err == nil {
+		err = arrived()
+	}
+	start := time.Now()
+	if err == nil {
+		// charon keeps who asks waiting for a client that is just leaving, and then says that it is not there.
+		_, err = each(all, func(who client, i int) error {
+			g.charon.disconnect(who)
+			_, err := hook.call(ctx, "down-client", who, i)
+			return err
+		})
+	}
+	err = errors.Join(err, stop())
+	c.out.wall = time.Since(start)
+	return c, err
+}
+
+func guideCrowd(ctx context.Context, guide hook, server *named, all []client) (c crowd, err error) {
+	for _, turn := range []struct {
+		verb string
+		took *time.Duration
+		left []client
+	}{{"up-client", &c.in.wall, all}, {"down-client", &c.out.wall, nil}} {
+		*turn.took, err = each(all, func(who client, i int) error {
+			_, err := guide.call(ctx, turn.verb, who, i)
+			return err
+		})
+		if err == nil {
+			err = server.holds(ctx, turn.left)
+		}
+		if err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// crowd is a thousand clients that come and go.
+func (b *bench) crowd(ctx context.Context) error {
+	server, gw, err := b.startGuide(ctx)
+	if err != nil {
+		return err
+	}
+	guide, err := b.guideHook()
+	if err != nil {
+		return err
+	}
+	count := b.pick(1000, 40)
+	oursOut, theirsOut := &side{}, &side{}
+	ours := &side{work: func(round int) (usage, error) {
+		all := clients("ours", count)
+		c, err := gw.crowd(ctx, all, func() error { return server.holds(ctx, all) })
+		if err == nil {
+			err = server.holds(ctx, nil)
+		}
+		oursOut.used = append(oursOut.used, c.out)
+		return c.in, err
+	}}
+	theirs := &side{work: func(round int) (usage, error) {
+		c, err := guideCrowd(ctx, guide, server, clients("theirs", count))
+		theirsOut.used = append(theirsOut.used, c.out)
+		return c.in, err
+	}}
+	if err := measure(ctx, b.pick(3, 1), ours, theirs); err != nil {
+		return err
+	}
+	many := func(what string) string { return fmt.Sprintf("%s %s, %d at a time", grouped(count), what, atOnce) }
+	const script = "the guide's script"
+	b.add(row{Work: many("connects"), Unit: inSeconds, Ours: ours.wall(), Against: script, Theirs: theirs.wall(), Goal: times(0.10),
+		Note: "with sync at work beside it; the zone was right at the end on both sides. Processes are real, charon's answers those of a stand-in"})
+	b.add(row{Work: many("disconnects") + ", sync included", Unit: inSeconds, Ours: oursOut.wall(), Against: script, Theirs: theirsOut.wall(),
+		Note: "the zone was empty at the end on both sides"})
+	return nil
+}
+
+// hung is how long charon is held while named does not answer.
+func (b *bench) hung(ctx context.Context) error {
+	server, gw, err := b.startGuide(ctx)
+	if err != nil {
+		return err
+	}
+	guide, err := b.guideHook()
+	if err != nil {
+		return err
+	}
+	who := clients("held", 1)[0]
+	held := func(h hook) *side {
+		return &side{work: func(round int) (usage, error) { return h.call(ctx, "up-client", who, round+1) }}
+	}
+	ours, theirs := held(gw.hook()), held(guide)
+	if err := server.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	if err := measure(ctx, b.pick(3, 1), ours, theirs); err != nil {
+		return err
+	}
+	const script = "the guide's script"
+	b.add(row{Work: "named hung: charon held for", Unit: inSeconds, Ours: ours.wall(), Against: script, Theirs: theirs.wall(), Goal: most(1.0)})
+
+	end(server.cmd)
+	ours, theirs = held(gw.hook()), held(guide)
+	if err := measure(ctx, b.pick(50, 3), ours, theirs); err != nil {
+		return err
+	}
+	b.add(row{Work: "named not there: charon held for", Unit: inSeconds, Ours: ours.wall(), Against: script, Theirs: theirs.wall(), Goal: most(0.050)})
+	return nil
+}
+
+// sync is the reconciler among a thousand clients.
+func (b *bench) sync(ctx context.Context) error {
+	server, gw, err := b.startGuide(ctx)
+	if err != nil {
+		return err
+	}
+	count := b.pick(1000, 50)
+	live := clients("live", count)
+	gone := clients("gone", 2*count)[count:] // of other addresses
+	gw.charon.set(live)
+	// From what the zone holds to what it should, by sync and by one batch of nsupdate with the key.
+	compare := func(rounds int, wrong, lines string) (ours, theirs *side, err error) {
+		spoil := func(int) error {
+			if _, err := gw.sync(ctx); err != nil || wrong == "" {
+				return err
+			}
+			_, err := server.nsupdate(ctx, wrong)
+			return err
+		}
+		right := func(int) error { return server.holds(ctx, live) }
+		ours = &side{before: spoil, after: right, work: func(int) (usage, error) { return gw.sync(ctx) }}
+		theirs = &side{before: spoil, after: right, work: func(int) (usage, error) { return server.nsupdate(ctx, lines) }}
+		if lines == "" {
+			return ours, theirs, measure(ctx, rounds, ours)
+		}
+		return ours, theirs, measure(ctx, rounds, ours, theirs)
+	}
+	if _, err := gw.sync(ctx); err != nil {
+		return err
+	}
+	before, err := server.serial(ctx)
+	if err != nil {
+		return err
+	}
+	idle, _, err := compare(b.pick(50, 3), "", "")
+	if err != nil {
+		return err
+	}
+	after, err := server.serial(ctx)
+	if err != nil {
+		return err
+	}
+	tenth := count / 20
+	some, someTheirs, err := compare(b.pick(30, 3), remove(live[:tenth])+add(gone[:tenth], 60), add(live[:tenth], 60)+remove(gone[:tenth]))
+	if err != nil {
+		return err
+	}
+	all, allTheirs, err := compare(b.pick(10, 1), remove(live)+add(gone, 60), add(live, 60)+remove(gone))
+	if err != nil {
+		return err
+	}
+	of := func(what string) string { return fmt.Sprintf("sync, %s clients, %s", grouped(count), what) }
+	b.add(row{Work: of("nothing to do"), Unit: inSeconds, Ours: idle.wall()})
+	b.add(row{Work: of("nothing to do: changes of the zone"), Unit: counted, Ours: sample{float64(after - before)}, Goal: most(0)})
+	b.add(row{Work: of("nothing to do: peak memory"), Unit: inBytes, Ours: idle.peak()})
+	const batch = "one nsupdate batch"
+	b.add(row{Work: of(fmt.Sprint(2*tenth, " differences")), Unit: inSeconds, Ours: some.wall(), Against: batch, Theirs: someTheirs.wall(), Goal: times(1),
+		Note: "nsupdate is told the differences, sync finds them"})
+	b.add(row{Work: of("all wrong"), Unit: inSeconds, Ours: all.wall(), Against: batch, Theirs: allTheirs.wall()})
+	return nil
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"tunnelcast/internal/e2e/box"
+)
+
+// A remuxer works on a recording that it finds in a directory of its own.
+type remuxer struct {
+	*world
+	ctx    context.Context
+	master string // the recording; each turn has a link to it
+	dir    string
+}
+
+func (b *bench) remuxer(ctx context.Context, master string) (*remuxer, error) {
+	dir, err := b.makeDir("archive")
+	return &remuxer{b.world, ctx, master, dir}, err
+}
+
+func (r *remuxer) path(name string) string { return filepath.Join(r.dir, name) }
+
+// side gives one that works in rounds, each from an empty archive and a disk at rest. Afterwards there has to be an MP4.
+func (r *remuxer) side(work func(flv, mp4 string) (usage, error)) *side {
+	flv, mp4 := r.path("live.flv"), r.path("live.mp4")
+	clear := func() error {
+		if err := errors.Join(os.RemoveAll(r.dir), os.Mkdir(r.dir, 0o755)); err != nil {
+			return err
+		}
+		syscall.Sync()
+		return nil
+	}
+	return &side{
+		before: func(int) error { return errors.Join(clear(), os.Link(r.master, flv)) },
+		work:   func(int) (usage, error) { return work(flv, mp4) },
+		after: func(int) error {
+			info, err := os.Stat(mp4)
+			if err == nil && info.Size() == 0 {
+				err = fmt.Errorf("%s is empty", mp4)
+			}
+			return errors.Join(err, clear())
+		},
+	}
+}
+
+// ours is the hook as nginx calls it. It ends when the MP4 is on the disk.
+func (r *remuxer) hook() *side {
+	return r.side(func(flv, mp4 string) (usage, error) {
+		return run(r.ctx, process{args: r.ours("recorddone", flv, "live.flv", "live", r.dir), memory: true})
+	})
+}
+
+// onDisk runs a program and then brings its file to the disk, where ours leaves it.
+func (r *remuxer) onDisk(mp4 string, args ...string) (usage, error) {
+	u, err := run(r.ctx, process{args: args, memory: true})
+	if err != nil {
+		return u, err
+	}
+	sync, err := run(r.ctx, process{args: []string{"sync", "-d", mp4}})
+	return u.plus(sync), err
+}
+
+func (r *remuxer) ffmpeg(options ...string) *side {
+	return r.side(func(flv, mp4 string) (usage, error) {
+		args := append([]string{"ffmpeg", "-nostdin", "-v", "error", "-y", "-i", flv, "-c", "copy"}, options...)
+		return r.onDisk(mp4, append(args, mp4)...)
+	})
+}
+
+func (r *remuxer) cp() *side {
+	return r.side(func(flv, mp4 string) (usage, error) { return r.onDisk(mp4, "cp", flv, mp4) })
+}
+
+const (
+	plainCopy = "ffmpeg -c copy"
+	faststart = "ffmpeg +faststart"
+)
+
+// remux is recordings of three kinds: short, long, and of very many packets.
+func (b *bench) remux(ctx context.Context) error {
+	usual, err := b.makeClip(ctx, "usual", usualBitrate)
+	if err != nil {
+		return err
+	}
+	low, err := b.makeClip(ctx, "low", lowBitrate)
+	if err != nil {
+		return err
+	}
+	master := filepath.Join(b.scratch(), "master.flv")
+	fsync := "page cache warm, on the disk at the end on both sides"
+
+	if err := usual.record(master, len(usual.media)*6/10); err != nil {
+		return err
+	}
+	r, err := b.remuxer(ctx, master)
+	if err != nil {
+		return err
+	}
+	ours, theirs := r.hook(), r.ffmpeg()
+	if err := measure(ctx, b.pick(30, 2), ours, theirs); err != nil {
+		return err
+	}
+	b.add(row{Work: "remux of 6 s", Unit: inSeconds, Ours: ours.wall(), Against: plainCopy, Theirs: theirs.wall(), Goal: times(0.15), Note: fsync})
+	b.add(row{Work: "remux of 6 s, CPU", Unit: inSeconds, Ours: ours.cpu(), Against: plainCopy, Theirs: theirs.cpu()})
+
+	size := int64(b.pick(1500e6, 20e6))
+	if err := usual.record(master, int(size/(usual.bytes()/int64(len(usual.media))))); err != nil {
+		return err
+	}
+	ours, cp, copied, fast := r.hook(), r.cp(), r.ffmpeg(), r.ffmpeg("-movflags", "+faststart")
+	if err := measure(ctx, b.pick(7, 1), ours, cp, copied, fast); err != nil {
+		return err
+	}
+	work := "remux of " + describe(size)
+	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: "cp", Theirs: cp.wall(), Goal: times(1.2), Note: fsync})
+	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: plainCopy, Theirs: copied.wall(), Goal: times(0.9),
+		Note: "ours has the index in front, as -movflags +faststart has it; this one behind"})
+	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: faststart, Theirs: fast.wall(), Goal: times(0.9)})
+	b.add(row{Work: work + ", CPU", Unit: inSeconds, Ours: ours.cpu(), Against: plainCopy, Theirs: copied.cpu()})
+	b.add(row{Work: work + ", CPU", Unit: inSeconds, Ours: ours.cpu(), Against: faststart, Theirs: fast.cpu()})
+	b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: ours.peak(), Against: plainCopy, Theirs: copied.peak(), Goal: times(0.4)})
+	b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: ours.peak(), Against: faststart, Theirs: fast.peak(), Goal: times(0.4)})
+
+	packets := b.pick(2_500_000, 100_000)
+	if err := low.record(master, packets); err != nil {
+		return err
+	}
+	ours, copied, fast = r.hook(), r.ffmpeg(), r.ffmpeg("-movflags", "+faststart")
+	if err := measure(ctx, b.pick(3, 1), ours, copied, fast); err != nil {
+		return err
+	}
+	work = fmt.Sprintf("remux of %.1f million packets", float64(packets)/1e6)
+	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: plainCopy, Theirs: copied.wall()})
+	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: faststart, Theirs: fast.wall()})
+	b.add(row{Work: work + ", CPU", Unit: inSeconds, Ours: ours.cpu(), Against: plainCopy, Theirs: copied.cpu()})
+	b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: ours.peak(), Against: plainCopy, Theirs: copied.peak(), Goal: times(0.85)})
+	b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: ours.peak(), Against: faststart, Theirs: fast.peak(), Goal: times(0.85)})
+	return nil
+}
+
+// nginxConf is nginx-rtmp that records what comes, on the guide's address.
+const nginxConf = `daemon off;
+user root;
+error_log stderr;
+pid %[1]s/nginx.pid;
+load_module %[2]s/usr/lib/nginx/modules/ngx_rtmp_module.so;
+events { }
+rtmp { server {
+	listen 10.0.0.1:1935;
+	application live { live on; record all; record_path %[1]s; record_suffix .flv; }
+} }
+`
+
+// publish starts nginx and a live stream that it records, and gives the recording's path.
+func (b *bench) publish(ctx context.Context, stream string) (recording string, err error) {
+	dir, err := b.makeDir("nginx")
+	if err != nil {
+		return "", err
+	}
+	conf := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, b.tree), 0o644); err != nil {
+		return "", err
+	}
+	nginx, err := b.theirs("usr/sbin/nginx", "-e", "stderr", "-p", dir, "-c", conf)
+	if err != nil {
+		return "", err
+	}
+	if _, err := b.start(nginx, filepath.Join(dir, "log")); err != nil {
+		return "", err
+	}
+	recording = filepath.Join(dir, "live.flv")
+	err = box.Poll(ctx, 30*time.Second, "a live recording", func() (bool, error) {
+		if _, err := b.start([]string{"ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", stream, "-c", "copy",
+			"-f", "flv", "rtmp://10.0.0.1/live/live"}, filepath.Join(dir, "publisher.log")); err != nil {
+			return true, err
+		}
+		err := box.Poll(ctx, 5*time.Second, "the recording to grow", func() (bool, error) {
+			info, err := os.Stat(recording)
+			return err == nil && info.Size() > 100_000, nil
+		})
+		return err == nil, err
+	})
+	return recording, err
+}
+
+// longestStall watches a file that grows while work goes on, and gives the longest time in which it did not.
+func longestStall(file string, work func() error) (time.Duration, error) {
+	quit, longest := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		var most time.Duration
+		var size int64
+		since := time.Now()
+		for {
+			info, err := os.Stat(file)
+			now := time.Now()
+			most = max(most, now.Sub(since))
+			if err == nil && info.Size() != size {
+				size, since = info.Size(), now
+			}
+			select {
+			case <-tick.C:
+			case <-quit:
+				longest <- most
+				return
+			}
+		}
+	}()
+	err := work()
+	close(quit)
+	return <-longest, err
+}
+
+// live is what becomes of a live recording while an older one is remuxed beside it.
+func (b *bench) live(ctx context.Context) error {
+	usual, err := b.makeClip(ctx, "usual", usualBitrate)
+	if err != nil {
+		return err
+	}
+	master := filepath.Join(b.scratch(), "master.flv")
+	size := int64(b.pick(1500e6, 20e6))
+	if err := usual.record(master, int(size/(usual.bytes()/int64(len(usual.media))))); err != nil {
+		return err
+	}
+	r, err := b.remuxer(ctx, master)
+	if err != nil {
+		return err
+	}
+	recording, err := b.publish(ctx, filepath.Join(b.scratch(), "usual-clip.flv"))
+	if err != nil {
+		return err
+	}
+	// The longest stall takes the place of the time.
+	stalled := func(s *side) *side {
+		work := s.work
+		s.work = func(round int) (u usage, err error) {
+			stall, err := longestStall(recording, func() error { u, err = work(round); return err })
+			return usage{wall: stall}, err
+		}
+		return s
+	}
+	alone := stalled(&side{work: func(int) (usage, error) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(b.pick(3000, 300)) * time.Millisecond):
+		}
+		return usage{}, ctx.Err()
+	}})
+	ours, copied, fast := stalled(r.hook()), stalled(r.ffmpeg()), stalled(r.ffmpeg("-movflags", "+faststart"))
+	if err := measure(ctx, b.pick(7, 1), alone, ours, copied, fast); err != nil {
+		return err
+	}
+	work := "longest stall of a live recording beside a remux of " + describe(size)
+	note := "nginx-rtmp's own writes of a stream of 8 Mbit/s. With nothing beside it: " + inSeconds.spread(alone.wall())
+	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: plainCopy, Theirs: copied.wall(), Note: note})
+	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: faststart, Theirs: fast.wall()})
+	return nil
+}

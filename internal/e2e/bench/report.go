@@ -1,0 +1,149 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+	"unicode/utf8"
+)
+
+// A report is all that a run has found.
+type report struct {
+	Began   time.Time `json:"began"`
+	Took    float64   `json:"took_s"`
+	Quick   bool      `json:"quick,omitempty"`
+	Machine machine   `json:"machine"`
+	Rows    []row     `json:"rows"`
+	Lines   []line    `json:"scale,omitempty"`
+
+	group string // at work
+}
+
+type machine struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	Memory int64  `json:"memory_B"`
+	Kernel string `json:"kernel"`
+	System string `json:"system"`
+}
+
+// A line of the scale chart is the cost of one piece of work as it grows.
+type line struct {
+	Panel  string  `json:"panel"` // of what there is more and more
+	Name   string  `json:"name"`
+	Unit   unit    `json:"unit"`
+	Theirs bool    `json:"theirs,omitempty"`
+	Points []point `json:"points"`
+}
+
+type point struct {
+	X float64 `json:"x"`
+	Y float64 `json:"y"`
+}
+
+func (r *report) add(row row) {
+	row.Group = r.group
+	r.Rows = append(r.Rows, row)
+}
+
+func (r *report) json() (string, error) {
+	data, err := json.MarshalIndent(r, "", "  ")
+	return string(data) + "\n", err
+}
+
+// table prints all rows, as Markdown that is a table without it too, and below it what must be known to read them.
+func (r *report) table() string {
+	cells := [][]string{{"work", "ours (least - most)", "theirs (least - most)", "against", "ratio", "goal", "met"}}
+	var notes []string
+	for _, row := range r.Rows {
+		work, ratio, goal := row.Work, "", ""
+		if row.Note != "" {
+			n := slices.Index(notes, row.Note)
+			if n < 0 {
+				n = len(notes)
+				notes = append(notes, row.Note)
+			}
+			work += fmt.Sprintf(" [%d]", n+1)
+		}
+		if x := row.ratio(); x > 0 {
+			ratio = printRatio(x)
+		}
+		if row.Goal != nil {
+			goal = row.Goal.print(row.Unit)
+		}
+		cells = append(cells, []string{work, row.Unit.spread(row.Ours), row.Unit.spread(row.Theirs), row.Against, ratio, goal, row.met()})
+	}
+	widths := make([]int, len(cells[0]))
+	for _, line := range cells {
+		for i, cell := range line {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for n, line := range cells {
+		for i, cell := range line {
+			fmt.Fprintf(&b, "| %s%s ", cell, strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)))
+		}
+		b.WriteString("|\n")
+		if n == 0 {
+			for _, w := range widths {
+				b.WriteString("| " + strings.Repeat("-", w) + " ")
+			}
+			b.WriteString("|\n")
+		}
+	}
+	b.WriteString("\n")
+	for i, note := range notes {
+		fmt.Fprintf(&b, "[%d] %s.\n", i+1, note)
+	}
+	fmt.Fprintf(&b, "\n%s, %d cores, %s of memory, Linux %s, %s; %s, %.0f minutes.\n", r.Machine.CPU, r.Machine.Cores,
+		inBytes.print(float64(r.Machine.Memory)), r.Machine.Kernel, r.Machine.System, r.Began.Format("2006-01-02 15:04 MST"), r.Took/60)
+	if r.Quick {
+		b.WriteString("This was a quick run: small sizes, few rounds, numbers that say little.\n")
+	}
+	return b.String()
+}
+
+// spread prints a median with the least and the most of a sample of several.
+func (u unit) spread(s sample) string {
+	switch len(s) {
+	case 0:
+		return ""
+	case 1:
+		return u.print(s[0])
+	}
+	least, most := s.bounds()
+	return fmt.Sprintf("%s (%s - %s)", u.print(s.median()), u.print(least), u.print(most))
+}
+
+// thisMachine says what it is, as far as it tells.
+func thisMachine() machine {
+	m := machine{CPU: "unknown CPU"}
+	cpus, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(cpus)) {
+		name, value, _ := strings.Cut(line, ":")
+		switch strings.TrimSpace(name) {
+		case "model name":
+			m.CPU = strings.TrimSpace(value)
+		case "processor":
+			m.Cores++
+		}
+	}
+	var info syscall.Sysinfo_t
+	if syscall.Sysinfo(&info) == nil {
+		m.Memory = int64(info.Totalram) * int64(info.Unit)
+	}
+	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	m.Kernel = strings.TrimSpace(string(release))
+	system, _ := os.ReadFile("/etc/os-release")
+	for line := range strings.Lines(string(system)) {
+		if value, ok := strings.CutPrefix(line, "PRETTY_NAME="); ok {
+			m.System = strings.Trim(strings.TrimSpace(value), `"`)
+		}
+	}
+	return m
+}

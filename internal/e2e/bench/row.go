@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A unit says how a row's numbers are printed. They are kept in its base: seconds, bytes, or a plain count.
+type unit string
+
+const (
+	inSeconds unit = "s"
+	inBytes   unit = "B"
+	counted   unit = "1"
+)
+
+// A sample is one number per round.
+type sample []float64
+
+func (s sample) median() float64 {
+	if len(s) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(s))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+func (s sample) bounds() (least, most float64) { return slices.Min(s), slices.Max(s) }
+
+// A row is one line of the table: what a piece of work costs us, and what it costs them.
+type row struct {
+	Group   string `json:"group"`
+	Work    string `json:"work"`
+	Unit    unit   `json:"unit"`
+	Ours    sample `json:"ours"`
+	Against string `json:"against,omitempty"` // nobody, if empty
+	Theirs  sample `json:"theirs,omitempty"`
+	Goal    *goal  `json:"goal,omitempty"`
+	Note    string `json:"note,omitempty"` // what a reader must know to read the numbers right
+}
+
+// A goal is the most that our median may be: so many times theirs, or so much in the row's unit.
+type goal struct {
+	AtMost float64 `json:"at_most"`
+	Times  bool    `json:"times,omitempty"`
+}
+
+func times(x float64) *goal { return &goal{AtMost: x, Times: true} }
+func most(x float64) *goal  { return &goal{AtMost: x} }
+
+// ratio is ours by theirs, 0 where there is nothing to compare with.
+func (r row) ratio() float64 {
+	if theirs := r.Theirs.median(); theirs > 0 {
+		return r.Ours.median() / theirs
+	}
+	return 0
+}
+
+// met says "yes" or "no", and nothing where there is no goal.
+func (r row) met() string {
+	if r.Goal == nil {
+		return ""
+	}
+	is := r.Ours.median()
+	if r.Goal.Times {
+		is = r.ratio()
+	}
+	if is > r.Goal.AtMost || r.Goal.Times && is == 0 {
+		return "no"
+	}
+	return "yes"
+}
+
+// print gives a number with three digits and the prefix that suits it.
+func (u unit) print(v float64) string {
+	switch {
+	case u == counted:
+		return grouped(int(v))
+	case u == inBytes && v >= 1<<20:
+		return digits(v/(1<<20)) + " MiB"
+	case u == inBytes:
+		return digits(v/(1<<10)) + " KiB"
+	case v >= 1:
+		return digits(v) + " s"
+	default:
+		return digits(v*1000) + " ms"
+	}
+}
+
+// digits prints a number with three significant digits, without an exponent.
+func digits(v float64) string {
+	switch {
+	case v >= 99.95:
+		return grouped(int(v + 0.5))
+	case v >= 9.995:
+		return fmt.Sprintf("%.1f", v)
+	default:
+		return fmt.Sprintf("%.2f", v)
+	}
+}
+
+// grouped prints a number with a comma between its thousands.
+func grouped(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// printRatio gives a ratio as in "0.12x".
+func printRatio(v float64) string {
+	if v > 0 && v < 0.01 {
+		return fmt.Sprintf("%.4fx", v)
+	}
+	return digits(v) + "x"
+}
+
+func (g goal) print(u unit) string {
+	if g.Times {
+		return "at most " + printRatio(g.AtMost)
+	}
+	if g.AtMost == 0 {
+		return "none"
+	}
+	return "at most " + u.print(g.AtMost)
+}
+
+func seconds(d time.Duration) float64 { return d.Seconds() }

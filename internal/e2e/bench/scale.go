@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+)
+
+// scale is how the cost grows with the work.
+func (b *bench) scale(ctx context.Context) error {
+	for _, panel := range []func(context.Context) error{b.scaleClients, b.scaleFiles, b.scalePackets} {
+		if err := panel(ctx); err != nil {
+			return err
+		}
+		b.clean()
+	}
+	return nil
+}
+
+// draw adds a point to a line of the chart.
+func (r *report) draw(panel, name string, u unit, theirs bool, x int, y sample) {
+	i := slices.IndexFunc(r.Lines, func(l line) bool { return l.Panel == panel && l.Name == name })
+	if i < 0 {
+		i = len(r.Lines)
+		r.Lines = append(r.Lines, line{Panel: panel, Name: name, Unit: u, Theirs: theirs})
+	}
+	r.Lines[i].Points = append(r.Lines[i].Points, point{float64(x), y.median()})
+}
+
+// scaleClients lets ten to ten thousand clients come and go.
+func (b *bench) scaleClients(ctx context.Context) error {
+	const panel = "clients"
+	counts := []int{10, 100, 1000, 10_000}
+	if b.quick {
+		counts = counts[:2]
+	}
+	guide, err := b.guideHook()
+	if err != nil {
+		return err
+	}
+	for _, count := range counts {
+		server, gw, err := b.startGuide(ctx)
+		if err != nil {
+			return err
+		}
+		if count <= 1000 { // ten thousand take it minutes, and nothing new is seen
+			took, err := guideCrowd(ctx, guide, server, clients("theirs", count))
+			if err != nil {
+				return err
+			}
+			b.draw(panel, "all connect, the guide's script", inSeconds, true, count, sample{took.in.wall.Seconds()})
+		}
+		all := clients("ours", count)
+		took, err := gw.crowd(ctx, all, func() error { return server.holds(ctx, all) })
+		if err != nil {
+			return err
+		}
+		b.draw(panel, "all connect, updown", inSeconds, false, count, sample{took.in.wall.Seconds()})
+
+		gw.charon.set(all)
+		fresh := &side{work: func(int) (usage, error) { return gw.sync(ctx) }} // all are missing
+		if err := measure(ctx, 1, fresh); err != nil {
+			return err
+		}
+		if err := server.holds(ctx, all); err != nil {
+			return err
+		}
+		idle := &side{work: fresh.work}
+		hook := &side{work: func(round int) (usage, error) { return gw.hook().call(ctx, "up-client", all[round], round) },
+			after: func(int) error { _, err := gw.sync(ctx); return err }}
+		if err := measure(ctx, b.pick(10, 2), idle, hook); err != nil {
+			return err
+		}
+		b.draw(panel, "sync that adds all", inSeconds, false, count, fresh.wall())
+		b.draw(panel, "sync, nothing to do", inSeconds, false, count, idle.wall())
+		b.draw(panel, "one connect among them", inSeconds, false, count, hook.wall())
+		b.clean()
+	}
+	return nil
+}
+
+// scaleFiles prunes archives of a thousand to a million files, half of them old.
+func (b *bench) scaleFiles(ctx context.Context) error {
+	const panel = "files"
+	most, err := b.room(b.pick(1_000_000, 10_000))
+	if err != nil {
+		return err
+	}
+	for count := 1000; count <= most; count *= 10 {
+		rounds := max(1, min(b.pick(7, 1), 300_000/count))
+		ours, theirs, err := b.prunes(ctx, rounds, files{count: count, dirs: count / 1000}, byAge)
+		if err != nil {
+			return err
+		}
+		b.draw(panel, "archiveprune", inSeconds, false, count, ours.wall())
+		b.draw(panel, "find -delete", inSeconds, true, count, theirs.wall())
+	}
+	return nil
+}
+
+// scalePackets remuxes recordings of a low bitrate, of minutes to days.
+func (b *bench) scalePackets(ctx context.Context) error {
+	low, err := b.makeClip(ctx, "low", lowBitrate)
+	if err != nil {
+		return err
+	}
+	master := filepath.Join(b.scratch(), "master.flv")
+	r, err := b.remuxer(ctx, master)
+	if err != nil {
+		return err
+	}
+	for count := 10_000; count <= b.pick(10_000_000, 100_000); count *= 10 {
+		if err := low.record(master, count); err != nil {
+			return err
+		}
+		ours, theirs := r.hook(), r.ffmpeg("-movflags", "+faststart")
+		if err := measure(ctx, max(1, min(b.pick(5, 1), 2_000_000/count)), ours, theirs); err != nil {
+			return err
+		}
+		for _, l := range []struct {
+			name   string
+			side   *side
+			theirs bool
+		}{{"recorddone", ours, false}, {"ffmpeg +faststart", theirs, true}} {
+			b.draw("packets", l.name, inSeconds, l.theirs, count, l.side.wall())
+			b.draw("packets: peak memory", l.name, inBytes, l.theirs, count, l.side.peak())
+		}
+	}
+	return nil
+}
