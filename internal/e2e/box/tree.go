@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"syscall"
 )
@@ -39,9 +38,10 @@ type tree struct {
 	lock *os.File
 }
 
-// treeName is the name of a tree of the present recipe in the cache.
+// treeName is the name of a tree of the present recipe in the cache. The tree is of this machine's architecture, whatever
+// that of the test is: an emulated one uses it too.
 func treeName(suite string, bare bool) string {
-	sum := sha256.Sum256([]byte(runtime.GOARCH + "\n" + recipe))
+	sum := sha256.Sum256([]byte(recipe))
 	kind := "daemons"
 	if bare {
 		kind = "bare"
