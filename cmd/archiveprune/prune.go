@@ -137,11 +137,11 @@ const (
 // remove removes the file, or on a dry run finds out whether it could. Its error
 // is one that every further removal would have too.
 func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, error) {
-	try := f.Remove
+	try := (*archive.File).Remove
 	if p.DryRun {
-		try = f.Removable
+		try = (*archive.File).Removable
 	}
-	err := try()
+	err := try(f)
 	switch {
 	case err == nil:
 		p.report.remove(f, reason, p.now)

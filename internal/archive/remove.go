@@ -16,18 +16,14 @@ var ErrInUse = errors.New("in use")
 // the error is ErrInUse, ErrChanged or fs.ErrNotExist and everything is as it was.
 //
 // Who opens the file by its name in the last microseconds before it goes, keeps
-// a file without a name; Linux has no call to exclude that.
+// a file without a name; Linux has no call to exclude that. To hold the lease
+// meanwhile would only make such a writer wait for it, and ext4 is slow to remove
+// what is open: so the file is closed first.
 func (f *File) Remove() error {
-	fd, err := f.open()
-	if err != nil {
-		return err
-	}
-	// Closing gives back the lease that claim took, after the removal.
-	defer unix.Close(fd)
-	if err := claim(fd); err != nil {
+	if err := f.check(alone); err != nil {
 		return f.error(err)
 	}
-	if _, err := retry(func() (int, error) { return 0, unix.Unlinkat(f.dir.fd, f.Name, 0) }); err != nil {
+	if err := unlinkat(f.dir.fd, f.name); err != nil {
 		return f.error(err)
 	}
 	f.dir.removed.Store(true)
@@ -37,56 +33,58 @@ func (f *File) Remove() error {
 // Removable returns the error that Remove would return, as far as can be known
 // without removing.
 func (f *File) Removable() error {
-	fd, err := f.open()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if err := claim(fd); err != nil {
+	if err := f.check(idle); err != nil {
 		return f.error(err)
 	}
 	return f.error(unix.Faccessat(f.dir.fd, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS))
 }
 
-// open opens the file and makes sure that it is the one that was seen.
-func (f *File) open() (int, error) {
+// check makes sure that the file is the one that was seen, and asks unused of it.
+func (f *File) check(unused func(fd int) error) error {
 	// O_NONBLOCK: whatever has taken the name meanwhile, a pipe perhaps, and
 	// rather than wait for somebody's lease to be broken.
-	fd, err := retry(func() (int, error) {
-		return unix.Openat(f.dir.fd, f.Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	})
+	fd, err := openat(f.dir.fd, f.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
 	switch {
+	case err == nil:
 	case errors.Is(err, unix.ELOOP):
-		return -1, f.error(ErrChanged)
+		return ErrChanged
 	case errors.Is(err, unix.EWOULDBLOCK):
-		return -1, f.error(ErrInUse)
-	case err != nil:
-		return -1, f.error(err)
+		return ErrInUse
+	default:
+		return err
 	}
-	var stat unix.Statx_t
-	if err := statx(fd, "", &stat); err != nil {
-		unix.Close(fd)
-		return -1, f.error(err)
+	defer closeRaw(fd) // and with it whatever unused has taken
+	var stat unix.Stat_t
+	if err := fstat(fd, &stat); err != nil {
+		return err
 	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFREG || statxIdentity(&stat) != f.Identity {
-		unix.Close(fd)
-		return -1, f.error(ErrChanged)
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG || identity(&stat) != f.Identity {
+		return ErrChanged
 	}
-	return fd, nil
+	return unused(fd)
 }
 
-// claim makes sure that nobody has the file open for writing and that nobody
-// works on it, and keeps it so until fd is closed.
-func claim(fd int) error {
+// alone returns nil if nobody else has the file open, and what idle says if
+// somebody has. A lease for writing tells, F_SETLEASE in fcntl(2). It is for a
+// file that is about to go: a reader that comes now is turned away.
+func alone(fd int) error {
+	if setLease(fd, unix.F_WRLCK) == nil {
+		return nil
+	}
+	return idle(fd)
+}
+
+// idle makes sure that nobody has the file open for writing and that nobody
+// works on it. Readers may go on reading.
+func idle(fd int) error {
 	// recorddone's lock on a recording it works on, and on its work, is
 	// flock(2)'s. Ours goes with fd.
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrInUse
 	}
 	// A lease for reading is granted only while nobody has the file open for
-	// writing, F_SETLEASE in fcntl(2), to its owner and to root.
-	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
-	switch {
+	// writing, to its owner and to root.
+	switch err := setLease(fd, unix.F_RDLCK); {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EAGAIN):

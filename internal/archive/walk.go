@@ -43,7 +43,7 @@ func OpenTree(name string) (*Tree, error) {
 		return nil, fmt.Errorf("open archive %s: %w", name, err)
 	}
 	var stat unix.Statx_t
-	if err := statx(fd, "", &stat); err != nil {
+	if err := statx(fd, &itself[0], &stat); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("open archive %s: %w", name, err)
 	}
@@ -97,6 +97,7 @@ type File struct {
 	Identity
 	Name  string // inside its directory; a copy is needed to keep it
 	Bytes int64  // bytes that its removal frees: none if the file has another name too
+	name  *byte  // the same, zero-terminated
 	dir   *dir
 }
 
@@ -156,7 +157,7 @@ func (t *Tree) Walk(ctx context.Context, w Walk) error {
 
 	var group sync.WaitGroup
 	for range workers {
-		group.Go(walker.work)
+		group.Go(func() { walker.work(new(File)) })
 	}
 	group.Wait()
 	return context.Cause(ctx)
@@ -198,8 +199,8 @@ var buffers = sync.Pool{New: func() any { return new([batch]byte) }}
 
 // work reads batches of directory entries until no directory is left. A
 // directory of which a batch was read goes back on the list at once, so that two
-// workers share a big one.
-func (w *walker) work() {
+// workers share a big one. Every file is told in f, which spares a million new ones.
+func (w *walker) work(f *File) {
 	buf := buffers.Get().(*[batch]byte)
 	defer buffers.Put(buf)
 	w.mu.Lock()
@@ -219,7 +220,7 @@ func (w *walker) work() {
 		if n := w.read(d, buf[:]); n > 0 {
 			d.refs.Add(1)
 			w.later(d, math.MaxInt)
-			w.entries(d, buf[:n])
+			w.entries(d, buf[:n], f)
 		}
 		w.release(d)
 		w.mu.Lock()
@@ -270,26 +271,28 @@ func (w *walker) release(d *dir) {
 // entries looks at a batch of entries of d. The layout is struct
 // linux_dirent64, getdents64(2): inode and offset of 8 bytes each, the entry's
 // length in 2, its type in 1, and the name up to a zero byte.
-func (w *walker) entries(d *dir, buf []byte) {
+func (w *walker) entries(d *dir, buf []byte, f *File) {
 	for len(buf) > 0 && w.ctx.Err() == nil {
 		length := binary.NativeEndian.Uint16(buf[16:])
 		name := buf[19:length]
-		name = name[:bytes.IndexByte(name, 0)]
-		w.entry(d, unsafe.String(unsafe.SliceData(name), len(name)), buf[18])
+		f.name = &name[0]
+		f.Name = unsafe.String(f.name, bytes.IndexByte(name, 0))
+		w.entry(d, buf[18], f)
 		buf = buf[length:]
 	}
 }
 
-func (w *walker) entry(d *dir, name string, kind uint8) {
-	if name == "." || name == ".." {
+// entry looks at the entry of d that is called f.Name.
+func (w *walker) entry(d *dir, kind uint8, f *File) {
+	if f.Name == "." || f.Name == ".." {
 		return
 	}
 	switch kind {
 	case unix.DT_DIR:
-		w.descend(d, strings.Clone(name))
+		w.descend(d, strings.Clone(f.Name), f)
 		return
 	case unix.DT_REG:
-		if !w.Want(name) {
+		if !w.Want(f.Name) {
 			return
 		}
 	case unix.DT_UNKNOWN: // not every file system says
@@ -297,19 +300,24 @@ func (w *walker) entry(d *dir, name string, kind uint8) {
 		return
 	}
 	var stat unix.Statx_t
-	if err := statx(d.fd, name, &stat); err != nil {
-		w.unread(path.Join(d.path(), name), err)
+	if err := statx(d.fd, f.name, &stat); err != nil {
+		w.unread(path.Join(d.path(), f.Name), err)
 		return
 	}
 	switch stat.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		w.descend(d, strings.Clone(name))
+		w.descend(d, strings.Clone(f.Name), f)
 	case unix.S_IFREG:
-		if !w.tree.holds(&stat) || kind == unix.DT_UNKNOWN && !w.Want(name) {
+		if !w.tree.holds(&stat) || kind == unix.DT_UNKNOWN && !w.Want(f.Name) {
 			return
 		}
-		file := newFile(d, name, &stat)
-		if err := w.File(&file); err != nil {
+		f.dir = d
+		f.Identity = statxIdentity(&stat)
+		f.Bytes = int64(stat.Blocks) * 512 // stat(2): whatever the file system's blocks are
+		if stat.Nlink > 1 {
+			f.Bytes = 0
+		}
+		if err := w.File(f); err != nil {
 			w.cancel(err)
 		}
 	}
@@ -327,20 +335,7 @@ func (t *Tree) holds(stat *unix.Statx_t) bool {
 	return known && stat.Mode&unix.S_IFMT == unix.S_IFREG || device(stat) == t.dev
 }
 
-func newFile(d *dir, name string, stat *unix.Statx_t) File {
-	f := File{
-		Identity: statxIdentity(stat),
-		Name:     name,
-		Bytes:    int64(stat.Blocks) * 512, // stat(2): whatever the file system's blocks are
-		dir:      d,
-	}
-	if stat.Nlink > 1 {
-		f.Bytes = 0
-	}
-	return f
-}
-
-func (w *walker) descend(parent *dir, name string) {
+func (w *walker) descend(parent *dir, name string, f *File) {
 	fd, err := openDir(parent.fd, name)
 	if err != nil {
 		// Replaced by a file or a link since it was listed: not ours to enter.
@@ -350,7 +345,7 @@ func (w *walker) descend(parent *dir, name string) {
 		return
 	}
 	var stat unix.Statx_t
-	if err := statx(fd, "", &stat); err != nil || !w.tree.holds(&stat) {
+	if err := statx(fd, &itself[0], &stat); err != nil || !w.tree.holds(&stat) {
 		unix.Close(fd)
 		if err != nil {
 			w.unread(path.Join(parent.path(), name), err)
@@ -371,7 +366,7 @@ func (w *walker) descend(parent *dir, name string) {
 	buf := buffers.Get().(*[batch]byte)
 	defer buffers.Put(buf)
 	for n := w.read(d, buf[:]); n > 0; n = w.read(d, buf[:]) {
-		w.entries(d, buf[:n])
+		w.entries(d, buf[:n], f)
 	}
 	w.release(d)
 }
@@ -388,25 +383,4 @@ func openDir(at int, name string) (int, error) {
 	})
 }
 
-// statx looks at the file called name, or at what fd is if that is empty.
-func statx(at int, name string, stat *unix.Statx_t) error {
-	flags := unix.AT_SYMLINK_NOFOLLOW
-	if name == "" {
-		flags |= unix.AT_EMPTY_PATH
-	}
-	_, err := retry(func() (int, error) {
-		return 0, unix.Statx(at, name, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, stat)
-	})
-	return err
-}
-
 func device(stat *unix.Statx_t) uint64 { return unix.Mkdev(stat.Dev_major, stat.Dev_minor) }
-
-// retry repeats a call that a signal interrupts, as network file systems let happen.
-func retry(call func() (int, error)) (int, error) {
-	for {
-		if n, err := call(); err != unix.EINTR {
-			return n, err
-		}
-	}
-}
