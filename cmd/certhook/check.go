@@ -43,6 +43,11 @@ func (h *host) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if h.cli.Check.Heal {
+		h.env.Metrics.Begin(h.cli.Metrics, metrics...)
+		h.env.Metrics.Reset(notAfter)
+		h.env.Metrics.Reset(agree)
+	}
 	running := h.checkHost(ctx, checks, len(dirs))
 	all := []status{} // an empty list is [] in JSON
 	for _, dir := range dirs {
@@ -53,6 +58,7 @@ func (h *host) check(ctx context.Context) error {
 		s, err := h.status(ctx, dir, running)
 		if healing != nil {
 			err = healing
+			h.env.Log.Error(healing.Error(), failures.Event(healing), "lineage", dir)
 		}
 		if err != nil {
 			s.Problem = strings.TrimPrefix(err.Error(), "lineage "+dir+": ")
@@ -60,6 +66,12 @@ func (h *host) check(ctx context.Context) error {
 		}
 		checks.Say("lineage "+dir, err, "")
 		all = append(all, s)
+		if s.OnDisk != "" {
+			h.count(s.NotAfter, dir, s.Agree)
+		}
+	}
+	if !h.cli.Check.Heal {
+		checks.CheckMetrics(h.cli.Metrics)
 	}
 	if table {
 		printTable(h.env.Stdout, all)
@@ -84,7 +96,7 @@ func (h *host) checkHost(ctx context.Context, checks *hook.Checks, lineages int)
 	if !h.cli.Check.Heal || err != nil && !errors.Is(err, charon.ErrNotRunning) {
 		checks.Say("charon on "+h.cli.Vici, err, "systemctl start "+h.cli.Unit)
 	} else if err != nil {
-		h.env.Result.Info("nothing to heal: " + err.Error())
+		h.env.Result.Info("nothing to heal: "+err.Error(), charonIdle)
 	}
 	if h.cli.Check.Heal {
 		return err == nil

@@ -33,6 +33,7 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 
 	start := time.Now()
 	p, session, err := h.prepare(ctx, dir)
+	defer func() { err = hook.With(err, "lineage", dir) }()
 	switch {
 	case errors.Is(err, errUnused):
 		return err.Error(), nil
@@ -43,18 +44,23 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 	}
 	defer session.Close()
 	if p.lacks == "" {
+		h.count(p.lineage.Leaf.NotAfter, dir, true)
 		return fmt.Sprintf("charon serves %s already: nothing to do", describe(p.lineage.Leaf)), h.survives(p)
 	}
 	if err := h.switchTo(ctx, session, p); err != nil {
 		return "", fmt.Errorf("lineage %s: %w", dir, err)
 	}
-	h.env.Result.Info("charon serves the new certificate", "lineage", dir, "serial", p.lineage.Leaf.SerialNumber.Text(16),
+	h.env.Result.Info("charon serves the new certificate", switched, "lineage", dir, "serial", p.lineage.Leaf.SerialNumber.Text(16),
 		"until", p.lineage.Leaf.NotAfter.UTC().Format(time.RFC3339), "took", time.Since(start).Round(time.Millisecond))
+	h.env.Metrics.Add(switches, 1)
+	h.count(p.lineage.Leaf.NotAfter, dir, true)
 	if err := h.denied(p); err != nil {
-		h.env.Log.Warn("the next reload of "+h.cli.Unit+" loses the key: AppArmor's profile of swanctl: "+err.Error(), "lineage", dir)
+		h.env.Log.Warn("the next reload of "+h.cli.Unit+" loses the key: AppArmor's profile of swanctl: "+err.Error(), reloadLosesKey, "lineage", dir)
 	}
 	return "charon serves " + describe(p.lineage.Leaf), errors.Join(h.reloadUnits(ctx), h.survives(p))
 }
+
+var errKeyNotKept = errors.New("charon serves it now, but the next reload")
 
 // survives says why the next reload or restart of charon's unit, which loads
 // everything from files, would lose what was switched.
@@ -63,8 +69,8 @@ func (h *host) survives(p plan) error {
 		return nil
 	}
 	private := filepath.Join(h.swanctl.Dir, "private")
-	return hook.Critical(fmt.Errorf("lineage %s: charon serves it now, but the next reload of %s loses the key: no file in %s holds it (ln -s %s/privkey.pem %s/%s.pem)",
-		p.dir, h.cli.Unit, private, p.dir, private, filepath.Base(p.dir)))
+	return hook.Critical(fmt.Errorf("lineage %s: %w of %s loses the key: no file in %s holds it (ln -s %s/privkey.pem %s/%s.pem)",
+		p.dir, errKeyNotKept, h.cli.Unit, private, p.dir, private, filepath.Base(p.dir)))
 }
 
 // denied says why swanctl itself, which reloads and restarts of charon's unit rely
@@ -84,7 +90,7 @@ func (h *host) charonDown(ctx context.Context, p plan, down error) (string, erro
 	}
 	log := h.env.Log.With("lineage", p.dir) // a notice: certbot may pass it on
 	if !p.use.any() {
-		log.Info("nothing to do: " + down.Error())
+		log.Info("nothing to do: "+down.Error(), charonIdle)
 		return down.Error() + ": nothing to do", nil
 	}
 	for _, f := range p.files {
@@ -95,7 +101,7 @@ func (h *host) charonDown(ctx context.Context, p plan, down error) (string, erro
 	if err := p.removeStale(); err != nil {
 		return "", err
 	}
-	log.Info(down.Error() + ": it loads the certificate when it starts")
+	log.Info(down.Error()+": it loads the certificate when it starts", charonIdle)
 	return down.Error() + ": it loads the certificate when it starts", h.reloadUnits(ctx)
 }
 
@@ -107,9 +113,9 @@ func (h *host) reloadUnits(ctx context.Context) error {
 		case err != nil:
 			failed = append(failed, err.Error())
 		case runs:
-			h.env.Result.Info("reloaded", "unit", unit)
+			h.env.Result.Info("reloaded", unitReloaded, "unit", unit)
 		default:
-			h.env.Result.Info("not reloaded, because it does not run", "unit", unit)
+			h.env.Result.Info("not reloaded, because it does not run", unitIdle, "unit", unit)
 		}
 	}
 	if len(failed) > 0 {

@@ -1,13 +1,43 @@
 package main
 
-import "tunnelcast/internal/hook"
+import (
+	"context"
+
+	"tunnelcast/internal/charon"
+	"tunnelcast/internal/hook"
+)
 
 // The kinds of entries in the journal; packaging/catalog explains each.
 var (
-	runFailed = hook.Event("fd704ba6d28d4897ba7527bc8c945ad9")
+	switched       = hook.Event("df16c0cfa9d0460981e78deaa992452f")
+	reloadLosesKey = hook.Event("f967e73b42d14ff88030293f87157aea")
+	charonIdle     = hook.Event("b2c39f58b97247989c739b491594b7df")
+	unitReloaded   = hook.Event("dc6c9604ac3541f088243a9be6c01fbe")
+	unitIdle       = hook.Event("2797d3df0b344ffd8fc5f6df09fb8d3c")
+
+	lineageInvalid = hook.Event("7bec677c87ef43ec8f38149c4bad1092")
+	lineageMissing = hook.Event("00798bdb9dcf4429ac9a9114da4a076b")
+	notProven      = hook.Event("b287a45348cb4a958e8b82bafd0ab00f")
+	keyNotKept     = hook.Event("f7855adeff774992a1593bbc32ccc966")
+	charonSilent   = hook.Event("bfb53ddb20564c84b59b500ae2bfa1f2")
+	copyServed     = hook.Event("269aadcf2120457da2f8c562c32791cd")
+	notNamed       = hook.Event("f305fffb709c4a0e819bec500f20da1b")
+	tooLong        = hook.Event("9f1728e27f6641dd92b8ee4ca4cd5360")
+	notReloaded    = hook.Event("09af5e60c96e49c1bbd52213cdf23512")
+	runFailed      = hook.Event("fd704ba6d28d4897ba7527bc8c945ad9")
 )
 
 // failures are the causes that the catalogue tells apart.
 var failures = hook.Failures{
+	{Cause: errNotProven, Event: notProven},
+	{Cause: errKeyNotKept, Event: keyNotKept},
+	{Cause: errInvalid, Event: lineageInvalid},
+	{Cause: errMissing, Event: lineageMissing},
+	{Cause: errCopy, Event: copyServed},
+	{Cause: errNotNamed, Event: notNamed},
+	{Cause: hook.ErrSome, Event: notReloaded},
+	{Cause: charon.ErrNotRunning, Event: charonSilent},
+	{Cause: errTooLong, Event: tooLong},
+	{Cause: context.DeadlineExceeded, Event: tooLong},
 	{Event: runFailed},
 }

@@ -108,6 +108,11 @@ func (h *host) lineages() ([]string, error) {
 	return dirs, nil
 }
 
+var (
+	errMissing = errors.New("read lineage")
+	errInvalid = errors.New("lineage")
+)
+
 // isDirectory says why a lineage cannot be looked at at all.
 func isDirectory(dir string) error {
 	info, err := os.Stat(dir)
@@ -115,7 +120,7 @@ func isDirectory(dir string) error {
 		err = fmt.Errorf("%s is no directory", dir)
 	}
 	if err != nil {
-		return fmt.Errorf("read lineage: %w", err)
+		return fmt.Errorf("%w: %w", errMissing, err)
 	}
 	return nil
 }
@@ -204,17 +209,17 @@ func (h *host) keysOnDisk() map[string]string {
 func (h *host) read(dir string, u use) (*lineage.Lineage, error) {
 	l, err := lineage.Read(os.DirFS(dir))
 	if err != nil {
-		return nil, fmt.Errorf("lineage %s: %w", dir, err)
+		return nil, fmt.Errorf("%w %s: %w", errInvalid, dir, err)
 	}
 	if err := l.ValidAt(h.env.Now()); err != nil {
-		return l, fmt.Errorf("lineage %s: %w", dir, err)
+		return l, fmt.Errorf("%w %s: %w", errInvalid, dir, err)
 	}
 	for _, c := range u.connections {
 		if err := lineage.Holds(l.Leaf, c.identity); err != nil {
-			return l, fmt.Errorf("lineage %s: connection %s: %w", dir, c.name, err)
+			return l, fmt.Errorf("%w %s: connection %s: %w", errInvalid, dir, c.name, err)
 		}
 		if err := presents(c.file, l.Leaf); err != nil {
-			return l, fmt.Errorf("lineage %s: connection %s: %w", dir, c.name, err)
+			return l, fmt.Errorf("%w %s: connection %s: %w", errInvalid, dir, c.name, err)
 		}
 	}
 	return l, nil

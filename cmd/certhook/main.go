@@ -20,6 +20,8 @@ import (
 // deadline is how long one run may take: certbot holds its lock meanwhile.
 const deadline = 60 * time.Second
 
+var errTooLong = fmt.Errorf("not done within %s", deadline)
+
 type cli struct {
 	hook.Common
 	Vici        string   `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
@@ -52,7 +54,7 @@ func run(ctx context.Context, env hook.Env) error {
 	if c.SwanctlDir, err = filepath.Abs(c.SwanctlDir); err != nil {
 		return fmt.Errorf("find swanctl's directory: %w", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("not done within %s", deadline))
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, errTooLong)
 	defer cancel()
 	h := host{
 		env: env, cli: c,
@@ -64,6 +66,7 @@ func run(ctx context.Context, env hook.Env) error {
 		if c.Deploy.DryRun {
 			return h.dryRun(ctx, c.Deploy.Lineage)
 		}
+		env.Metrics.Begin(c.Metrics, metrics...)
 		outcome, err := h.deploy(ctx, c.Deploy.Lineage)
 		if err == nil {
 			fmt.Fprintln(env.Stdout, outcome)
@@ -76,6 +79,7 @@ func run(ctx context.Context, env hook.Env) error {
 		if dir == "" {
 			return hook.Usagef("RENEWED_LINEAGE is not set: certbot sets it for its deploy hooks; by hand use tunnelcast-certhook deploy --lineage DIR")
 		}
+		env.Metrics.Begin(c.Metrics, metrics...)
 		_, err := h.deploy(ctx, dir)
 		return err
 	}

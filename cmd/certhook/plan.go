@@ -17,8 +17,13 @@ import (
 	"tunnelcast/internal/lineage"
 )
 
-// errUnused says that a lineage is none of charon's.
-var errUnused = errors.New("charon does not use this lineage")
+// errUnused says that a lineage is none of charon's; the others, that by a mistake
+// it is not.
+var (
+	errUnused   = errors.New("charon does not use this lineage")
+	errCopy     = errors.New("charon serves a copy of its certificate")
+	errNotNamed = errors.New("no connection")
+)
 
 // plan is what a switch to a lineage means on this host now.
 type plan struct {
@@ -96,11 +101,11 @@ func (h *host) unused(ctx context.Context, session *charon.Session, dir string, 
 	archived := archive(dir)
 	for _, c := range certs {
 		if c.HasKey && archived[string(c.DER)] {
-			return fmt.Errorf("lineage %s: charon serves a copy of its certificate: name %s/cert.pem in certs of swanctl.conf and link privkey.pem into %s", dir, dir, filepath.Join(h.swanctl.Dir, "private"))
+			return fmt.Errorf("lineage %s: %w: name %s/cert.pem in certs of swanctl.conf and link privkey.pem into %s", dir, errCopy, dir, filepath.Join(h.swanctl.Dir, "private"))
 		}
 	}
 	if named {
-		return fmt.Errorf("lineage %s: no connection in %s names a file of it", dir, filepath.Join(h.swanctl.Dir, "swanctl.conf"))
+		return fmt.Errorf("lineage %s: %w in %s names a file of it", dir, errNotNamed, filepath.Join(h.swanctl.Dir, "swanctl.conf"))
 	}
 	return errUnused
 }

@@ -114,6 +114,14 @@ func (m *move) loadConnections(ctx context.Context) error {
 	return m.host.swanctl.LoadConnections(ctx)
 }
 
+var errNotProven = errors.New("charon has given no proof")
+
+// unproven is an error of prove.
+type unproven struct{ error }
+
+func (unproven) Is(target error) bool { return target == errNotProven }
+func (e unproven) Unwrap() error      { return e.error }
+
 // prove asks charon whether the next client will see the new certificate; that
 // it will not is critical.
 //
@@ -124,14 +132,14 @@ func (m *move) prove(ctx context.Context) error {
 	leaf := m.plan.lineage.Leaf
 	certs, err := m.session.Certificates(ctx)
 	if err != nil {
-		return hook.Critical(err)
+		return hook.Critical(unproven{err})
 	}
 	loaded, err := m.session.Connections(ctx)
 	if err != nil {
-		return hook.Critical(err)
+		return hook.Critical(unproven{err})
 	}
 	fail := func(format string, args ...any) error {
-		return hook.Critical(fmt.Errorf("%s; it holds %s", fmt.Sprintf(format, args...), holding(certs, leaf)))
+		return hook.Critical(unproven{fmt.Errorf("%s; it holds %s", fmt.Sprintf(format, args...), holding(certs, leaf))})
 	}
 	held, key := holds(certs, leaf)
 	if !held {

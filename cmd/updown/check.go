@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 
+	"tunnelcast/internal/ddns"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
 )
@@ -24,6 +26,7 @@ func (g *gateway) check(ctx context.Context) error {
 		}
 		c.Say("unit "+unit, err, "systemctl enable --now "+unit)
 	}
+	c.CheckMetrics(g.Metrics)
 	return c.Err()
 }
 
@@ -45,10 +48,17 @@ func (g *gateway) checkZones(ctx context.Context, c *hook.Checks) {
 			err := server.Update(ctx, nothing(zone), g.ttl())
 			c.Say("update of zone "+zone, err, "allow-update or update-policy in named.conf")
 			rrs, err := server.Transfer(ctx, zone)
-			c.Say(fmt.Sprintf("transfer of zone %s, %d records", zone, len(rrs)), err, "allow-transfer in named.conf")
+			c.Say(fmt.Sprintf("transfer of zone %s, %d records", zone, len(rrs)), err, transferGrant(server))
 		}
 		cancel()
 	}
+}
+
+func transferGrant(server *ddns.Server) string {
+	if server.Key == nil {
+		return "allow-transfer in the zone's statement in named.conf"
+	}
+	return fmt.Sprintf("allow-transfer { key %s; }; in the zone's statement in named.conf", strings.TrimSuffix(server.Key.Name, "."))
 }
 
 // nothing is an update that needs the same grant as a client's name and changes

@@ -1,13 +1,50 @@
 package main
 
-import "tunnelcast/internal/hook"
+import (
+	"syscall"
+
+	"tunnelcast/internal/ddns"
+	"tunnelcast/internal/hook"
+	"tunnelcast/internal/lease"
+)
 
 // The kinds of entries in the journal; packaging/catalog explains each.
 var (
-	runFailed = hook.Event("71028d73a6414a3b901bd286dfcbfb01")
+	nameAdded    = hook.Event("2f1a926f08aa421ba9c67a70e2bea515")
+	nameRemoved  = hook.Event("b3c60487da63434abfd2c9723ff01832")
+	outsidePools = hook.Event("be07a39c370542cfbc9c6e04d90d9cc4")
+	notClaimed   = hook.Event("18361165ece14701a9e3fe5b5fc77815")
+	noPTR        = hook.Event("b3812277dcb143178bb28e8e8f2ef0aa")
+
+	identityRefused = hook.Event("d95daa26a8014fadbc251c97246b4a1a")
+	nameHeld        = hook.Event("83229d3162fa4c48879680d154c46c77")
+	noPool          = hook.Event("1aabf4989c46473bbd0746465b1643a0")
+	keyUnreadable   = hook.Event("fef43ef93cb54e9eacc4cd3bcb9097c3")
+	keyRejected     = hook.Event("47e8ed287b2d4ab8943fcb9dbe049e27")
+	clocksApart     = hook.Event("7fd3d752107c491ea7a5de8a164caf1f")
+	updateRefused   = hook.Event("16a72b26d50443c699d1f4aa4ea6cb99")
+	notPrimary      = hook.Event("ac14944f9a124e9c82020ebb2e2055b7")
+	serverDown      = hook.Event("6e23cf1d533842b0ac7a4fcf4c866f14")
+	noReply         = hook.Event("bab7e31269ee4531a75997be8937dbf9")
+	badReply        = hook.Event("5a3051c1d4fe4757b9059ca0cb3160b4")
+	noEvidence      = hook.Event("2d9eb59b9bc8479094301c5375232ef7")
+	runFailed       = hook.Event("71028d73a6414a3b901bd286dfcbfb01")
 )
 
 // failures are the causes that the catalogue tells apart.
 var failures = hook.Failures{
+	{Cause: errNoName, Event: identityRefused},
+	{Cause: errNoPool, Event: noPool},
+	{Cause: lease.ErrHeld, Event: nameHeld},
+	{Cause: ddns.ErrReadKey, Event: keyUnreadable},
+	{Cause: ddns.ErrBadKey, Event: keyRejected},
+	{Cause: ddns.ErrBadSig, Event: keyRejected},
+	{Cause: ddns.ErrBadTime, Event: clocksApart},
+	{Cause: ddns.ErrRefused, Event: updateRefused},
+	{Cause: ddns.ErrNotAuth, Event: notPrimary},
+	{Cause: ddns.ErrBadReply, Event: badReply},
+	{Cause: ddns.ErrNoReply, Event: noReply},
+	{Cause: syscall.ECONNREFUSED, Event: serverDown},
+	{Cause: errNoEvidence, Event: noEvidence},
 	{Event: runFailed},
 }

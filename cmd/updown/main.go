@@ -85,16 +85,20 @@ func run(ctx context.Context, env hook.Env) error {
 	if err != nil {
 		return err
 	}
+	if command == "hook" && !called {
+		return hook.Usagef("PLUTO_VERB is not set: the hook is for charon to call; for you there are sync, list and check")
+	}
+	return hook.With(g.run(ctx, command), "zone", g.rules.Zone, "server", g.Server)
+}
+
+func (g *gateway) run(ctx context.Context, command string) error {
 	switch command {
 	case "sync":
-		return g.sync(ctx, c.Sync.DryRun)
+		return g.sync(ctx, g.Sync.DryRun)
 	case "list":
-		return g.list(ctx, c.List.Format)
+		return g.list(ctx, g.List.Format)
 	case "check":
 		return g.check(ctx)
-	}
-	if !called {
-		return hook.Usagef("PLUTO_VERB is not set: the hook is for charon to call; for you there are sync, list and check")
 	}
 	return g.hook(ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"syscall"
 	"time"
@@ -26,6 +27,9 @@ const (
 
 // sync makes the zones hold exactly the live clients. One runs at a time.
 func (g *gateway) sync(ctx context.Context, dryRun bool) error {
+	if !dryRun {
+		g.env.Metrics.Begin(g.Metrics, metrics...)
+	}
 	waitCtx, cancel := context.WithTimeout(ctx, charonTimeout)
 	defer cancel()
 	unlock, err := g.dir.lock(waitCtx, "sync.lock", syscall.LOCK_EX)
@@ -98,6 +102,8 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	if err := g.dir.remember(pools, live); err != nil {
 		return err
 	}
+	g.env.Metrics.Set(clients, float64(len(live)))
+	g.env.Metrics.Set(names, float64(held(rules, zones, nil)))
 	if len(changes) == 0 {
 		return failed
 	}
@@ -119,9 +125,10 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 		if err != nil {
 			return err
 		}
-		g.say("name added", change.Add)
-		g.say("name removed", change.Remove)
+		g.env.Metrics.Add(added, g.say("name added", nameAdded, change.Add))
+		g.env.Metrics.Add(removed, g.say("name removed", nameRemoved, change.Remove))
 	}
+	g.env.Metrics.Set(names, float64(held(rules, zones, changes)))
 	return failed
 }
 
@@ -136,13 +143,16 @@ func union(a, b []lease.Lease) []lease.Lease {
 	return a
 }
 
-func (g *gateway) say(message string, rrs []lease.RR) {
+// say returns how many it had to tell of.
+func (g *gateway) say(message string, event slog.Attr, rrs []lease.RR) (n float64) {
 	for _, rr := range rrs {
 		if rr.Type == "PTR" {
 			continue // its A or AAAA is said
 		}
-		g.env.Log.Info(message, "name", rr.Owner, "address", rr.Addr)
+		g.env.Log.Info(message, event, "name", rr.Owner, "address", rr.Addr)
+		n++
 	}
+	return n
 }
 
 // hooksLock keeps hooks out; it waits for those at work.
@@ -185,14 +195,15 @@ func (g *gateway) live(ctx context.Context) ([]lease.Lease, lease.Pools, error) 
 		case errors.Is(err, charon.ErrNotRunning):
 			err = g.stopped(ctx, err)
 		case err != nil: // it ended while it answered, perhaps: the next call tells
-			err = fmt.Errorf("%w: %w", errUnsettled, err)
+			err = unsure{err, true}
 		}
 		if err == nil && len(pools) == 0 {
 			pools, err = g.dir.pools()
 		}
 		// charon on its way up or down, as after a crash, will be heard or be
 		// gone in a moment.
-		if !errors.Is(err, errUnsettled) || g.env.Now().After(settled) {
+		var u unsure
+		if !errors.As(err, &u) || !u.again || g.env.Now().After(settled) {
 			return leases, pools, err
 		}
 		select {
@@ -205,7 +216,16 @@ func (g *gateway) live(ctx context.Context) ([]lease.Lease, lease.Pools, error) 
 
 const settlePause = 100 * time.Millisecond
 
-var errUnsettled = errors.New("nothing is removed without evidence")
+var errNoEvidence = errors.New("nothing is removed without evidence")
+
+// unsure is why it is not known who is connected.
+type unsure struct {
+	error
+	again bool // it may be in a moment
+}
+
+func (u unsure) Error() string   { return errNoEvidence.Error() + ": " + u.error.Error() }
+func (u unsure) Unwrap() []error { return []error{errNoEvidence, u.error} }
 
 // stopped returns nil if systemd is sure that charon, of which nothing is heard,
 // does not run.
@@ -213,11 +233,11 @@ func (g *gateway) stopped(ctx context.Context, silence error) error {
 	state, err := g.askUnit(ctx, g.Unit)
 	switch {
 	case err != nil:
-		return fmt.Errorf("nothing is removed without evidence: %w, and %w", silence, err)
+		return unsure{fmt.Errorf("%w, and %w", silence, err), false}
 	case state.Load == "not-found":
-		return fmt.Errorf("nothing is removed without evidence: %w, and there is no %s (key unit)", silence, g.Unit)
+		return unsure{fmt.Errorf("%w, and there is no %s (key unit)", silence, g.Unit), false}
 	case !state.Stopped():
-		return fmt.Errorf("%w: %w, but %s is %s", errUnsettled, silence, g.Unit, state.Active)
+		return unsure{fmt.Errorf("%w, but %s is %s", silence, g.Unit, state.Active), true}
 	}
 	return nil
 }

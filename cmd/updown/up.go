@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"tunnelcast/internal/ddns"
+	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
 )
 
@@ -28,14 +29,19 @@ func (g *gateway) hook(ctx context.Context) error {
 	case len(call.Addresses) == 0:
 		return nil // no virtual IP, no name
 	}
-	return g.up(ctx, call)
-}
-
-func (g *gateway) up(ctx context.Context, call lease.Call) error {
 	name, err := g.rules.Name(call.Identity)
 	if err != nil {
-		return fmt.Errorf("no name for a client: %w", err)
+		return hook.With(fmt.Errorf("%w: %w", errNoName, err), "identity", call.Identity)
 	}
+	return hook.With(g.up(ctx, call, name), "identity", call.Identity, "name", name)
+}
+
+var (
+	errNoName = errors.New("no name for a client")
+	errNoPool = errors.New("no address of it is in the gateway's pools")
+)
+
+func (g *gateway) up(ctx context.Context, call lease.Call, name string) error {
 	rules, known, err := g.hookRules(call)
 	if err != nil {
 		return err
@@ -43,13 +49,13 @@ func (g *gateway) up(ctx context.Context, call lease.Call) error {
 	var want []lease.RR
 	for _, addr := range call.Addresses {
 		if !rules.Pools.Contains(addr) {
-			g.env.Log.Warn("address is in none of the gateway's pools", "identity", call.Identity, "name", name, "address", addr)
+			g.env.Log.Warn("address is in none of the gateway's pools", outsidePools, "identity", call.Identity, "name", name, "address", addr)
 			continue
 		}
 		want = append(want, lease.Address(name, addr))
 	}
 	if len(want) == 0 {
-		return fmt.Errorf("no name for %q: no address of it is in the gateway's pools", call.Identity)
+		return fmt.Errorf("no name for %q: %w", call.Identity, errNoPool)
 	}
 
 	own := claim{Identity: call.Identity, SA: call.SA}
@@ -66,7 +72,7 @@ func (g *gateway) up(ctx context.Context, call lease.Call) error {
 	}
 	if err != nil {
 		// The name is worth more than the guard against a sync at this moment.
-		g.env.Log.Warn("sync does not know of this client", "identity", call.Identity, "cause", err)
+		g.env.Log.Warn("sync does not know of this client", notClaimed, "identity", call.Identity, "cause", err)
 	}
 
 	server, err := g.server()
@@ -87,7 +93,7 @@ func (g *gateway) up(ctx context.Context, call lease.Call) error {
 		return fmt.Errorf("no name for %q yet: %w", call.Identity, err)
 	}
 	for _, rr := range added {
-		g.env.Log.Info("name added", "identity", call.Identity, "name", name, "address", rr.Addr)
+		g.env.Log.Info("name added", nameAdded, "identity", call.Identity, "name", name, "address", rr.Addr)
 	}
 	return nil
 }
@@ -177,7 +183,7 @@ func (g *gateway) point(ctx context.Context, server *ddns.Server, rules lease.Ru
 			err = server.Update(ctx, change, g.ttl())
 		}
 		if err != nil && !errors.Is(err, ddns.ErrPrerequisite) {
-			g.env.Log.Warn("no PTR yet", "name", rr.Owner, "address", rr.Addr, "cause", err)
+			g.env.Log.Warn("no PTR yet", noPTR, "name", rr.Owner, "address", rr.Addr, "cause", err)
 		}
 	}
 }

@@ -46,6 +46,17 @@ func (s *Server) Loopback() bool {
 // was made for. Nothing was changed by that message.
 var ErrPrerequisite = errors.New("the name has changed meanwhile")
 
+// What else a caller may tell apart; RFC 2136 and RFC 8945 name the codes.
+var (
+	ErrNoReply  = errors.New("no reply in time")
+	ErrBadReply = errors.New("the reply cannot be believed") // unsigned, signed wrongly, or no DNS
+	ErrBadKey   = errors.New("BADKEY")                       // the server does not know the key
+	ErrBadSig   = errors.New("BADSIG")                       // it has another secret
+	ErrBadTime  = errors.New("BADTIME")                      // its clock is another
+	ErrNotAuth  = errors.New("NOTAUTH")                      // the zone is another server's
+	ErrRefused  = errors.New("REFUSED")                      // no grant, or a frozen zone
+)
+
 // Update sends the change. A large one is split into several messages, each of
 // which is applied as a whole or not at all: after an error some may have been.
 //
@@ -317,7 +328,7 @@ func (s *Server) exchange(ctx context.Context, message func() *dns.Msg) (*dns.Ms
 		}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
-		return nil, errors.New("no reply in time; it may still be carried out")
+		return nil, fmt.Errorf("%w; it may still be carried out", ErrNoReply)
 	}
 	return nil, err
 }
@@ -329,6 +340,8 @@ func isTimeout(err error) bool {
 
 // badReply is an answer that cannot be believed.
 type badReply struct{ error }
+
+func (badReply) Is(target error) bool { return target == ErrBadReply }
 
 func (s *Server) try(ctx context.Context, network string, m *dns.Msg) (*dns.Msg, error) {
 	wire, mac, err := s.sign(m)
@@ -458,12 +471,12 @@ func (s *Server) verdict(reply *dns.Msg) error {
 	case dns.RcodeNameError:
 		return fmt.Errorf("%w (%s)", ErrPrerequisite, name)
 	case dns.RcodeNotAuth:
-		return fmt.Errorf("%s: the server is not the zone's primary; check zone and server", name)
+		return fmt.Errorf("%w: the server is not the zone's primary; check zone and server", ErrNotAuth)
 	case dns.RcodeRefused:
 		if s.Key == nil {
-			return fmt.Errorf("%s: the server wants a signature, or the zone is frozen (rndc thaw)", name)
+			return fmt.Errorf("%w: the server wants a signature, or the zone is frozen (rndc thaw)", ErrRefused)
 		}
-		return fmt.Errorf("%s: the key %s has no grant for this, or the zone is frozen (rndc thaw)", name, s.Key.Name)
+		return fmt.Errorf("%w: the key %s has no grant for this, or the zone is frozen (rndc thaw)", ErrRefused, s.Key.Name)
 	case dns.RcodeNotZone:
 		return fmt.Errorf("%s: a name lies outside the zone", name)
 	case dns.RcodeServerFailure:
@@ -479,11 +492,11 @@ func (s *Server) verdict(reply *dns.Msg) error {
 func (s *Server) tsigVerdict(t *dns.TSIG) error {
 	switch t.Error {
 	case dns.RcodeBadSig:
-		return fmt.Errorf("BADSIG: the server's key %s has another secret", s.Key.Name)
+		return fmt.Errorf("%w: the server's key %s has another secret", ErrBadSig, s.Key.Name)
 	case dns.RcodeBadKey:
-		return fmt.Errorf("BADKEY: the server does not know the key %s with %s", s.Key.Name, s.Key.Algorithm)
+		return fmt.Errorf("%w: the server does not know the key %s with %s", ErrBadKey, s.Key.Name, s.Key.Algorithm)
 	case dns.RcodeBadTime:
-		return fmt.Errorf("BADTIME: the clocks are more than %d s apart%s", fudge, serverTime(t.OtherData))
+		return fmt.Errorf("%w: the clocks are more than %d s apart%s", ErrBadTime, fudge, serverTime(t.OtherData))
 	}
 	return fmt.Errorf("the server has error %d against the signature", t.Error)
 }

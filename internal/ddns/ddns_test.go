@@ -34,13 +34,19 @@ type fake struct {
 
 func (f *fake) start(t *testing.T) *Server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	var l net.Listener
+	var p net.PacketConn
+	for tries := 0; p == nil; tries++ { // somebody may have the same port for UDP
+		var err error
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		if p, err = net.ListenPacket("udp", l.Addr().String()); err != nil {
+			l.Close()
+			if p = nil; tries == 9 {
+				t.Fatal(err)
+			}
+		}
 	}
 	t.Cleanup(func() { l.Close(); p.Close() })
 	go func() {
@@ -220,6 +226,14 @@ func TestWhatAServerMaySay(t *testing.T) {
 			}
 			if err != nil && (strings.Contains(err.Error(), testSecret) || strings.Contains(err.Error(), "\n")) {
 				t.Errorf("error %q", err)
+			}
+			is := map[string]error{
+				"prerequisite": ErrPrerequisite, "no grant": ErrRefused, "not served": ErrNotAuth, "silent": ErrNoReply,
+				"another secret": ErrBadSig, "another key": ErrBadKey, "clocks differ": ErrBadTime,
+				"unsigned": ErrBadReply, "unsigned no": ErrBadReply, "garbage": ErrBadReply, "wrong MAC": ErrBadReply,
+			}
+			if want := is[name]; want != nil && !errors.Is(err, want) {
+				t.Errorf("%v is not %v", err, want)
 			}
 			if errors.Is(err, ErrPrerequisite) != (name == "prerequisite") {
 				t.Errorf("ErrPrerequisite is %v", errors.Is(err, ErrPrerequisite))

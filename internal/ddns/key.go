@@ -2,6 +2,7 @@ package ddns
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -44,6 +45,9 @@ type Key struct {
 // a field that is not exported.
 func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%s %s %s", k.Name, k.Algorithm, redacted) }
 
+// ErrReadKey is in every error of ReadKey.
+var ErrReadKey = errors.New("read key")
+
 // maxKeyFile is far more than any key needs, in bytes.
 const maxKeyFile = 64 << 10
 
@@ -57,21 +61,21 @@ func ReadKey(file string) (*Key, error) {
 	if name, ok := pairName(file); ok {
 		text, err := readSecret(strings.TrimSuffix(file, filepath.Ext(file)) + ".private")
 		if err != nil {
-			return nil, fmt.Errorf("read key: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrReadKey, err)
 		}
 		key, err := parsePrivate(name, text)
 		if err != nil {
-			return nil, fmt.Errorf("read key %s: %w", file, err)
+			return nil, fmt.Errorf("%w %s: %w", ErrReadKey, file, err)
 		}
 		return key, nil
 	}
 	text, err := readSecret(file)
 	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrReadKey, err)
 	}
 	keys, err := parseKeys(text)
 	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", file, err)
+		return nil, fmt.Errorf("%w %s: %w", ErrReadKey, file, err)
 	}
 	return keys[0], nil
 }

@@ -16,7 +16,7 @@ import (
 func (s *Server) Transfer(ctx context.Context, zone string) ([]lease.RR, error) {
 	rrs, err := s.transfer(ctx, zone)
 	if isTimeout(err) {
-		err = errors.New("no reply in time")
+		err = ErrNoReply
 	}
 	if err != nil {
 		return nil, fmt.Errorf("transfer zone %s from %s: %w", zone, s.Addr, err)
@@ -49,7 +49,10 @@ func (s *Server) transfer(ctx context.Context, zone string) ([]lease.RR, error) 
 		if err != nil {
 			return nil, err
 		}
-		if err := s.verdict(reply); err != nil {
+		switch err := s.verdict(reply); {
+		case errors.Is(err, ErrRefused) && s.Key != nil:
+			return nil, fmt.Errorf("%w: the zone may not be transferred with the key %s (allow-transfer; bind9 9.20 and later let nobody)", ErrRefused, s.Key.Name)
+		case err != nil:
 			return nil, err
 		}
 		if s.Key != nil {
