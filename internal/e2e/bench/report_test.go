@@ -123,7 +123,7 @@ func TestPrint(t *testing.T) {
 		want string
 	}{
 		{inSeconds, 0, "0.00 ms"}, {inSeconds, 0.0012345, "1.23 ms"}, {inSeconds, 0.012345, "12.3 ms"}, {inSeconds, 0.12345, "123 ms"},
-		{inSeconds, 1, "1.00 s"}, {inSeconds, 9.999, "10.0 s"}, {inSeconds, 1234.5, "1,235 s"},
+		{inSeconds, 1.0004, "1.000 s"}, {inSeconds, 9.9999, "10.0 s"}, {inSeconds, 1234.5, "1,235 s"},
 		{inBytes, 2048, "2.00 KiB"}, {inBytes, 5 << 20, "5.00 MiB"}, {inBytes, 1 << 30, "1,024 MiB"},
 		{counted, 0, "0"}, {counted, 1234567, "1,234,567"},
 	} {

@@ -73,7 +73,7 @@ func (r row) met() string {
 	return "yes"
 }
 
-// print gives a number with three digits and the prefix that suits it.
+// print gives a number with three or four digits and the prefix that suits it.
 func (u unit) print(v float64) string {
 	switch {
 	case u == counted:
@@ -82,6 +82,8 @@ func (u unit) print(v float64) string {
 		return digits(v/(1<<20)) + " MiB"
 	case u == inBytes:
 		return digits(v/(1<<10)) + " KiB"
+	case v >= 1 && v < 9.9995: // a goal of one second is missed by milliseconds
+		return fmt.Sprintf("%.3f s", v)
 	case v >= 1:
 		return digits(v) + " s"
 	default:
