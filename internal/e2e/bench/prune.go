@@ -152,6 +152,9 @@ func (b *bench) prune(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if mode.files.dirs == many && mode.limit == byAge {
+			b.drawFiles(count, ours, theirs)
+		}
 		work := fmt.Sprintf("prune half of %s files in %s", grouped(count), mode.name)
 		b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: find, Theirs: theirs.wall(), Goal: times(0.8), Note: mode.note})
 		b.add(row{Work: work + ", CPU", Unit: inSeconds, Ours: ours.cpu(), Against: find, Theirs: theirs.cpu()})

@@ -115,7 +115,7 @@ func (b *bench) remux(ctx context.Context) error {
 		return err
 	}
 	ours, cp, copied, fast := r.hook(), r.cp(), r.ffmpeg(), r.ffmpeg("-movflags", "+faststart")
-	if err := measure(ctx, b.pick(7, 1), ours, cp, copied, fast); err != nil {
+	if err := measure(ctx, b.pick(5, 1), ours, cp, copied, fast); err != nil {
 		return err
 	}
 	work := "remux of " + describe(size)
@@ -136,6 +136,7 @@ func (b *bench) remux(ctx context.Context) error {
 	if err := measure(ctx, b.pick(3, 1), ours, copied, fast); err != nil {
 		return err
 	}
+	b.drawPackets(packets, ours, fast)
 	work = fmt.Sprintf("remux of %.1f million packets", float64(packets)/1e6)
 	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: plainCopy, Theirs: copied.wall()})
 	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: faststart, Theirs: fast.wall()})
@@ -255,7 +256,7 @@ func (b *bench) live(ctx context.Context) error {
 		return usage{}, ctx.Err()
 	}})
 	ours, copied, fast := stalled(r.hook()), stalled(r.ffmpeg()), stalled(r.ffmpeg("-movflags", "+faststart"))
-	if err := measure(ctx, b.pick(7, 1), alone, ours, copied, fast); err != nil {
+	if err := measure(ctx, b.pick(5, 1), alone, ours, copied, fast); err != nil {
 		return err
 	}
 	work := "longest stall of a live recording beside a remux of " + describe(size)

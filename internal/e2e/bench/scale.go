@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"slices"
@@ -24,7 +25,9 @@ func (r *report) draw(panel, name string, u unit, theirs bool, x int, y sample) 
 		i = len(r.Lines)
 		r.Lines = append(r.Lines, line{Panel: panel, Name: name, Unit: u, Theirs: theirs})
 	}
-	r.Lines[i].Points = append(r.Lines[i].Points, point{float64(x), y.median()})
+	points := append(r.Lines[i].Points, point{float64(x), y.median()})
+	slices.SortFunc(points, func(a, b point) int { return cmp.Compare(a.X, b.X) })
+	r.Lines[i].Points = points
 }
 
 // scaleClients lets ten to ten thousand clients come and go.
@@ -79,23 +82,21 @@ func (b *bench) scaleClients(ctx context.Context) error {
 	return nil
 }
 
-// scaleFiles prunes archives of a thousand to a million files, half of them old.
+// scaleFiles prunes archives of a thousand files and more, half of them old, up to those of prune.
 func (b *bench) scaleFiles(ctx context.Context) error {
-	const panel = "files"
-	most, err := b.room(b.pick(1_000_000, 10_000))
-	if err != nil {
-		return err
-	}
-	for count := 1000; count <= most; count *= 10 {
-		rounds := max(1, min(b.pick(7, 1), 300_000/count))
-		ours, theirs, err := b.prunes(ctx, rounds, files{count: count, dirs: count / 1000}, byAge)
+	for count := 1000; count < b.pick(1_000_000, 10_000); count *= 10 {
+		ours, theirs, err := b.prunes(ctx, b.pick(5, 1), files{count: count, dirs: count / 1000}, byAge)
 		if err != nil {
 			return err
 		}
-		b.draw(panel, "archiveprune", inSeconds, false, count, ours.wall())
-		b.draw(panel, "find -delete", inSeconds, true, count, theirs.wall())
+		b.drawFiles(count, ours, theirs)
 	}
 	return nil
+}
+
+func (r *report) drawFiles(count int, ours, theirs *side) {
+	r.draw("files", "archiveprune", inSeconds, false, count, ours.wall())
+	r.draw("files", "find -delete", inSeconds, true, count, theirs.wall())
 }
 
 // scalePackets remuxes recordings of a low bitrate, of minutes to days.
@@ -117,14 +118,18 @@ func (b *bench) scalePackets(ctx context.Context) error {
 		if err := measure(ctx, max(1, min(b.pick(5, 1), 2_000_000/count)), ours, theirs); err != nil {
 			return err
 		}
-		for _, l := range []struct {
-			name   string
-			side   *side
-			theirs bool
-		}{{"recorddone", ours, false}, {"ffmpeg +faststart", theirs, true}} {
-			b.draw("packets", l.name, inSeconds, l.theirs, count, l.side.wall())
-			b.draw("packets: peak memory", l.name, inBytes, l.theirs, count, l.side.peak())
-		}
+		b.drawPackets(count, ours, theirs)
 	}
 	return nil
+}
+
+func (r *report) drawPackets(count int, ours, theirs *side) {
+	for _, l := range []struct {
+		name   string
+		side   *side
+		theirs bool
+	}{{"recorddone", ours, false}, {faststart, theirs, true}} {
+		r.draw("packets", l.name, inSeconds, l.theirs, count, l.side.wall())
+		r.draw("packets: peak memory", l.name, inBytes, l.theirs, count, l.side.peak())
+	}
 }
