@@ -35,9 +35,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// server gives the shared box with our package installed. Without the means for one the test is skipped, or fails where
+// deb gives the package to try. Without it, or without the means for a box, the test is skipped, or fails where
 // TUNNELCAST_E2E=1 promised them.
-func server(t *testing.T) *box.Box {
+func deb(t *testing.T) string {
 	t.Helper()
 	lacking := box.Missing()
 	deb := os.Getenv("TUNNELCAST_DEB")
@@ -50,12 +50,19 @@ func server(t *testing.T) *box.Box {
 		}
 		t.Skip(lacking)
 	}
+	return deb
+}
+
+// server gives the shared box, of the Debian release that TUNNELCAST_SUITE names, with our package installed.
+func server(t *testing.T) *box.Box {
+	t.Helper()
+	deb := deb(t)
 	shared.once.Do(func() {
 		// The box outlives the test that happens to come first.
 		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 		defer cancel()
 		start := time.Now()
-		if shared.box, shared.err = box.Start(ctx, box.Options{Step: func(what string) { t.Logf("%v: %s", time.Since(start), what) }}); shared.err == nil {
+		if shared.box, shared.err = box.Start(ctx, box.Options{Suite: os.Getenv("TUNNELCAST_SUITE"), Step: func(what string) { t.Logf("%v: %s", time.Since(start), what) }}); shared.err == nil {
 			shared.err = shared.box.Explain(shared.box.Gateway.Install(ctx, deb))
 		}
 		t.Logf("%v: ready", time.Since(start))

@@ -1,0 +1,109 @@
+package packaging
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestArm64DoesTheSame runs arm64's programs in an emulator of the processor,
+// beside amd64's on the same input, and compares all that they say and leave. The
+// emulator knows no Landlock: recorddone says so there, and goes on.
+func TestArm64DoesTheSame(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("amd64's programs do not run on " + runtime.GOARCH)
+	}
+	need(t, "ffmpeg")
+	flv := filepath.Join(t.TempDir(), "sample.flv")
+	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin",
+		"-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-f", "lavfi", "-i", "sine=r=48000", "-t", "3",
+		"-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "12", "-c:a", "aac", flv).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ffmpeg: %v\n%s", err, out)
+	}
+	recording, err := os.ReadFile(flv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var did []string // by each architecture
+	now := time.Now()
+	each(t, func(t *testing.T, file string) {
+		where, emulator := programs(t, file)
+		dir := t.TempDir()
+		var all strings.Builder
+		run := func(program string, args ...string) {
+			line := append(emulator, append([]string{filepath.Join(where, "tunnelcast-"+program)}, args...)...)
+			cmd := exec.Command(line[0], line[1:]...)
+			cmd.Dir = dir
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			err := cmd.Run()
+			fmt.Fprintf(&all, "$ %s %s: %v\n%s", program, strings.Join(args, " "), err, &stdout)
+			if err != nil && strings.Contains(stderr.String(), "goroutine ") {
+				t.Errorf("%s %q: %s", program, args, &stderr)
+			}
+		}
+		write := func(name string, data []byte, age time.Duration) {
+			file := filepath.Join(dir, name)
+			written := now.Add(-age)
+			if err := os.WriteFile(file, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(file, written, written); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, command := range commands {
+			run(command, "--version")
+			run(command, "--help")
+			if command != "recorddone" {
+				run(command, "check")
+			}
+		}
+		for i := range 10 {
+			write(fmt.Sprintf("old%d.mp4", i), make([]byte, 1000*i), time.Duration(i)*12*time.Hour)
+		}
+		run("archiveprune", "prune", "--dry-run", "--max-size", "15K", ".")
+		run("archiveprune", "prune", ".")
+		write("first.flv", recording, 0)
+		write("second.flv", recording, 0)
+		write("cut.flv", recording[:len(recording)/2], 0)
+		run("recorddone", filepath.Join(dir, "first.flv"))
+		run("recorddone", "--no-faststart", filepath.Join(dir, "second.flv"))
+		run("recorddone", "sweep", dir)
+
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&all, "%s %x\n", e.Name(), sha256.Sum256(data))
+		}
+		for _, made := range []string{"first.mp4", "second.mp4", "cut.mp4"} {
+			if !strings.Contains(all.String(), "\n"+made+" ") {
+				t.Errorf("there is no %s", made)
+			}
+		}
+		did = append(did, strings.ReplaceAll(all.String(), dir, "DIR"))
+	})
+	if len(did) == 2 && did[0] != did[1] {
+		a, b := strings.Split(did[0], "\n"), strings.Split(did[1], "\n")
+		for i := range min(len(a), len(b)) {
+			if a[i] != b[i] {
+				t.Fatalf("amd64: %s\narm64: %s", a[i], b[i])
+			}
+		}
+		t.Fatalf("amd64: %d lines, arm64: %d", len(a), len(b))
+	}
+}
