@@ -61,8 +61,20 @@ deb: ## the packages, in bin/: for amd64 and arm64, or for ARCH=...
 PROMISED = FFMPEG=$$(packaging/libav/build.sh --with-ffmpeg) && \
 	export TUNNELCAST_E2E=1 TUNNELCAST_LIBAV_FFMPEG=$$FFMPEG/bin/ffmpeg TUNNELCAST_DEB=$(CURDIR)/$(DEB)
 
+# What Debian 13 is tried with beyond the package's own tests.
+STORY := TestNames|TestRecording|TestPrune|TestRenewal|TestBadInput
+
+# arm64's code in an emulator: what starts no program of its own architecture.
+EMULATED := $(addprefix ./internal/,archive charon ddns hook lease lineage recording retention)
+
 test: root deb ## all tests: of the packages, and of the package on a server of its own
 	@$(LIBAV) && $(PROMISED) && $(GO) test -timeout 40m ./...
+	@$(LIBAV) && $(PROMISED) TUNNELCAST_SUITE=trixie && $(GO) test ./internal/e2e -run '$(STORY)'
+ifeq ($(NATIVE),amd64)
+	@export CGO_ENABLED=0 GOARCH=arm64 && $(PROMISED) && \
+		$(GO) test -exec qemu-aarch64-static $(EMULATED) && \
+		$(GO) test -exec qemu-aarch64-static ./cmd/updown -run 'TestBind(OrdinaryConnect|SaysWhatIsWrong)|TestSameMessage'
+endif
 
 lint: setup ## gofmt, vet, staticcheck, govulncheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l . | sed 's/$$/: not gofmt'"'"'ed/'; exit 1; }
