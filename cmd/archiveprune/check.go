@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -36,16 +34,14 @@ func check(ctx context.Context, env hook.Env, c cli) error {
 
 	for _, dir := range c.Prune.Dirs {
 		what, err := c.survey(ctx, env, dir)
-		checks.Say("archive "+dir+what, err, "run as the user that records there, www-data; the clock must be right")
-		checks.Say(service+" may write to "+dir, sandbox(host, dir), fmt.Sprintf("systemctl edit %s: [Service] ReadWritePaths=%s", service, dir))
-		checks.Say("no cron line removes from "+dir, cron(host, dir), "remove the line: it knows nothing of these limits")
+		checks.Say("archive "+dir+what, err, archive.Remedy(dir, err))
+		checks.Say(service+" may write to "+dir, units.Writable(host, service, dir), fmt.Sprintf("systemctl edit %s: [Service] ReadWritePaths=%s", service, dir))
+		checks.Say("no cron line removes from "+dir+seen(), cron(host, dir), "remove the line: it knows nothing of these limits")
 	}
 
-	state, err := units.Get(ctx, timer)
-	if err == nil && state.Stopped() {
-		err = fmt.Errorf("is %s", state.Active)
-	}
-	checks.Say(timer+" is active", err, "systemctl enable --now "+timer)
+	remedy, err := units.Check(ctx, timer)
+	checks.Say("unit "+timer, err, remedy)
+	checks.CheckMetrics(c.Metrics)
 	return checks.Err()
 }
 
@@ -103,61 +99,12 @@ func (c cli) survey(ctx context.Context, env hook.Env, dir string) (string, erro
 	return fmt.Sprintf(": %d recordings, %s", n, retention.Bytes(size)), err
 }
 
-// sandbox returns an error unless the service's ReadWritePaths= cover dir. The
-// unit is read where systemd reads it, systemd.unit(5): of several of a name the
-// first, and then all drop-ins in the order of their names.
-func sandbox(host fs.FS, dir string) error {
-	places := []string{"etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"}
-	var files []string
-	dropins := make(map[string]string)
-	for _, place := range places {
-		unit := path.Join(place, service)
-		if _, err := fs.Stat(host, unit); err == nil && files == nil {
-			files = []string{unit}
-		}
-		found, err := fs.Glob(host, unit+".d/*.conf")
-		if err != nil {
-			return err
-		}
-		for _, file := range found {
-			if _, ok := dropins[path.Base(file)]; !ok {
-				dropins[path.Base(file)] = file
-			}
-		}
+// seen says whose crontabs cron cannot look into.
+func seen() string {
+	if os.Geteuid() == 0 {
+		return ""
 	}
-	if files == nil {
-		return fmt.Errorf("%s is not installed", service)
-	}
-	names := make([]string, 0, len(dropins))
-	for name := range dropins {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		files = append(files, dropins[name])
-	}
-	var writable []string
-	for _, file := range files {
-		text, err := fs.ReadFile(host, file)
-		if err != nil {
-			return fmt.Errorf("read unit: %w", err)
-		}
-		for line := range strings.Lines(string(text)) {
-			value, ok := strings.CutPrefix(strings.TrimSpace(line), "ReadWritePaths=")
-			switch {
-			case ok && value == "":
-				writable = nil
-			case ok:
-				writable = append(writable, strings.Fields(value)...)
-			}
-		}
-	}
-	for _, w := range writable {
-		if w = strings.TrimLeft(w, "-+"); dir == w || strings.HasPrefix(dir, strings.TrimSuffix(w, "/")+"/") {
-			return nil
-		}
-	}
-	return fmt.Errorf("its ReadWritePaths= are %s", strings.Join(writable, " "))
+	return " (users' crontabs are for root to see)"
 }
 
 // cron returns an error naming the place of a cron line such as the guide's,

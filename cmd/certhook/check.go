@@ -16,6 +16,7 @@ import (
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage"
+	"tunnelcast/internal/units"
 )
 
 // status is one lineage as check reports it.
@@ -101,6 +102,9 @@ func (h *host) checkHost(ctx context.Context, checks *hook.Checks, lineages int)
 	if h.cli.Check.Heal {
 		return err == nil
 	}
+	h.checkPaths(checks)
+	remedy, timerErr := units.Check(ctx, timer)
+	checks.Say("unit "+timer, timerErr, remedy)
 	_, missing := os.Stat(h.cli.Swanctl)
 	checks.Say("loader "+h.cli.Swanctl, missing, "install strongswan-swanctl")
 	checks.Say("AppArmor profile of swanctl", appArmor(h.root), "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and reload the profile")
@@ -109,6 +113,34 @@ func (h *host) checkHost(ctx context.Context, checks *hook.Checks, lineages int)
 			"certs = /etc/letsencrypt/live/NAME/cert.pem in its local section")
 	}
 	return err == nil
+}
+
+const timer = "tunnelcast-certcheck.timer"
+
+// checkPaths looks at what connects certbot, this program and charon: the hook,
+// and the files that connections name.
+func (h *host) checkPaths(checks *hook.Checks) {
+	dir := filepath.Join(h.root, "etc/letsencrypt/renewal-hooks/deploy")
+	err := errors.New("no program there is tunnelcast-certhook")
+	for _, file := range filesIn(dir, ".") {
+		real, linkErr := filepath.EvalSymlinks(file)
+		if linkErr == nil && filepath.Base(real) == "tunnelcast-certhook" {
+			err = nil
+		}
+	}
+	checks.Say("certbot's hook in "+dir, err, "ln -s /usr/sbin/tunnelcast-certhook "+filepath.Join(dir, "tunnelcast"))
+
+	configured, err := charon.ReadConfigured(h.swanctl.Dir)
+	if err != nil {
+		checks.Say("configuration in "+h.swanctl.Dir, err, "")
+	}
+	for _, c := range configured {
+		for _, file := range c.Certs {
+			_, err := os.Stat(file)
+			checks.Say(fmt.Sprintf("certs of connection %s, %s", c.Name, file), err,
+				"certs = /etc/letsencrypt/live/NAME/cert.pem in its local section; certbot certificates tells the names")
+		}
+	}
 }
 
 // appArmorRule is what swanctl's profile on Debian and Ubuntu lacks.

@@ -340,8 +340,12 @@ func TestLayouts(t *testing.T) {
 // agrees fails the test if disk and charon do not.
 func (g *gateway) agrees() {
 	g.t.Helper()
-	if out, _, err := g.certhook(nil, "check"); err != nil {
-		g.t.Errorf("check: %v\n%s", err, out)
+	out, _, err := g.certhook(nil, "check")
+	for line := range strings.Lines(out) {
+		// Here is no package: neither its timer nor certbot's hook.
+		if strings.HasPrefix(line, "FAIL") && !strings.HasPrefix(line, "FAIL  unit ") && !strings.HasPrefix(line, "FAIL  certbot's hook ") {
+			g.t.Errorf("check: %v\n%s", err, out)
+		}
 	}
 }
 
@@ -380,8 +384,8 @@ func TestTheOrdinaryDays(t *testing.T) {
 		if want := "load-key write load-cert write load-cert swanctl swanctl prove unload-key"; err != nil || strings.Join(verbs, " ") != want {
 			t.Errorf("error %v, plan:\n%s", err, out)
 		}
-		if _, _, err := g.certhook(nil, "check"); err == nil {
-			t.Error("check finds nothing although the hook has not run")
+		if out, _, _ := g.certhook(nil, "check"); !strings.Contains(out, "charon does not serve what is on disk") {
+			t.Errorf("check finds nothing although the hook has not run:\n%s", out)
 		}
 		if !g.presented("c1").Equal(old) {
 			t.Error("the dry run switched")

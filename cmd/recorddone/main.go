@@ -56,7 +56,7 @@ func run(ctx context.Context, env hook.Env) error {
 	case "sweep":
 		return c.sweep(ctx, env)
 	case "check":
-		return c.check(env)
+		return c.check(ctx, env)
 	default:
 		return c.done(ctx, env)
 	}
@@ -237,43 +237,4 @@ func (w *worker) leave(source *archive.Source, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%w; the FLV stays", err)
-}
-
-func (c *cli) check(env hook.Env) error {
-	checks := hook.NewChecks(env.Stdout)
-	checks.Say(fmt.Sprintf("recordings in %s, as user %d", c.Archive, os.Getuid()), tryArchive(c.Archive),
-		"sudo -u www-data tunnelcast-recorddone check; nginx's workers must be able to write there")
-	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
-	if err == nil {
-		slots.Close()
-	}
-	checks.Say("job locks in "+lockDir, err, "")
-	if c.Sandbox {
-		checks.Say("sandbox", remux.Restrict(), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")
-	}
-	return checks.Err()
-}
-
-// tryArchive makes a file as a recording would be and looks whether it can be
-// told from one that is being written.
-func tryArchive(dir string) error {
-	file, err := os.CreateTemp(dir, ".recorddone-check-*.part")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	source, err := archive.Open(file.Name())
-	if err != nil {
-		file.Close()
-		return err
-	}
-	defer source.Close()
-	if err := source.Identify(); !errors.Is(err, archive.ErrInUse) {
-		file.Close()
-		return errors.New("this file system does not tell whether a file is being written (no leases)")
-	}
-	if err := file.Close(); err != nil {
-		return err
-	}
-	return source.Identify()
 }

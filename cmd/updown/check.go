@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 
+	"tunnelcast/internal/charon"
 	"tunnelcast/internal/ddns"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
@@ -19,12 +22,14 @@ func (g *gateway) check(ctx context.Context) error {
 	c := hook.NewChecks(g.env.Stdout)
 	g.checkZones(ctx, c)
 	g.checkCharon(ctx, c)
+	g.checkLine(c)
 	for _, unit := range []string{"tunnelcast-sync.path", "tunnelcast-sync.timer"} {
 		state, err := g.askUnit(ctx, unit)
-		if err == nil && state.Active != "active" {
-			err = fmt.Errorf("it is %s", state.Active)
+		remedy := ""
+		if err == nil {
+			remedy, err = state.Fault(unit)
 		}
-		c.Say("unit "+unit, err, "systemctl enable --now "+unit)
+		c.Say("unit "+unit, err, remedy)
 	}
 	c.CheckMetrics(g.Metrics)
 	return c.Err()
@@ -43,10 +48,14 @@ func (g *gateway) checkZones(ctx context.Context, c *hook.Checks) {
 		if err == nil {
 			what += fmt.Sprintf(", serial %d", serial)
 		}
-		c.Say(what, err, "")
+		remedy := "named-checkconf -z; the keys zone and server in /etc/tunnelcast/updown.toml"
+		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, ddns.ErrNoReply) {
+			remedy = "systemctl restart named"
+		}
+		c.Say(what, err, remedy)
 		if err == nil {
 			err := server.Update(ctx, nothing(zone), g.ttl())
-			c.Say("update of zone "+zone, err, "allow-update or update-policy in named.conf")
+			c.Say("update of zone "+zone, err, "update-policy local; in the zone's statement in named.conf")
 			rrs, err := server.Transfer(ctx, zone)
 			c.Say(fmt.Sprintf("transfer of zone %s, %d records", zone, len(rrs)), err, transferGrant(server))
 		}
@@ -66,6 +75,38 @@ func transferGrant(server *ddns.Server) string {
 func nothing(zone string) lease.Change {
 	rr := lease.Address("tunnelcast-check."+zone, netip.MustParseAddr("192.0.2.1"))
 	return lease.Change{Zone: zone, Remove: []lease.RR{rr}}
+}
+
+// checkLine looks for the line by which charon calls the hook.
+func (g *gateway) checkLine(c *hook.Checks) {
+	file := filepath.Join(g.SwanctlDir, "swanctl.conf")
+	children, err := charon.ReadChildren(g.SwanctlDir)
+	var called, others []string
+	for _, child := range children {
+		program, _, _ := strings.Cut(child.Updown, " ")
+		what := fmt.Sprintf("child %s of connection %s", child.Name, child.Connection)
+		real, linkErr := filepath.EvalSymlinks(program)
+		switch {
+		case program == "":
+		case linkErr != nil:
+			others = append(others, fmt.Sprintf("%s calls %v", what, linkErr))
+		case filepath.Base(real) != "tunnelcast-updown":
+			others = append(others, fmt.Sprintf("%s calls %s", what, real))
+		default:
+			called = append(called, what)
+		}
+	}
+	what := "updown line in " + file
+	switch {
+	case err != nil:
+	case len(called) > 0:
+		what += ", " + strings.Join(called, ", ")
+	case len(others) > 0:
+		err = errors.New(strings.Join(others, ", "))
+	default:
+		err = errors.New("no child of a connection has one")
+	}
+	c.Say(what, err, "updown = /etc/swanctl/script/updown.sh iptables in the child's section; swanctl --load-conns")
 }
 
 func (g *gateway) checkCharon(ctx context.Context, c *hook.Checks) {

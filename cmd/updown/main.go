@@ -40,6 +40,7 @@ type cli struct {
 	Vici         string        `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
 	Unit         string        `help:"charon's systemd unit." default:"strongswan.service"`
 	RunDir       string        `hidden:"" default:"/run/tunnelcast"`
+	SwanctlDir   string        `hidden:"" default:"/etc/swanctl"`
 
 	Hook struct {
 		Args []string `arg:"" optional:"" passthrough:"" help:"Ignored."`

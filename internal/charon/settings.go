@@ -22,12 +22,11 @@ type Configured struct {
 // swanctl.conf of a directory, those with public-key authentication only. A
 // directory without that file gives fs.ErrNotExist.
 func ReadConfigured(dir string) ([]Configured, error) {
-	root := newSection()
-	if err := new(parser).file(filepath.Join(dir, "swanctl.conf"), root); err != nil {
-		return nil, fmt.Errorf("read swanctl.conf: %w", err)
+	connections, err := readConnections(dir)
+	if err != nil {
+		return nil, err
 	}
 	var all []Configured
-	connections := root.section("connections").merged(root)
 	for _, name := range connections.order {
 		for _, local := range connections.sections[name].order {
 			if !strings.HasPrefix(local, "local") {
@@ -57,6 +56,37 @@ func ReadConfigured(dir string) ([]Configured, error) {
 		}
 	}
 	return all, nil
+}
+
+// A Child is what swanctl.conf has for one kind of tunnel of a connection.
+type Child struct {
+	Connection, Name string
+	Updown           string // the command line, empty if there is none
+}
+
+// ReadChildren returns the children of all connections, from the same place as
+// ReadConfigured.
+func ReadChildren(dir string) ([]Child, error) {
+	connections, err := readConnections(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []Child
+	for _, name := range connections.order {
+		children := connections.sections[name].section("children")
+		for _, child := range children.order {
+			all = append(all, Child{name, child, children.sections[child].values["updown"]})
+		}
+	}
+	return all, nil
+}
+
+func readConnections(dir string) (*section, error) {
+	root := newSection()
+	if err := new(parser).file(filepath.Join(dir, "swanctl.conf"), root); err != nil {
+		return nil, fmt.Errorf("read swanctl.conf: %w", err)
+	}
+	return root.section("connections").merged(root), nil
 }
 
 func hasAnyPrefix(s string, prefixes ...string) bool {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,6 +25,19 @@ func configDir(t testing.TB, files map[string]string) string {
 		}
 	}
 	return dir
+}
+
+func TestReadChildren(t *testing.T) {
+	dir := configDir(t, map[string]string{"swanctl.conf": "include conf.d/*.conf\n", "conf.d/a.conf": `
+		tunnel { updown = /etc/swanctl/script/updown.sh iptables }
+		connections { vpn { children { net : tunnel { local_ts = 0.0.0.0/0 }
+			other { } } }
+		two { } }`})
+	got, err := ReadChildren(dir)
+	want := []Child{{"vpn", "net", "/etc/swanctl/script/updown.sh iptables"}, {"vpn", "other", ""}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, error %v, want %v", got, err, want)
+	}
 }
 
 func TestReadConfigured(t *testing.T) {

@@ -4,6 +4,7 @@ package units
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -18,6 +19,32 @@ type State struct {
 
 // Stopped says whether systemd is sure that no process of the unit runs.
 func (s State) Stopped() bool { return s.Active == "inactive" || s.Active == "failed" }
+
+// Fault returns what keeps a timer or a path unit of this package from its work,
+// now or from the next boot on, and the remedy.
+func (s State) Fault(unit string) (remedy string, err error) {
+	remedy = "systemctl enable --now " + unit
+	switch {
+	case s.Load == "not-found":
+		return "apt-get install --reinstall tunnelcast", errors.New("it is not installed")
+	case s.Load == "masked":
+		return "systemctl unmask " + unit + " && " + remedy, errors.New("it is masked")
+	case s.Active != "active":
+		return remedy, fmt.Errorf("it is %s", s.Active)
+	case s.File == "disabled":
+		return remedy, errors.New("it is disabled and will be off after the next boot")
+	}
+	return "", nil
+}
+
+// Check is Get and Fault.
+func Check(ctx context.Context, unit string) (remedy string, err error) {
+	state, err := Get(ctx, unit)
+	if err != nil {
+		return "", err
+	}
+	return state.Fault(unit)
+}
 
 // Get returns the state of a unit. A unit that does not exist has the Load
 // state "not-found" and is no error.

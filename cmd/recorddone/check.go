@@ -1,0 +1,115 @@
+//go:build cgo
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"tunnelcast/internal/archive"
+	"tunnelcast/internal/hook"
+	"tunnelcast/internal/remux"
+	"tunnelcast/internal/units"
+)
+
+const (
+	sweepService = "tunnelcast-sweep.service"
+	sweepTimer   = "tunnelcast-sweep.timer"
+)
+
+func (c *cli) check(ctx context.Context, env hook.Env) error {
+	checks := hook.NewChecks(env.Stdout)
+	err := tryArchive(c.Archive)
+	checks.Say(fmt.Sprintf("recordings in %s, as user %d", c.Archive, os.Getuid()), err, archive.Remedy(c.Archive, err))
+	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
+	if err == nil {
+		slots.Close()
+	}
+	checks.Say("job locks in "+lockDir, err, "chmod 1777 "+lockDir)
+	where, err := nginxLine("/etc/nginx")
+	checks.Say("exec_record_done in /etc/nginx"+where, err,
+		"exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname; in the application's section; nginx -s reload")
+	checks.Say(sweepService+" may write to "+c.Archive, units.Writable(os.DirFS("/"), sweepService, c.Archive),
+		fmt.Sprintf("systemctl edit %s: [Service] ReadWritePaths=%s", sweepService, c.Archive))
+	remedy, err := units.Check(ctx, sweepTimer)
+	checks.Say("unit "+sweepTimer, err, remedy)
+	checks.CheckMetrics(c.Metrics)
+	if c.Sandbox { // last, for it takes the files from this process too
+		checks.Say("sandbox", remux.Restrict(), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")
+	}
+	return checks.Err()
+}
+
+// tryArchive makes a file as a recording would be and looks whether it can be
+// told from one that is being written.
+func tryArchive(dir string) error {
+	file, err := os.CreateTemp(dir, ".recorddone-check-*.part")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	source, err := archive.Open(file.Name())
+	if err != nil {
+		file.Close()
+		return err
+	}
+	defer source.Close()
+	if err := source.Identify(); !errors.Is(err, archive.ErrInUse) {
+		file.Close()
+		return errors.New("this file system does not tell whether a file is being written (no leases)")
+	}
+	_, err = file.Write(make([]byte, least))
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	return source.Identify()
+}
+
+// least is the room that a recording must find, in bytes: some seconds.
+const least = 1 << 20
+
+// nginxLine finds the line by which nginx calls the hook, in any file of nginx's
+// configuration.
+func nginxLine(dir string) (where string, err error) {
+	var others []string
+	err = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, readErr := os.ReadFile(file)
+		if readErr != nil {
+			return nil // a link to a directory, or not for this user
+		}
+		for line := range strings.Lines(string(text)) {
+			line, _, _ = strings.Cut(line, "#")
+			_, call, ok := strings.Cut(line, "exec_record_done ")
+			words := strings.Fields(call)
+			if !ok || len(words) == 0 {
+				continue
+			}
+			program := strings.Trim(words[0], `"';`)
+			real, linkErr := filepath.EvalSymlinks(program)
+			switch {
+			case linkErr != nil:
+				others = append(others, fmt.Sprintf("%s calls %v", file, linkErr))
+			case filepath.Base(real) != "tunnelcast-recorddone":
+				others = append(others, fmt.Sprintf("%s calls %s", file, real))
+			default:
+				where = ", " + file
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil || where != "":
+		return where, err
+	case len(others) > 0:
+		return "", errors.New(strings.Join(others, ", "))
+	}
+	return "", errors.New("no file has the line")
+}
