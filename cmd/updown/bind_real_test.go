@@ -124,6 +124,28 @@ zone "0.0.10.in-addr.arpa" { type master; file "db.reverse"; allow-update { loca
 	return b
 }
 
+// freeze stops every thread of named, which takes a moment. SIGCONT goes on.
+func (b *bind) freeze() {
+	b.t.Helper()
+	if err := b.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		b.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", b.cmd.Process.Pid))
+		running := slices.ContainsFunc(tasks, func(file string) bool {
+			stat, err := os.ReadFile(file)
+			_, state, _ := bytes.Cut(stat, []byte(") "))
+			return err == nil && !bytes.HasPrefix(state, []byte("T"))
+		})
+		if len(tasks) > 0 && !running {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatal("named does not stop")
+		}
+	}
+}
+
 func (b *bind) key() string { return filepath.Join(b.dir, "session.key") }
 
 func (b *bind) rndc(args ...string) {
@@ -617,9 +639,7 @@ func TestBindAway(t *testing.T) {
 	g.sync()
 	alice := client("alice", "10.0.0.100")
 
-	if err := b.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	b.freeze()
 	start := time.Now()
 	err := g.up(alice)
 	if held := time.Since(start); err == nil || held > 1100*time.Millisecond {
