@@ -1,13 +1,47 @@
 package main
 
-import "tunnelcast/internal/hook"
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"tunnelcast/internal/archive"
+	"tunnelcast/internal/hook"
+)
 
 // The kinds of entries in the journal; packaging/catalog explains each.
 var (
-	runFailed = hook.Event("e94b3249ea724c33a29342ab2387e202")
+	archivePruned = hook.Event("0f3bd23759864761868b56f0b9779656")
+	noLimit       = hook.Event("0c66b359a31f410b9b14abef6512123c")
+	fromTheFuture = hook.Event("f51bb6b8de8f44ba889c38405ad77798")
+	notRemoved    = hook.Event("756b9716e2c24de3a188b6e3d78f0ae3")
+	notLogged     = hook.Event("1789a19595cf43b3901250c42f4a456b")
+
+	tooManyOld      = hook.Event("96389ee5926945898174dbdea0750f03")
+	archiveReadOnly = hook.Event("dfecf0d7db1749d2b438d593c4c9cb66")
+	archiveNotOpen  = hook.Event("3698ab0170a74f45afce6ebfefccf840")
+	limitNotMet     = hook.Event("34f8d13779384738b6978c9e581fb228")
+	nothingFreed    = hook.Event("986d5c4c802248ad8e7292aa491f9d80")
+	interrupted     = hook.Event("595625485648410285e73015bab2ca55")
+	someNotRemoved  = hook.Event("87f327ccbbf8481699d89631d9b0a30f")
+	runFailed       = hook.Event("e94b3249ea724c33a29342ab2387e202")
+)
+
+// Each is the end of an error's text.
+var (
+	errTooMany      = errors.New("nothing is removed; look at the clock, then run once with --force")
+	errUnmet        = errors.New("what is left may not be removed")
+	errNothingFreed = errors.New("no space came free, so the others stay: snapshots, reflinks or readers hold it, or somebody writes as fast")
 )
 
 // failures are the causes that the catalogue tells apart.
 var failures = hook.Failures{
+	{Cause: errTooMany, Event: tooManyOld},
+	{Cause: syscall.EROFS, Event: archiveReadOnly},
+	{Cause: archive.ErrOpen, Event: archiveNotOpen},
+	{Cause: errNothingFreed, Event: nothingFreed},
+	{Cause: errUnmet, Event: limitNotMet},
+	{Cause: context.Canceled, Event: interrupted},
+	{Cause: hook.ErrSome, Event: someNotRemoved},
 	{Event: runFailed},
 }

@@ -34,6 +34,8 @@ type cli struct {
 		Force  bool     `help:"Go on where max-delete stops, this once."`
 	} `cmd:"" default:"withargs" help:"Remove what the limits do not allow. This is what happens without a command."`
 	Check struct{} `cmd:"" help:"Say whether this host is ready."`
+
+	named bool // the directories are not the configured ones
 }
 
 func run(ctx context.Context, env hook.Env) error {
@@ -42,7 +44,7 @@ func run(ctx context.Context, env hook.Env) error {
 	if err != nil {
 		return err
 	}
-	if c.Prune.Dirs == nil {
+	if c.named = c.Prune.Dirs != nil; !c.named {
 		c.Prune.Dirs = []string{c.Archive}
 	}
 	for i, dir := range c.Prune.Dirs {
@@ -95,8 +97,10 @@ func archivePath(dir string) (string, error) {
 
 func prune(ctx context.Context, env hook.Env, c cli) error {
 	r := newReport(env, c)
+	beginMetrics(env.Metrics, c)
+	defer countMetrics(env.Metrics, r)
 	if c.policy().Empty() {
-		env.Log.Warn("no limit is set: nothing is removed")
+		env.Log.Warn("no limit is set: nothing is removed", noLimit)
 		return r.finish()
 	}
 	var failed []error

@@ -39,39 +39,55 @@ type pruner struct {
 func pruneArchive(ctx context.Context, env hook.Env, c cli, dir string, r *report) error {
 	tree, err := archive.OpenTree(dir)
 	if err != nil {
-		return err
+		return hook.With(err, "archive", dir)
 	}
 	defer tree.Close()
 	p := &pruner{cli: c, policy: c.policy(), now: env.Now(), tree: tree, report: r}
+	run := p.byPlan
 	if p.policy.AgeAlone() {
-		return p.byAge(ctx)
+		run = p.byAge
 	}
-	return p.byPlan(ctx)
+	stays, err := run(ctx)
+	stays.tell(env.Metrics, dir)
+	return hook.With(err, "archive", dir)
 }
 
-// byAge needs no list: a recording's age is its own.
-func (p *pruner) byAge(ctx context.Context) error {
+// byAge needs no list: a recording's age is its own. It returns what stays, nil
+// if it has not seen all.
+func (p *pruner) byAge(ctx context.Context) (*stock, error) {
 	if p.MaxDelete > 0 && !p.Prune.Force {
 		if err := p.countExpired(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	walk := p.walk(func(f *archive.File) error {
-		switch {
-		case p.policy.Expired(f.ModTime(), p.now):
-			outcome, err := p.remove(f, retention.TooOld)
-			if outcome == inUse {
-				p.report.keep(1, f.Bytes)
-			}
-			return err
-		case f.ModTime().After(p.now):
+	var mu sync.Mutex
+	var stays stock
+	failures := 0
+	walk := p.walk(func(f *archive.File) (err error) {
+		outcome := kept
+		if p.policy.Expired(f.ModTime(), p.now) {
+			outcome, err = p.remove(f, retention.TooOld)
+		} else if f.ModTime().After(p.now) {
 			p.report.future(f)
 		}
-		p.report.keep(1, f.Bytes)
-		return nil
+		if outcome == removed || outcome == vanished {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		stays.add(inPlan(f))
+		if outcome == failed {
+			failures++
+		}
+		return err
 	})
 	walk.Emptied = p.emptied()
-	return p.tree.Walk(ctx, walk)
+	err := p.tree.Walk(ctx, walk)
+	p.report.keep(stays.files-failures, stays.bytes)
+	if err != nil {
+		return nil, err
+	}
+	return &stays, nil
 }
 
 // walk calls do for every recording, and removes the leftovers of killed runs.
@@ -175,8 +191,8 @@ func (p *pruner) gained(bytes int64) error {
 	if free, _, err = p.tree.Settled(); err != nil || !p.gain.Vain(free) {
 		return err
 	}
-	p.vain = fmt.Errorf("%d recordings of %s were removed for min-free = %s and no space came free, so the others stay: "+
-		"snapshots, reflinks or readers hold it, or somebody writes as fast", p.gain.Files, retention.Bytes(p.gain.Bytes), p.MinFree)
+	p.vain = fmt.Errorf("%d recordings of %s were removed for min-free = %s and %w",
+		p.gain.Files, retention.Bytes(p.gain.Bytes), p.MinFree, errNothingFreed)
 	return p.vain
 }
 
@@ -217,24 +233,24 @@ func (p *pruner) tooMany(expired, all int) error {
 	if p.MaxDelete == 0 || p.Prune.Force || float64(expired)*100 <= float64(p.MaxDelete)*float64(all) {
 		return nil
 	}
-	return fmt.Errorf("%d of %d recordings are %s old or more, a larger share than max-delete = %s: nothing is removed; look at the clock, then run once with --force",
-		expired, all, p.MaxAge, p.MaxDelete)
+	return fmt.Errorf("%d of %d recordings are %s old or more, a larger share than max-delete = %s: %w",
+		expired, all, p.MaxAge, p.MaxDelete, errTooMany)
 }
 
 // byPlan lists what there is, plans, and then removes what the plan says and is
 // still as it was listed. What turns out to be in use, and space that did not come
 // free, make another plan necessary.
-func (p *pruner) byPlan(ctx context.Context) error {
+func (p *pruner) byPlan(ctx context.Context) (*stock, error) {
 	// The list is the most of the memory and has no pointers: collecting beside
 	// it costs little, and letting as much garbage grow would double it.
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	recordings, err := p.list(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	disk, err := p.disk()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.gain = retention.NewGain(disk.Free)
 	failures := 0
@@ -245,7 +261,7 @@ func (p *pruner) byPlan(ctx context.Context) error {
 		plan := p.policy.Plan(recordings, disk, p.now)
 		if round == 0 {
 			if err := p.tooMany(count(plan, retention.TooOld), len(plan.Reasons)); err != nil {
-				return err
+				return nil, err
 			}
 		} else if !slices.ContainsFunc(plan.Reasons, retention.Reason.Removes) {
 			break
@@ -266,25 +282,25 @@ func (p *pruner) byPlan(ctx context.Context) error {
 			break
 		}
 	}
-	var size int64
+	var stays stock
 	for _, r := range recordings {
-		size += r.Bytes
+		stays.add(r)
 	}
-	p.report.keep(len(recordings)-failures, size)
-	if err != nil {
-		return err
+	p.report.keep(stays.files-failures, stays.bytes)
+	if err == nil {
+		err = p.unmet(stays.bytes, disk)
 	}
-	return p.unmet(size, disk)
+	return &stays, err
 }
 
 // unmet says which limit does not hold although all that may go has gone.
 func (p *pruner) unmet(size int64, disk retention.Disk) error {
 	if p.MaxSize > 0 && size > int64(p.MaxSize) {
-		return fmt.Errorf("the archive takes %s although max-size is %s: what is left may not be removed", retention.Bytes(size), p.MaxSize)
+		return fmt.Errorf("the archive takes %s although max-size is %s: %w", retention.Bytes(size), p.MaxSize, errUnmet)
 	}
 	if p.short(disk) {
-		return fmt.Errorf("%s are free although min-free is %s (%s): what is left may not be removed, or somebody writes as fast",
-			retention.Bytes(disk.Free), p.MinFree, retention.Bytes(p.MinFree.Of(disk.Size)))
+		return fmt.Errorf("%s are free although min-free is %s (%s): %w, or somebody writes as fast",
+			retention.Bytes(disk.Free), p.MinFree, retention.Bytes(p.MinFree.Of(disk.Size)), errUnmet)
 	}
 	return nil
 }

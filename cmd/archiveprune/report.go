@@ -95,24 +95,28 @@ func (r *report) fail(path string, err error) {
 	if r.json {
 		r.object(failure{path, err.Error()})
 	}
-	r.warn("not removed", "path", path, "cause", err.Error())
+	if r.mayWarn() {
+		r.log.Warn("not removed", notRemoved, "path", path, "cause", err.Error())
+	}
 }
 
 func (r *report) future(f *archive.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.warn("kept although its age is unknown: it is from the future", "path", f.Path(), "modified", f.ModTime().UTC().Format(time.RFC3339))
+	if r.mayWarn() {
+		r.log.Warn("kept although its age is unknown: it is from the future", fromTheFuture, "path", f.Path(), "modified", f.ModTime().UTC().Format(time.RFC3339))
+	}
 }
 
-// warn logs the first few; a read-protected archive would have a million.
-func (r *report) warn(message string, args ...any) {
+// mayWarn lets the first few be logged; a read-protected archive would have a
+// million.
+func (r *report) mayWarn() bool {
 	const most = 20
-	if r.warned++; r.warned <= most {
-		r.log.Warn(message, args...)
+	r.warned++
+	if r.warned == most+1 {
+		r.log.Warn("more of this is counted and not logged", notLogged)
 	}
-	if r.warned == most {
-		r.log.Warn("more of this is counted and not logged")
-	}
+	return r.warned <= most
 }
 
 // object writes one line of json. What could not be written is finish's error.
@@ -149,7 +153,7 @@ func (r *report) finish() error {
 		fmt.Fprintf(r.out, "removed %d, freed %s, kept %d (%s), failed %d\n", r.Removed, r.Freed, r.Kept, r.size, r.Failed)
 	}
 	if !r.dryRun {
-		r.result.Info("archive pruned", "archive", strings.Join(r.dirs, " "), "removed", r.Removed, "freed", int64(r.Freed), "kept", r.Kept, "failed", r.Failed)
+		r.result.Info("archive pruned", archivePruned, "archive", strings.Join(r.dirs, " "), "removed", r.Removed, "freed", int64(r.Freed), "kept", r.Kept, "failed", r.Failed)
 	}
 	if err := r.out.Flush(); err != nil {
 		return fmt.Errorf("write the result: %w", err)

@@ -31,6 +31,9 @@ type Tree struct {
 	path  string
 }
 
+// ErrOpen is wrapped by the error of an archive that cannot be opened.
+var ErrOpen = errors.New("open archive")
+
 // OpenTree opens the directory at name. The directories on the way to it may be
 // symbolic links, name itself may not.
 func OpenTree(name string) (*Tree, error) {
@@ -40,12 +43,12 @@ func OpenTree(name string) (*Tree, error) {
 		if errors.Is(err, unix.ENOTDIR) && unix.Lstat(name, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFLNK {
 			err = errors.New("is a symbolic link; name the directory that it leads to")
 		}
-		return nil, fmt.Errorf("open archive %s: %w", name, err)
+		return nil, fmt.Errorf("%w %s: %w", ErrOpen, name, err)
 	}
 	var stat unix.Statx_t
 	if err := statx(fd, &itself[0], &stat); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("open archive %s: %w", name, err)
+		return nil, fmt.Errorf("%w %s: %w", ErrOpen, name, err)
 	}
 	return &Tree{fd: fd, dev: device(&stat), mount: stat.Mnt_id, path: name}, nil
 }
@@ -147,7 +150,7 @@ func (t *Tree) Walk(ctx context.Context, w Walk) error {
 	// A descriptor of its own: the offset of a directory belongs to it.
 	fd, err := openDir(t.fd, ".")
 	if err != nil {
-		return fmt.Errorf("open archive %s: %w", t.path, err)
+		return fmt.Errorf("%w %s: %w", ErrOpen, t.path, err)
 	}
 	walker := &walker{Walk: w, ctx: ctx, cancel: cancel, tree: t}
 	walker.changed.L = &walker.mu
