@@ -62,7 +62,7 @@ PROMISED = FFMPEG=$$(packaging/libav/build.sh --with-ffmpeg) && \
 	export TUNNELCAST_E2E=1 TUNNELCAST_LIBAV_FFMPEG=$$FFMPEG/bin/ffmpeg TUNNELCAST_DEB=$(CURDIR)/$(DEB)
 
 # What Debian 13 is tried with beyond the package's own tests.
-STORY := TestNames|TestRecording|TestPrune|TestRenewal|TestBadInput
+STORY := TestNames$$|TestUnits|TestRecording|TestPrune|TestRenewal|TestBadInput
 
 # arm64's code in an emulator: what starts no program of its own architecture.
 EMULATED := $(addprefix ./internal/,archive charon ddns hook lease lineage recording retention)
