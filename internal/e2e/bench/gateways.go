@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +38,15 @@ zone "example" {
 	also-notify { 10.0.0.2; };
 	notify-source 10.0.0.1;
 };
+zone "0.9.10.in-addr.arpa" {
+	type primary;
+	file "db.reverse";
+	update-policy { grant gw1 zonesub PTR; };
+	allow-transfer { key gw1; };
+};
 `
+	// Of the first gateway's first clients.
+	reverseZone   = "0.9.10.in-addr.arpa"
 	secondaryZone = `key "ns2" { algorithm hmac-sha256; secret "dGhlIHNlY29uZGFyeSdzIG93biBrZXkgZm9yIGEgYmVuY2g="; };
 zone "example" {
 	type secondary;
@@ -71,6 +81,8 @@ func (b *bench) gateways(ctx context.Context) error {
 	everybody := clients("roadwarrior", 2*count)
 	var all [2][]client
 	var gws [2]*gateway
+	var pools [2]string
+	settings := [2][]string{{"--reverse-zones", reverseZone}}
 	for i := range gws {
 		name := fmt.Sprint("gw", i+1)
 		key, err := primary.keyFile(name)
@@ -79,8 +91,10 @@ func (b *bench) gateways(ctx context.Context) error {
 		}
 		primary.key = key // a transfer needs one
 		all[i] = everybody[i*count : (i+1)*count]
-		gws[i], err = b.startGateway(ctx, "/run/"+name+".vici", "/run/tunnelcast-"+name, "--server", primaryAddr+":53", "--key", key,
-			"--vici", "/run/"+name+".vici", "--run-dir", "/run/tunnelcast-"+name, "--pools", all[i][0].addr+"-"+all[i][count-1].addr)
+		pools[i] = all[i][0].addr + "-" + all[i][count-1].addr
+		socket, runDir := "/run/"+name+".vici", "/run/tunnelcast-"+name
+		gws[i], err = b.startGateway(ctx, socket, runDir, append(settings[i], "--server", primaryAddr+":53", "--key", key,
+			"--vici", socket, "--run-dir", runDir, "--pools", pools[i])...)
 		if err != nil {
 			return err
 		}
@@ -96,12 +110,11 @@ func (b *bench) gateways(ctx context.Context) error {
 		go func() {
 			took[i], failed[i] = gws[i].crowd(ctx, all[i], func() error {
 				here <- true
-				if i == 0 {
-					<-leave
-					return nil
-				}
 				<-leave
-				return errStays
+				if i == 1 {
+					return errStays
+				}
+				return nil
 			})
 			if errors.Is(failed[i], errStays) {
 				failed[i] = nil
@@ -117,6 +130,9 @@ func (b *bench) gateways(ctx context.Context) error {
 		}
 	}
 	if err = primary.holds(ctx, everybody); err == nil {
+		err = primary.points(ctx, all[0][0], all[0][count/2-1])
+	}
+	if err == nil {
 		copied, err = secondary.catchUp(ctx, primary)
 	}
 	close(leave)
@@ -131,7 +147,10 @@ func (b *bench) gateways(ctx context.Context) error {
 		Note: "each with a key and a pool of its own. The zone held all of both, and when the first gateway's clients had left, all of the second's"})
 	b.add(row{Work: "... until a secondary has the last of them", Unit: inSeconds, Ours: sample{copied.Seconds()},
 		Note: "bind9 waits up to five seconds before it notifies (notify-delay)"})
-	return errors.Join(b.roams(ctx, primary, gws, all), refusesNS(ctx, primary))
+	if err := b.roams(ctx, primary, gws, all); err != nil {
+		return err
+	}
+	return errors.Join(refusesNS(ctx, primary), b.buries(ctx, primary, gws[0], pools[1]))
 }
 
 var errStays = errors.New("these clients stay")
@@ -156,6 +175,29 @@ func (b *bench) roams(ctx context.Context, primary *named, gws [2]*gateway, all 
 	return primary.holds(ctx, append([]client{after}, all[1][1:]...))
 }
 
+// buries removes the names that a dead gateway has left, from another one, which leaves them alone until it is told.
+func (b *bench) buries(ctx context.Context, primary *named, alive *gateway, pool string) error {
+	undertaker := *alive
+	undertaker.flags = append(slices.Clone(alive.flags), "--pools", pool)
+	for _, turn := range []struct {
+		by    *gateway
+		least int
+		most  int
+	}{{alive, 2, math.MaxInt}, {&undertaker, 1, 1}} {
+		if _, err := turn.by.sync(ctx); err != nil {
+			return err
+		}
+		names, err := primary.names(ctx)
+		if err != nil {
+			return err
+		}
+		if len(names) < turn.least || len(names) > turn.most {
+			return fmt.Errorf("of a dead gateway and a live one with one client %d names are left", len(names))
+		}
+	}
+	return nil
+}
+
 // refusesNS has a gateway's key try what is not for gateways.
 func refusesNS(ctx context.Context, primary *named) error {
 	cmd := exec.CommandContext(ctx, "nsupdate", "-k", primary.key)
@@ -178,6 +220,17 @@ func (n *named) catchUp(ctx context.Context, primary *named) (time.Duration, err
 		return have >= want, err
 	})
 	return time.Since(start), err
+}
+
+// points makes sure that these clients have PTRs.
+func (n *named) points(ctx context.Context, all ...client) error {
+	for _, c := range all {
+		out, err := n.dig(ctx, "+short", "-x", c.addr)
+		if err != nil || strings.TrimSpace(out) != c.name+".example." {
+			return errors.Join(err, fmt.Errorf("the PTR of %s is %q", c.addr, out))
+		}
+	}
+	return nil
 }
 
 func (n *named) holdsSoon(ctx context.Context, primary *named, want []client) error {

@@ -46,7 +46,8 @@ func (w *world) startNamed(ctx context.Context) (*named, error) {
 	return w.startServer(ctx, "named", "127.0.0.1", guideZone, true)
 }
 
-// startServer starts a named with these zones at an address of lo, the guide's zone file beside it if it is a primary.
+// startServer starts a named with these zones at an address of lo, with the guide's zone file and an empty
+// one for a reverse zone if it is a primary.
 func (w *world) startServer(ctx context.Context, name, addr, zones string, primary bool) (*named, error) {
 	dir, err := w.makeDir(name)
 	if err != nil {
@@ -64,6 +65,7 @@ func (w *world) startServer(ctx context.Context, name, addr, zones string, prima
 			return nil, err
 		}
 		files["db.example"] = string(zone)
+		files["db.reverse"] = "@ 3600 IN SOA ns.example. hostmaster.example. 1 3600 900 604800 60\n@ 3600 IN NS ns.example.\n"
 	}
 	for file, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {

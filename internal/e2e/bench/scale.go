@@ -18,8 +18,11 @@ func (b *bench) scale(ctx context.Context) error {
 	return nil
 }
 
-// draw adds a point to a line of the chart.
+// draw adds a point to a line of the chart, whose axes know nothing that is not above zero.
 func (r *report) draw(panel, name string, u unit, theirs bool, x int, y sample) {
+	if y.median() <= 0 {
+		return
+	}
 	i := slices.IndexFunc(r.Lines, func(l line) bool { return l.Panel == panel && l.Name == name })
 	if i < 0 {
 		i = len(r.Lines)
