@@ -279,6 +279,9 @@ const (
 	lateTime  = 30_000 // milliseconds
 )
 
+// maxScript is the size in bytes of a script tag that a demuxer can take back.
+const maxScript = 16 << 10
+
 // maxParts bounds how many files one publisher can make of one recording.
 const maxParts = 64
 
@@ -300,6 +303,8 @@ func (w *walker) take(t tag) error {
 	case tagAudio:
 		m = audioTag(b, t.size)
 	default:
+		// FFmpeg reads these and then goes back, as far as its buffer of 32 KiB.
+		w.skipped = w.skipped || t.size > maxScript
 		return nil
 	}
 	switch m.kind {

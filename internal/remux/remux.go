@@ -60,6 +60,7 @@ func Run(ctx context.Context, in Input, out string, faststart bool) (Result, err
 	// those formats what a publisher sent into 1024 bytes of stack without a
 	// limit. So: no lines.
 	astiav.SetLogLevel(astiav.LogLevelQuiet)
+	boundHeap()
 
 	if !faststart {
 		return in.run(ctx, out, nil)
@@ -174,10 +175,17 @@ func (j *job) openInput() error {
 	if j.demux == nil {
 		return errors.New("out of memory")
 	}
+	// Of what it can seek in, flvdec.c builds an index in memory that nobody asks for.
+	options := astiav.NewDictionary()
+	defer options.Free()
 	url := "file:" + j.in.Path // a name may hold a ':' of its own
-	if !j.in.Plain {
+	if j.in.Plain {
+		if err := options.Set("seekable", "0", 0); err != nil {
+			return fmt.Errorf("open input: %w", err)
+		}
+	} else {
 		flv := newSections(j.in.File, j.in.Part.Extents)
-		source, err := astiav.AllocIOContext(64<<10, false, flv.Read, flv.Seek, nil)
+		source, err := astiav.AllocIOContext(64<<10, false, flv.Read, nil, nil)
 		if err != nil {
 			return err
 		}
@@ -185,7 +193,7 @@ func (j *job) openInput() error {
 		j.demux.SetPb(source)
 	}
 	j.demux.SetFlags(j.demux.Flags().Add(astiav.FormatContextFlagDiscardCorrupt))
-	if err := j.demux.OpenInput(url, format, nil); err != nil {
+	if err := j.demux.OpenInput(url, format, options); err != nil {
 		return fmt.Errorf("open input: %w", err)
 	}
 	// This decodes a little: the sample rate and the aspect ratio are in the

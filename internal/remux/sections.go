@@ -4,7 +4,6 @@ package remux
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"sort"
 
@@ -12,7 +11,8 @@ import (
 )
 
 // sections is an FLV file made of stretches of another: what libav reads of a
-// recording that is damaged or has several parts.
+// recording that is damaged or has several parts. It is read once, from its
+// beginning to its end.
 type sections struct {
 	readers []io.ReaderAt
 	starts  []int64 // where each begins, and at last where the file ends
@@ -47,24 +47,4 @@ func (s *sections) Read(b []byte) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return 0, err
-}
-
-// seekSize is AVSEEK_SIZE of libavformat/avio.h: how long is the file?
-const seekSize = 0x10000
-
-func (s *sections) Seek(offset int64, whence int) (int64, error) {
-	end := s.starts[len(s.starts)-1]
-	switch whence {
-	case seekSize:
-		return end, nil
-	case io.SeekCurrent:
-		offset += s.pos
-	case io.SeekEnd:
-		offset += end
-	}
-	if offset < 0 {
-		return 0, errors.New("seek to before the beginning")
-	}
-	s.pos = min(offset, end)
-	return offset, nil
 }
