@@ -81,9 +81,13 @@ func nginxLine(dir string) (where string, err error) {
 		if err != nil || entry.IsDir() {
 			return err
 		}
+		// Not the programs that it calls, of which this is one.
+		if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 != 0 {
+			return nil
+		}
 		text, readErr := os.ReadFile(file)
 		if readErr != nil {
-			return nil // a link to a directory, or not for this user
+			return nil // not for this user
 		}
 		for line := range strings.Lines(string(text)) {
 			line, _, _ = strings.Cut(line, "#")

@@ -189,6 +189,9 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) error {
 	return nil
 }
 
+// writeOut is how many bytes wait at most before the disk begins with them.
+const writeOut = 16 << 20
+
 // write makes a hidden MP4 file of each part and checks it. The caller discards
 // what is returned, also beside an error.
 func (w *worker) write(ctx context.Context, source *archive.Source, survey recording.Survey) (works []*archive.Work, err error) {
@@ -200,8 +203,15 @@ func (w *worker) write(ctx context.Context, source *archive.Source, survey recor
 			return works, err
 		}
 		works = append(works, work)
-		in := remux.Input{Path: source.Path(), File: source, Part: part, Plain: survey.Plain,
-			Reached: func(bytes int64) { w.progress.reached(before + bytes) }}
+		var out int64
+		reached := func(bytes int64) {
+			w.progress.reached(before + bytes)
+			if bytes-out >= writeOut {
+				work.WriteOut()
+				out = bytes
+			}
+		}
+		in := remux.Input{Path: source.Path(), File: source, Part: part, Plain: survey.Plain, Reached: reached}
 		wrote, err := remux.Run(ctx, in, work.Path(), w.faststart)
 		if err != nil {
 			return works, err

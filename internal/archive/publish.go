@@ -51,6 +51,13 @@ func (s *Source) NewWork(hidden string) (*Work, error) {
 // Path is the hidden file's.
 func (w *Work) Path() string { return filepath.Join(w.source.Dir, w.name) }
 
+// WriteOut has the disk begin with what is there of the file, and does not wait.
+// Else all of it is left to the sync at the end, and the host's other writers
+// wait behind that. An error is not looked at: the sync has it again.
+func (w *Work) WriteOut() {
+	unix.SyncFileRange(int(w.file.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+}
+
 // Discard removes the hidden file. After Publish it does nothing.
 func (w *Work) Discard() {
 	if w.name != "" {
