@@ -154,7 +154,7 @@ func clients(prefix string, count int) []client {
 	return all
 }
 
-// holds says what the zone lacks or has too much of: it should hold these clients alone.
+// holds says what the zone lacks or has too much of, as a wrongZone: it should hold these clients alone.
 func (n *named) holds(ctx context.Context, want []client) error {
 	names, err := n.names(ctx)
 	if err != nil {
@@ -168,10 +168,15 @@ func (n *named) holds(ctx context.Context, want []client) error {
 		delete(names, c.name)
 	}
 	if wrong+len(names) > 0 {
-		return fmt.Errorf("the zone is wrong: %d of %d names missing or not as they should be, %d too many", wrong, len(want), len(names))
+		return wrongZone(fmt.Sprintf("the zone is wrong: %d of %d names missing or not as they should be, %d too many", wrong, len(want), len(names)))
 	}
 	return nil
 }
+
+// A wrongZone is one that does not hold what it should.
+type wrongZone string
+
+func (w wrongZone) Error() string { return string(w) }
 
 // nsupdate runs Debian's own on these lines.
 func (n *named) nsupdate(ctx context.Context, lines string) (usage, error) {

@@ -49,20 +49,30 @@ func (b *bench) scaleClients(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		all := clients("guest", count)
 		if count <= 1000 { // ten thousand take it minutes, and nothing new is seen
-			took, err := guideCrowd(ctx, guide, server, clients("theirs", count))
+			took, err := guide.callAll(ctx, "up-client", all)
 			if err != nil {
 				return err
 			}
-			b.draw(panel, "all connect, the guide's script", inSeconds, true, count, sample{took.in.wall.Seconds()})
+			b.draw(panel, "all connect, the guide's script", inSeconds, true, count, sample{took.Seconds()})
+			if _, err := gw.sync(ctx); err != nil { // charon knows none of them
+				return err
+			}
 		}
-		all := clients("ours", count)
-		took, err := gw.crowd(ctx, all, func() error { return server.holds(ctx, all) })
+		took, err := gw.arrive(ctx, all)
+		if err == nil {
+			err = server.holds(ctx, all)
+		}
 		if err != nil {
 			return err
 		}
-		b.draw(panel, "all connect, updown", inSeconds, false, count, sample{took.in.wall.Seconds()})
+		b.draw(panel, "all connect, updown", inSeconds, false, count, sample{took.Seconds()})
 
+		gw.charon.set(nil)
+		if _, err := gw.sync(ctx); err != nil {
+			return err
+		}
 		gw.charon.set(all)
 		fresh := &side{work: func(int) (usage, error) { return gw.sync(ctx) }} // all are missing
 		if err := measure(ctx, 1, fresh); err != nil {
@@ -72,14 +82,16 @@ func (b *bench) scaleClients(ctx context.Context) error {
 			return err
 		}
 		idle := &side{work: fresh.work}
-		hook := &side{work: func(round int) (usage, error) { return gw.hook().call(ctx, "up-client", all[round], round) },
-			after: func(int) error { _, err := gw.sync(ctx); return err }}
-		if err := measure(ctx, b.pick(10, 2), idle, hook); err != nil {
+		rounds := b.pick(10, 2)
+		late := clients("late", count+rounds)[count:]
+		hook := &side{work: func(round int) (usage, error) { return gw.hook().call(ctx, "up-client", late[round], round) },
+			after: func(int) error { _, err := gw.sync(ctx); return err }} // which removes it again
+		if err := measure(ctx, rounds, idle, hook); err != nil {
 			return err
 		}
 		b.draw(panel, "sync that adds all", inSeconds, false, count, fresh.wall())
 		b.draw(panel, "sync, nothing to do", inSeconds, false, count, idle.wall())
-		b.draw(panel, "one connect among them", inSeconds, false, count, hook.wall())
+		b.draw(panel, "one more connects", inSeconds, false, count, hook.wall())
 		b.clean()
 	}
 	return nil
