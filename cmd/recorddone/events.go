@@ -2,14 +2,51 @@
 
 package main
 
-import "tunnelcast/internal/hook"
+import (
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"tunnelcast/internal/hook"
+	"tunnelcast/internal/recording"
+	"tunnelcast/internal/remux"
+)
 
 // The kinds of entries in the journal; packaging/catalog explains each.
 var (
-	runFailed = hook.Event("be1a1365646142a0aad8e27b8b6422ec")
+	recordingPublished = hook.Event("0a8bdaaa77034b13afb37f0a4dcef8c0")
+	leftAlone          = hook.Event("997eee628c9d4effa2680f47a671abd5")
+	endedInPacket      = hook.Event("49b7d3878be442d5a6f4e89eefe3ee2d")
+	emptyStay          = hook.Event("1e31abd555d84b6f9586910ad98c4312")
+	leftoverRemoved    = hook.Event("d5ee152a0bc940be94da1e95051bf474")
+	leftoverStays      = hook.Event("c12f4eb64fc84b20b81b1ee13d754841")
+	ordinaryPriority   = hook.Event("50c8ad12685f445db9eabfab2d67e024")
+	noSandbox          = hook.Event("b11495f1f0084cf782e5f5c143e9be9a")
+
+	notFLV           = hook.Event("1b6b216fb123431ca0d83b2e9eb3d19c")
+	noMedia          = hook.Event("d05ab072064d459eb58f4cbef43523b5")
+	wrongCodec       = hook.Event("5d093078178d4b3faf700172aae5fd13")
+	recordingDamaged = hook.Event("cd10d7b106724c9fb4537b044991e80e")
+	diskFull         = hook.Event("d9bf4ee2ea1e46e09f72d4f38458b9a9")
+	notAllowed       = hook.Event("455a9d25000840eebfb1d83221eda749")
+	notFound         = hook.Event("be6eb467208a4d51ac92c0ccb701b971")
+	someStay         = hook.Event("779dce49f0f04fafa50ced62ee32a317")
+	runFailed        = hook.Event("be1a1365646142a0aad8e27b8b6422ec")
 )
+
+// errDamaged is the ErrSome of one recording.
+var errDamaged = fmt.Errorf("%w", hook.ErrSome)
 
 // failures are the causes that the catalogue tells apart.
 var failures = hook.Failures{
+	{Cause: recording.ErrNotFLV, Event: notFLV},
+	{Cause: recording.ErrNoMedia, Event: noMedia},
+	{Cause: recording.ErrCodec, Event: wrongCodec},
+	{Cause: errDamaged, Event: recordingDamaged},
+	{Cause: remux.ErrDiskFull, Event: diskFull},
+	{Cause: syscall.ENOSPC, Event: diskFull},
+	{Cause: fs.ErrPermission, Event: notAllowed},
+	{Cause: fs.ErrNotExist, Event: notFound},
+	{Cause: hook.ErrSome, Event: someStay},
 	{Event: runFailed},
 }

@@ -82,7 +82,7 @@ func (c *cli) done(ctx context.Context, env hook.Env) error {
 	}
 	source, err := archive.Open(path)
 	if err != nil {
-		return err
+		return hook.With(err, "path", path)
 	}
 	defer source.Close()
 	w, err := c.start(env, source.Dir)
@@ -118,12 +118,16 @@ func (c *cli) start(env hook.Env, dirs ...string) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	env.Metrics.Begin(c.Metrics, metrics...)
+	if _, err := os.Stat(c.Metrics); err == nil {
+		dirs = append(dirs, c.Metrics)
+	}
 	if err := remux.StandBack(); err != nil {
-		env.Log.Warn("working at ordinary priority", "error", err)
+		env.Log.Warn("working at ordinary priority", ordinaryPriority, "error", err)
 	}
 	if c.Sandbox {
 		if err := remux.Restrict(dirs...); errors.Is(err, remux.ErrNoLandlock) {
-			env.Log.Info("working without a sandbox", "error", err)
+			env.Log.Info("working without a sandbox", noSandbox, "error", err)
 		} else if err != nil {
 			slots.Close()
 			return nil, err
@@ -135,13 +139,15 @@ func (c *cli) start(env hook.Env, dirs ...string) (*worker, error) {
 // remux publishes the recording, which the caller has locked, as MP4, and then
 // removes it. At every moment a complete copy exists: the recording, until the
 // MP4 is on the disk under its final name, and that from then on.
-func (w *worker) remux(ctx context.Context, source *archive.Source) error {
+func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) {
+	defer func() { err = hook.With(err, "path", source.Path()) }()
 	release, err := w.slots.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: wait for a job slot: %w", source.Path(), err)
 	}
 	defer release()
 	began := w.env.Now()
+	defer func() { w.env.Metrics.Add(workSeconds, w.env.Now().Sub(began).Seconds()) }()
 
 	if err := source.Identify(); err != nil {
 		return w.leave(source, err)
@@ -173,15 +179,18 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) error {
 			return fmt.Errorf("%s: %w; the FLV stays", source.Path(), err)
 		}
 		published = append(published, name)
-		w.env.Log.Info("recording published", "path", filepath.Join(source.Dir, name),
-			"seconds", survey.Parts[i].Duration/1000, "took", w.env.Now().Sub(began).Round(time.Millisecond))
+		path, length := filepath.Join(source.Dir, name), survey.Parts[i].Duration
+		w.countPublished(path, time.Duration(length)*time.Millisecond)
+		w.env.Log.Info("recording published", recordingPublished, "path", path,
+			"seconds", length/1000, "took", w.env.Now().Sub(began).Round(time.Millisecond))
 	}
 	if n := len(survey.Damage); n > 0 {
+		w.env.Metrics.Add(keptRecordings, 1)
 		return fmt.Errorf("%s: damaged at byte %d and in %d places in all; what can be read is %s, the FLV stays: %w",
-			source.Path(), survey.Damage[0].Off, n, strings.Join(published, ", "), hook.ErrSome)
+			source.Path(), survey.Damage[0].Off, n, strings.Join(published, ", "), errDamaged)
 	}
 	if survey.Cut > 0 {
-		w.env.Log.Info("recording ended in the middle of a packet", "path", source.Path(), "bytes", survey.Cut)
+		w.env.Log.Info("recording ended in the middle of a packet", endedInPacket, "path", source.Path(), "bytes", survey.Cut)
 	}
 	if err := source.Remove(recording.HiddenSource(source.Name)); err != nil {
 		return w.leave(source, err)
@@ -236,6 +245,9 @@ func (w *worker) keep(source *archive.Source, err error) error {
 	if same := source.Same(); errors.Is(same, archive.ErrInUse) || errors.Is(same, archive.ErrChanged) {
 		return w.leave(source, same)
 	}
+	if !w.sweeping || !errors.Is(err, recording.ErrNoMedia) {
+		w.env.Metrics.Add(keptRecordings, 1)
+	}
 	return fmt.Errorf("%s: %w; the FLV stays", source.Path(), err)
 }
 
@@ -243,7 +255,7 @@ func (w *worker) keep(source *archive.Source, err error) error {
 // run. nginx calls again at its end.
 func (w *worker) leave(source *archive.Source, err error) error {
 	if errors.Is(err, archive.ErrInUse) || errors.Is(err, archive.ErrChanged) {
-		w.env.Log.Info("recording is left alone", "path", source.Path(), "reason", err)
+		w.env.Log.Info("recording is left alone", leftAlone, "path", source.Path(), "reason", err)
 		return nil
 	}
 	return fmt.Errorf("%w; the FLV stays", err)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"tunnelcast/internal/recording"
 )
 
 // The command runs as its own process: its sandbox is for good.
@@ -23,11 +26,11 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	flv := sample(t, 2, "200k")
+	sample := sample(t, 2, "200k")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			return os.WriteFile(filepath.Join(env.WorkDir, "sample.flv"), flv, 0o644)
+			return os.WriteFile(filepath.Join(env.WorkDir, "sample.flv"), sample, 0o644)
 		},
 		// Where there is a journal, log lines go there and not to stderr.
 		Condition: func(cond string) (bool, error) {
@@ -35,7 +38,7 @@ func TestScripts(t *testing.T) {
 			return cond == "journal" && err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"writing": writing, "cut": cut, "append": appendTo, "same-time": sameTime, "ls": ls, "plays": plays,
+			"writing": writing, "cut": cut, "append": appendTo, "same-time": sameTime, "ls": ls, "plays": plays, "flv": flv,
 		},
 	})
 }
@@ -97,6 +100,21 @@ func appendTo(ts *testscript.TestScript, _ bool, args []string) {
 	b, err := os.ReadFile(ts.MkAbs(args[1]))
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append(a, b...), 0o644))
+}
+
+// flv FILE [KIND:BODY...]: an FLV file of these tags, 8 or 9 and what is in it in
+// hexadecimal.
+func flv(ts *testscript.TestScript, _ bool, args []string) {
+	b := bytes.Clone(recording.FLVHeader)
+	for _, tag := range args[1:] {
+		kind, digits, _ := strings.Cut(tag, ":")
+		body, err := hex.DecodeString(digits)
+		ts.Check(err)
+		b = append(b, kind[0]-'0', 0, 0, byte(len(body)), 0, 0, 0, 0, 0, 0, 0)
+		b = append(b, body...)
+		b = append(b, 0, 0, 0, byte(len(body)+11))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
 }
 
 // same-time FILE OTHER: both have the same mtime and FILE has mode 644.

@@ -44,10 +44,10 @@ func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 	defer w.slots.Close()
 	w.sweeping = true
 
-	failed := 0
+	failed, empty := 0, 0
 	for _, path := range found.hidden {
 		if err := w.tidy(path, &found); err != nil {
-			env.Log.Warn("leftover of a killed run stays", "path", path, "error", err)
+			env.Log.Warn("leftover of a killed run stays", leftoverStays, "path", path, "error", err)
 			failed++
 		}
 	}
@@ -63,10 +63,17 @@ func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 		if ctx.Err() != nil {
 			return err
 		}
-		if err != nil {
-			env.Log.Warn("recording stays", "error", err)
+		// nginx leaves one behind when it begins a file just before a stream ends.
+		// Nothing is lost, and every sweep would say so again.
+		if errors.Is(err, recording.ErrNoMedia) {
+			empty++
+		} else if err != nil {
+			env.Log.Warn("recording stays", failures.Event(err), "path", path, "error", err)
 			failed++
 		}
+	}
+	if empty > 0 {
+		env.Log.Info("recordings without audio and video stay", emptyStay, "count", empty)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d recordings and leftovers stay: %w", failed, len(found.hidden)+len(found.recordings), hook.ErrSome)
@@ -89,7 +96,7 @@ func (w *worker) sweepOne(ctx context.Context, path string) error {
 	return w.remux(ctx, source)
 }
 
-// size is only for a person to see: 0 if it is not known.
+// size is only for people and graphs to see: 0 if it is not known.
 func size(path string) int64 {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -129,7 +136,7 @@ func (w *worker) tidy(path string, found *leftovers) error {
 	if !recording.IsHiddenSource(filepath.Base(path)) {
 		removed, err := archive.RemoveLeftover(path)
 		if removed {
-			w.env.Log.Info("leftover of a killed run removed", "path", path)
+			w.env.Log.Info("leftover of a killed run removed", leftoverRemoved, "path", path)
 		}
 		return err
 	}
@@ -160,7 +167,7 @@ func (w *worker) tidy(path string, found *leftovers) error {
 		}
 	}
 	if _, ok := source.Published(slices.Values(mp4s)); ok {
-		w.env.Log.Info("leftover of a killed run removed", "path", path)
+		w.env.Log.Info("leftover of a killed run removed", leftoverRemoved, "path", path)
 		return os.Remove(path)
 	}
 	visible := filepath.Join(source.Dir, "recovered-"+strings.Trim(strings.TrimSuffix(source.Name, filepath.Ext(source.Name)), ".")+".flv")

@@ -22,6 +22,8 @@ var (
 	ErrNotFLV = errors.New("not an FLV file")
 	// ErrNoMedia says that an FLV file holds nothing to see or hear.
 	ErrNoMedia = errors.New("no audio and no video in it")
+	// ErrCodec says that MP4 cannot hold what is in an FLV file.
+	ErrCodec = errors.New("MP4 cannot hold")
 )
 
 // Codec is the name of what a stream is encoded with.
@@ -90,7 +92,7 @@ func (s Survey) Err() error {
 	for _, p := range s.Parts {
 		for _, stream := range []Stream{p.Video, p.Audio} {
 			if stream.Codec != "" && !stream.Codec.InMP4() {
-				return fmt.Errorf("MP4 cannot hold its %s", stream.Codec)
+				return fmt.Errorf("%w its %s", ErrCodec, stream.Codec)
 			}
 		}
 		if p.Video.Packets > 0 && p.Video.Keys == 0 {

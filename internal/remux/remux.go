@@ -74,6 +74,9 @@ func Run(ctx context.Context, in Input, out string, faststart bool) (Result, err
 	return in.run(ctx, out, &option{"movflags", "+faststart"})
 }
 
+// ErrDiskFull is libav's.
+var ErrDiskFull error = astiav.Error(-int(syscall.ENOSPC))
+
 // option is one of libavformat/movenc.c.
 type option struct{ name, value string }
 
