@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -197,14 +199,26 @@ type walker struct {
 	busy    int       // workers that may add to it
 }
 
-// buffers holds one batch for each directory that is being read.
-var buffers = sync.Pool{New: func() any { return new([batch]byte) }}
+// buffer holds a batch of a directory's entries.
+type buffer struct {
+	entries [batch]byte
+	order   []slot
+}
+
+// slot is where in the batch the entry of an inode is.
+type slot struct {
+	inode uint64
+	at    uint16
+}
+
+// buffers holds one for each directory that is being read.
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
 // work reads batches of directory entries until no directory is left. A
 // directory of which a batch was read goes back on the list at once, so that two
 // workers share a big one. Every file is told in f, which spares a million new ones.
 func (w *walker) work(f *File) {
-	buf := buffers.Get().(*[batch]byte)
+	buf := buffers.Get().(*buffer)
 	defer buffers.Put(buf)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -220,10 +234,10 @@ func (w *walker) work(f *File) {
 		w.todo = w.todo[:len(w.todo)-1]
 		w.busy++
 		w.mu.Unlock()
-		if n := w.read(d, buf[:]); n > 0 {
+		if n := w.read(d, buf.entries[:]); n > 0 {
 			d.refs.Add(1)
 			w.later(d, math.MaxInt)
-			w.entries(d, buf[:n], f)
+			w.entries(d, buf, n, f)
 		}
 		w.release(d)
 		w.mu.Lock()
@@ -271,17 +285,25 @@ func (w *walker) release(d *dir) {
 	}
 }
 
-// entries looks at a batch of entries of d. The layout is struct
+// entries looks at a batch of n bytes of entries of d. The layout is struct
 // linux_dirent64, getdents64(2): inode and offset of 8 bytes each, the entry's
 // length in 2, its type in 1, and the name up to a zero byte.
-func (w *walker) entries(d *dir, buf []byte, f *File) {
-	for len(buf) > 0 && w.ctx.Err() == nil {
-		length := binary.NativeEndian.Uint16(buf[16:])
-		name := buf[19:length]
+func (w *walker) entries(d *dir, buf *buffer, n int, f *File) {
+	// ext4 lists by a hash of the name and stores by inode.
+	buf.order = buf.order[:0]
+	for at := 0; at < n; at += int(binary.NativeEndian.Uint16(buf.entries[at+16:])) {
+		buf.order = append(buf.order, slot{binary.NativeEndian.Uint64(buf.entries[at:]), uint16(at)})
+	}
+	slices.SortFunc(buf.order, func(a, b slot) int { return cmp.Compare(a.inode, b.inode) })
+	for _, p := range buf.order {
+		if w.ctx.Err() != nil {
+			return
+		}
+		entry := buf.entries[p.at:n]
+		name := entry[19:]
 		f.name = &name[0]
 		f.Name = unsafe.String(f.name, bytes.IndexByte(name, 0))
-		w.entry(d, buf[18], f)
-		buf = buf[length:]
+		w.entry(d, entry[18], f)
 	}
 }
 
@@ -366,10 +388,10 @@ func (w *walker) descend(parent *dir, name string, f *File) {
 	if w.later(d, waiting) {
 		return
 	}
-	buf := buffers.Get().(*[batch]byte)
+	buf := buffers.Get().(*buffer)
 	defer buffers.Put(buf)
-	for n := w.read(d, buf[:]); n > 0; n = w.read(d, buf[:]) {
-		w.entries(d, buf[:n], f)
+	for n := w.read(d, buf.entries[:]); n > 0; n = w.read(d, buf.entries[:]) {
+		w.entries(d, buf, n, f)
 	}
 	w.release(d)
 }
