@@ -286,6 +286,16 @@ func TestRemoveOnlyWhatWasSeen(t *testing.T) {
 			file := must2(t)(os.OpenFile(path, os.O_WRONLY, 0)).(*os.File)
 			t.Cleanup(func() { file.Close() })
 		}, ErrInUse},
+		"it is being downloaded": {func(t *testing.T, path string) {
+			file := must2(t)(os.Open(path)).(*os.File)
+			t.Cleanup(func() { file.Close() })
+		}, nil},
+		"it is written and downloaded": {func(t *testing.T, path string) {
+			for _, mode := range []int{os.O_RDONLY, os.O_RDWR} {
+				file := must2(t)(os.OpenFile(path, mode, 0)).(*os.File)
+				t.Cleanup(func() { file.Close() })
+			}
+		}, ErrInUse},
 		"it is being remuxed": {func(t *testing.T, path string) {
 			source := must2(t)(Open(path)).(*Source)
 			t.Cleanup(source.Close)
@@ -310,6 +320,26 @@ func TestRemoveOnlyWhatWasSeen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAlone: one call tells of nearly every file that nobody has it open, and a
+// reader is no reason to keep it.
+func TestAlone(t *testing.T) {
+	path := place(t, t.TempDir(), "a.flv")
+	lease := func(want int) {
+		t.Helper()
+		ours := must2(t)(os.Open(path)).(*os.File)
+		defer ours.Close()
+		must(t, alone(int(ours.Fd())))
+		if got, err := unix.FcntlInt(ours.Fd(), unix.F_GETLEASE, 0); got != want {
+			t.Errorf("lease %d, %v, want %d", got, err, want)
+		}
+	}
+	lease(unix.F_WRLCK)
+	reader := must2(t)(os.Open(path)).(*os.File)
+	lease(unix.F_RDLCK)
+	reader.Close()
+	lease(unix.F_WRLCK)
 }
 
 // TestLocksAreSeen: with record_lock nginx holds such a lock, the only trace of
