@@ -235,7 +235,7 @@ func newTestGateway(t testing.TB, b *bind, args ...string) *testGateway {
 	g.askUnit = func(context.Context, string) (units.State, error) {
 		return units.State{Load: "loaded", Active: "active"}, nil
 	}
-	g.settle = 0
+	g.settle, g.breath = 0, 0
 	tg.gateway = g
 	return tg
 }

@@ -118,10 +118,11 @@ type gateway struct {
 	askUnit   func(ctx context.Context, unit string) (units.State, error)
 
 	settle time.Duration // how long charon may take to start or to stop
+	breath time.Duration // between a run of sync and the next in a storm
 }
 
 func newGateway(c cli, env hook.Env) (*gateway, error) {
-	g := &gateway{cli: c, env: env, dir: runDir(c.RunDir), askUnit: units.Get, settle: 15 * time.Second}
+	g := &gateway{cli: c, env: env, dir: runDir(c.RunDir), askUnit: units.Get, settle: 15 * time.Second, breath: 500 * time.Millisecond}
 	for _, zone := range append([]string{c.Zone}, c.ReverseZones...) {
 		if err := lease.CheckZone(zone); err != nil {
 			return nil, hook.Usagef("%w", err)

@@ -36,11 +36,19 @@ func (g *gateway) sync(ctx context.Context, dryRun bool) error {
 	if err != nil {
 		return err
 	}
-	defer unlock()
 	for range rounds {
 		err = g.round(ctx, dryRun)
 		if !errors.Is(err, ddns.ErrPrerequisite) {
 			break
+		}
+	}
+	unlock()
+	// Another run is to follow at once when there are pokes again. In a storm of
+	// clients it can do for many of them what it would do for a few.
+	if pokes, _ := g.dir.pokes(); len(pokes) > 0 && !dryRun {
+		select {
+		case <-ctx.Done():
+		case <-time.After(g.breath):
 		}
 	}
 	return err
