@@ -127,13 +127,13 @@ func (l *life) look() map[string]file {
 		}
 		files[f[0]] = file{is, f[2]}
 	}
-	units := run(l.T, l.box, "sh", "-c", "cd /usr/lib/systemd/system; for u in tunnelcast-*.*; do [ ! -e $u ] || systemctl show -P Id -P UnitFileState -P ActiveState $u | xargs; done")
+	units := run(l.T, l.box, "sh", "-c", "cd /usr/lib/systemd/system; for u in tunnelcast-*.*; do [ ! -e $u ] || systemctl show -P Id -P ActiveState -P UnitFileState $u | xargs; done")
 	for line := range strings.Lines(units) {
 		f := strings.Fields(line)
 		if strings.HasSuffix(f[0], ".service") {
-			f[2] = "" // at work or not
+			f[1] = f[2] // whether it is at work just now is no matter
 		}
-		files["unit "+f[0]] = file{is: strings.TrimSpace(strings.Join(f[1:], " "))}
+		files["unit "+f[0]] = file{is: strings.Join(slices.Compact(f[1:]), " ")}
 	}
 	return files
 }
