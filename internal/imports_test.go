@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"internal/archive/archivetest": {},
 	"internal/e2e/box":             {"packaging"},
 	"internal/e2e/demo":            {"internal/e2e/box"},
-	"internal/e2e/bench":           {"internal/e2e/box", "packaging"},
+	"internal/e2e/bench":           {"internal/e2e/box", "internal/ddns", "internal/lease", "packaging"},
 	"internal/e2e":                 {"internal/e2e/box"},
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,7 +13,9 @@ import (
 	"syscall"
 	"time"
 
+	"tunnelcast/internal/ddns"
 	"tunnelcast/internal/e2e/box"
+	"tunnelcast/internal/lease"
 )
 
 // A gateway is a charon, by its stand-in, with our updown.
@@ -107,6 +110,20 @@ func (b *bench) connect(ctx context.Context) error {
 		return fmt.Sprintf("update delete %s.example. A\n", all[0].name) + add(all, 3600)
 	}
 
+	// What both wait for: a shell, and the server, which brings its journal to the disk before it answers.
+	shell := &side{work: func(int) (usage, error) { return run(ctx, process{args: []string{"/bin/sh", "-c", ""}}) }}
+	key, err := ddns.ReadKey(sessionKey)
+	if err != nil {
+		return err
+	}
+	answer := &side{work: func(round int) (usage, error) {
+		to, name := &ddns.Server{Addr: server.addr + ":53", Key: key}, who("answer", round)
+		rr := lease.Address(name.name+".example.", netip.MustParseAddr(name.addr))
+		start := time.Now()
+		err := to.Update(ctx, lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: rr.Owner}}, Add: []lease.RR{rr}}, time.Minute)
+		return usage{wall: time.Since(start)}, err
+	}}
+
 	up := &side{work: call(ours, "up-client", "up")}
 	bare := &side{work: func(round int) (usage, error) {
 		return run(ctx, process{args: strings.Fields(string(ours)), env: pluto("up-client", who("bare", round), round)})
@@ -120,7 +137,7 @@ func (b *bench) connect(ctx context.Context) error {
 	scriptDown := &side{before: untimed(call(guide, "up-client", "out")), work: call(guide, "down-client", "out")}
 	nsupdateUp := &side{work: lines(replace, "alone")}
 	nsupdateDown := &side{before: untimed(lines(replace, "alone-out")), work: lines(remove, "alone-out")}
-	if err := measure(ctx, rounds, up, bare, again, down, scriptUp, scriptDown, nsupdateUp, nsupdateDown); err != nil {
+	if err := measure(ctx, rounds, shell, answer, up, bare, again, down, scriptUp, scriptDown, nsupdateUp, nsupdateDown); err != nil {
 		return err
 	}
 	const script, nsupdate = "the guide's script", "nsupdate -k"
@@ -128,6 +145,8 @@ func (b *bench) connect(ctx context.Context) error {
 		Note: "both by the /bin/sh that charon calls them with"})
 	b.add(row{Work: "one connect, no shell", Unit: inSeconds, Ours: bare.wall(), Against: nsupdate, Theirs: nsupdateUp.wall(), Goal: times(0.2)})
 	b.add(row{Work: "one connect, CPU", Unit: inSeconds, Ours: up.cpu(), Against: script, Theirs: scriptUp.cpu()})
+	b.add(row{Work: "... of it the shell", Unit: inSeconds, Ours: shell.wall()})
+	b.add(row{Work: "... of it bind9's answer", Unit: inSeconds, Ours: answer.wall(), Note: "it brings its journal to the disk first, on both sides"})
 	b.add(row{Work: "the connect's next pair of selectors", Unit: inSeconds, Ours: again.wall(), Against: script, Theirs: scriptUp.wall()})
 	b.add(row{Work: "one disconnect", Unit: inSeconds, Ours: down.wall(), Against: script, Theirs: scriptDown.wall(),
 		Note: "the name goes with the sync that follows, which charon does not wait for"})

@@ -65,8 +65,12 @@ func enter(ctx context.Context, o options) error {
 		return err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("another bench is running: lock %s: %w", dir, err)
+	err = box.Poll(ctx, time.Hour, "another bench to end", func() (bool, error) {
+		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		return err == nil, err
+	})
+	if err != nil {
+		return err
 	}
 	dir = filepath.Join(dir, "run")
 	if err := os.RemoveAll(dir); err != nil {
