@@ -6,10 +6,12 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,12 +19,30 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"tunnelcast/internal/hook"
 	"tunnelcast/internal/recording"
 )
 
 // The command runs as its own process: its sandbox is for good.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"recorddone": main})
+	testscript.Main(m, map[string]func(){"recorddone": main, "recorddone-peak": peak})
+}
+
+// peak is recorddone that tells how much memory it had at most. Its parent cannot
+// know: getrusage(2) counts what it was before it became another program.
+func peak() {
+	file, err := os.Open("/proc/self/status") // the sandbox opens none
+	if err != nil {
+		panic(err)
+	}
+	code := hook.Main("recorddone", run, failures)
+	status, err := io.ReadAll(file)
+	if err != nil {
+		panic(err)
+	}
+	_, most, _ := strings.Cut(string(status), "VmHWM:")
+	fmt.Println(strings.Fields(most)[0])
+	os.Exit(code)
 }
 
 func TestScripts(t *testing.T) {
@@ -146,6 +166,127 @@ func plays(ts *testscript.TestScript, _ bool, args []string) {
 	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin", "-i", "file:"+ts.MkAbs(args[0]), "-f", "null", "-").CombinedOutput()
 	if err != nil || len(out) > 0 {
 		ts.Fatalf("%s: %v\n%s", args[0], err, out)
+	}
+}
+
+// Memory grows with the number of packets, by what the muxer notes of each, and
+// with nothing else.
+func TestMemory(t *testing.T) {
+	const packets = 300_000
+	flv := sample(t, 2, "40k")
+	dir := t.TempDir()
+	path := filepath.Join(dir, "cam.flv")
+	measure := func(content []byte) (bytes int) {
+		t.Helper()
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("recorddone-peak", path).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Sscan(string(out), &bytes); err != nil {
+			t.Fatal(err)
+		}
+		return bytes << 10
+	}
+	few := measure(flv)
+
+	// Its tags again and again, without metadata and sequence headers.
+	long, count := bytes.Clone(flv), 0
+	for ms := uint32(2000); count < packets; ms += 2000 {
+		for b := flv[13:]; len(b) >= 15; {
+			n := 15 + int(b[1])<<16 + int(b[2])<<8 + int(b[3])
+			if b[0] != 18 && b[12] == 1 {
+				long = append(long, b[:n]...)
+				tag := long[len(long)-n:]
+				ts := ms + uint32(b[4])<<16 + uint32(b[5])<<8 + uint32(b[6])
+				tag[4], tag[5], tag[6], tag[7] = byte(ts>>16), byte(ts>>8), byte(ts), byte(ts>>24)
+				count++
+			}
+			b = b[n:]
+		}
+	}
+	many := measure(long)
+	t.Logf("%d KiB for %d packets of %d bytes, %d KiB for few", many>>10, count, len(long), few>>10)
+	if most := few + 85*count; many > most {
+		t.Errorf("%d KiB for %d packets, want at most %d", many>>10, count, most>>10)
+	}
+	if most := 24 << 20; few > most {
+		t.Errorf("%d KiB for a short recording, want at most %d", few>>10, most>>10)
+	}
+}
+
+// Hooks that nginx starts at once work no more than jobs at a time, and one that
+// is killed keeps no other from its turn.
+func TestJobs(t *testing.T) {
+	sample := sample(t, 2, "2M")
+	for jobs := range 3 {
+		jobs++
+		t.Run(fmt.Sprint(jobs), func(t *testing.T) {
+			dir := t.TempDir()
+			const hooks = 8
+			atWork := func() (hook []int) { // by what they have in the making
+				for _, entry := range must(os.ReadDir(dir)) {
+					for i := range hooks {
+						if entry.Name() == recording.HiddenName(fmt.Sprintf("cam%d.flv", i), 1) {
+							hook = append(hook, i)
+						}
+					}
+				}
+				return hook
+			}
+			most, ended := 0, make(chan error)
+			var running []*exec.Cmd
+			for i := range hooks {
+				path := filepath.Join(dir, fmt.Sprintf("cam%d.flv", i))
+				if err := os.WriteFile(path, sample, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				command := exec.Command("recorddone", "--jobs", fmt.Sprint(jobs), path)
+				if err := command.Start(); err != nil {
+					t.Fatal(err)
+				}
+				running = append(running, command)
+			}
+			// The first that is seen at work is the one to be killed.
+			killed := -1
+			for killed < 0 && strings.Contains(kinds(t, dir), ".flv") {
+				if first := atWork(); len(first) > 0 {
+					killed = first[0]
+					running[killed].Process.Kill()
+				}
+			}
+			for _, command := range running {
+				go func() { ended <- command.Wait() }()
+			}
+			failed := 0
+			for left := hooks; left > 0; {
+				select {
+				case err := <-ended:
+					left--
+					if err != nil {
+						failed++
+					}
+				default:
+					others := slices.DeleteFunc(atWork(), func(i int) bool { return i == killed })
+					most = max(most, len(others))
+				}
+			}
+			t.Logf("at most %d of %d worked at once", most, hooks)
+			if most > jobs {
+				t.Errorf("%d worked at once, want %d", most, jobs)
+			}
+			if failed > 1 { // the one to be killed may have been quicker
+				t.Errorf("%d runs failed", failed)
+			}
+			if out, err := exec.Command("recorddone", "sweep", dir).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if got, want := kinds(t, dir), strings.TrimSpace(strings.Repeat(".mp4 ", hooks)); got != want {
+				t.Errorf("the directory has %s, want %s", got, want)
+			}
+		})
 	}
 }
 
