@@ -384,6 +384,61 @@ func firstDifference(a, b []byte) int {
 	return min(len(a), len(b))
 }
 
+// HEVC over enhanced RTMP, of x265, plays and is tagged as Apple's players ask. No
+// ffmpeg here writes it into FLV, so its tags are made of an MP4's samples.
+func TestRunHEVC(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "made.mp4")
+	ffmpeg(t, append(args(picture), "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "bframes=0:keyint=12:log-level=none", "-pix_fmt", "yuv420p", path)...)
+	mp4, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := func(kind string) []byte { // of a box that is but once in the file
+		at := bytes.Index(mp4, []byte(kind))
+		if at < 4 {
+			t.Fatalf("the MP4 has no %s", kind)
+		}
+		return mp4[at+4 : at-4+int(binary.BigEndian.Uint32(mp4[at-4:]))]
+	}
+	keys := map[uint32]bool{}
+	for b := content("stss")[8:]; len(b) > 0; b = b[4:] {
+		keys[binary.BigEndian.Uint32(b)] = true
+	}
+	flv := bytes.Clone(recording.FLVHeader)
+	tag := func(ms uint32, lists ...[]byte) {
+		body := bytes.Join(lists, nil)
+		n := len(body)
+		flv = append(flv, 9, byte(n>>16), byte(n>>8), byte(n), byte(ms>>16), byte(ms>>8), byte(ms), 0, 0, 0, 0)
+		flv = binary.BigEndian.AppendUint32(append(flv, body...), uint32(n+11))
+	}
+	tag(0, []byte("\x90hvc1"), content("hvcC"))
+	media := content("mdat")
+	number := uint32(0)
+	for sizes := content("stsz")[12:]; len(sizes) > 0; sizes = sizes[4:] {
+		n := binary.BigEndian.Uint32(sizes)
+		head := "\xa1hvc1\x00\x00\x00"
+		if number++; keys[number] {
+			head = "\x91hvc1\x00\x00\x00"
+		}
+		tag((number-1)*40, []byte(head), media[:n])
+		media = media[n:]
+	}
+	outs, err := remuxAll(t, flv, true)
+	if err != nil || len(outs) != 1 {
+		t.Fatal(outs, err)
+	}
+	if got, want := decode(t, outs[0], "v"), decode(t, path, "v"); got != want {
+		t.Error("other frames than were encoded")
+	}
+	out, err := os.ReadFile(outs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(out, []byte("hvc1")) || bytes.Contains(out, []byte("hev1")) {
+		t.Error("not tagged hvc1")
+	}
+}
+
 // Where the picture's size or the sound's rate changes there is a second file,
 // and each plays to its end.
 func TestRunParts(t *testing.T) {
