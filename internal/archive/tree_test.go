@@ -70,7 +70,7 @@ func place(t *testing.T, elem ...string) string {
 func TestWalkSeesEachFileOnce(t *testing.T) {
 	dir := t.TempDir()
 	var want []string
-	for i := range 3000 { // more than a batch
+	for i := range 3 * batch / 256 { // more than a batch
 		want = append(want, place(t, dir, fmt.Sprintf("%0200d.flv", i)))
 	}
 	for i := range 3 * waiting {

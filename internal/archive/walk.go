@@ -140,8 +140,9 @@ const (
 	// deepest is where a walk turns back. nginx-rtmp makes no directories at
 	// all, so this is a person's or an attacker's tree.
 	deepest = 100
-	// batch holds about a thousand directory entries, in bytes.
-	batch = 64 << 10
+	// batch holds about eight thousand directory entries, in bytes: the more are
+	// looked at in the order of their inodes, the fewer of ext4's blocks change twice.
+	batch = 256 << 10
 )
 
 // Walk looks through the whole tree. Memory does not grow with the number of
@@ -208,7 +209,7 @@ type buffer struct {
 // slot is where in the batch the entry of an inode is.
 type slot struct {
 	inode uint64
-	at    uint16
+	at    uint32
 }
 
 // buffers holds one for each directory that is being read.
@@ -292,7 +293,7 @@ func (w *walker) entries(d *dir, buf *buffer, n int, f *File) {
 	// ext4 lists by a hash of the name and stores by inode.
 	buf.order = buf.order[:0]
 	for at := 0; at < n; at += int(binary.NativeEndian.Uint16(buf.entries[at+16:])) {
-		buf.order = append(buf.order, slot{binary.NativeEndian.Uint64(buf.entries[at:]), uint16(at)})
+		buf.order = append(buf.order, slot{binary.NativeEndian.Uint64(buf.entries[at:]), uint32(at)})
 	}
 	slices.SortFunc(buf.order, func(a, b slot) int { return cmp.Compare(a.inode, b.inode) })
 	for _, p := range buf.order {
