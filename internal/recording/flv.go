@@ -83,6 +83,9 @@ type Survey struct {
 
 // Err says why a file with this content cannot become MP4, or is nil.
 func (s Survey) Err() error {
+	if len(s.Parts) == 0 && len(s.Damage) > 0 {
+		return errors.New("nothing in it can be read")
+	}
 	if len(s.Parts) == 0 {
 		return ErrNoMedia
 	}

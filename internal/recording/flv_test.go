@@ -82,6 +82,7 @@ func TestWalk(t *testing.T) {
 		{"only the header", newFile(), "(no audio and no video in it)"},
 		{"half the header", new(file).raw(FLVHeader[:9]...), "(no audio and no video in it)"},
 		{"sequence headers only", newFile().asc(1).avc(1), "(no audio and no video in it)"},
+		{"only garbage", newFile().raw(bytes.Repeat([]byte{0xee}, 10000)...), "damage 10000 (nothing in it can be read)"},
 		{"plain", plainFile(), "plain [H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents]"},
 		{"audio only", newFile().asc(1).sound(0).sound(23), "plain [AAC 2/2 6B, 23ms, 2 extents]"},
 		{"video only", newFile().avc(1).key(0).frame(40), "plain [H.264 1/2 6B, 40ms, 2 extents]"},
