@@ -65,8 +65,8 @@ func (f *File) check(unused func(fd int) error) error {
 }
 
 // alone returns nil if nobody else has the file open, and what idle says if
-// somebody has. A lease for writing tells, F_SETLEASE in fcntl(2). It is for a
-// file that is about to go: a reader that comes now is turned away.
+// somebody has. A lease for writing tells, F_SETLEASE in fcntl(2). It is for a file
+// that is about to go: a download that begins while we hold it waits, or fails.
 func alone(fd int) error {
 	if setLease(fd, unix.F_WRLCK) == nil {
 		return nil
