@@ -283,6 +283,7 @@ func eachRelease(t *testing.T, server box.Server, try func(*life)) {
 	old := previous(t, deb)
 	for suite := range maps.Keys(box.Releases) {
 		t.Run(suite, func(t *testing.T) {
+			t.Parallel() // with the other release; they wait more than they work
 			l := begin(t, suite, server)
 			for name, from := range map[string]string{"new.deb": deb, "old.deb": old} {
 				data, err := os.ReadFile(from)
