@@ -311,28 +311,29 @@ func (j *job) copy(ctx context.Context) error {
 		} else if err != nil {
 			return fmt.Errorf("read packet: %w", err)
 		}
-		if err := j.copyPacket(packet); err != nil {
+		if written, err := j.copyPacket(packet); err != nil {
 			return err
+		} else if !written { // the muxer keeps what it is given
+			packet.Unref()
 		}
-		packet.Unref()
 	}
 }
 
-func (j *job) copyPacket(packet *astiav.Packet) error {
+func (j *job) copyPacket(packet *astiav.Packet) (written bool, err error) {
 	i := packet.StreamIndex()
 	if i >= len(j.byIndex) {
-		return errors.New("read packet: of a stream that was not there in the beginning")
+		return false, errors.New("read packet: of a stream that was not there in the beginning")
 	}
 	t := j.byIndex[i]
 	if t == nil {
-		return nil // captions, data: an MP4 of ours has none
+		return false, nil // captions, data: an MP4 of ours has none
 	}
 	t.count.Read++
 	t.count.Bytes += int64(packet.Size())
 	stamp := stamp{packet.Pts(), packet.Dts(), packet.Duration()}
 	if !t.clock.set(&stamp, packet.Flags().Has(astiav.PacketFlagKey)) {
 		t.count.Dropped++
-		return nil
+		return false, nil
 	}
 	packet.SetPts(stamp.pts)
 	packet.SetDts(stamp.dts)
@@ -340,10 +341,10 @@ func (j *job) copyPacket(packet *astiav.Packet) error {
 	packet.SetPos(-1)
 	packet.SetStreamIndex(t.index)
 	if err := j.mux.WriteInterleavedFrame(packet); err != nil {
-		return fmt.Errorf("write packet: %w", err)
+		return false, fmt.Errorf("write packet: %w", err)
 	}
 	t.count.Written++
-	return nil
+	return true, nil
 }
 
 // closeOutput writes what is left in memory. That the disk is full may come out
