@@ -13,7 +13,7 @@ import (
 // check runs a program's check as the user that it works as, and gives what it said.
 func check(t *testing.T, b *box.Box, program, user string) (out string, status int) {
 	t.Helper()
-	out, err := b.Gateway.Run(t.Context(), "runuser", "-u", user, "--", "tunnelcast-"+program, "check")
+	out, err := b.Gateway.Run(t.Context(), "runuser", "-u", user, "--", "sh", "-c", "exec tunnelcast-"+program+" check 2>&1")
 	if failed := new(box.CommandError); errors.As(err, &failed) {
 		return failed.Output, failed.ExitCode()
 	}

@@ -24,11 +24,10 @@ func (c *Checks) Say(what string, err error, remedy string) {
 		return
 	}
 	c.failed++
-	fmt.Fprintf(c.w, "FAIL  %s: %s", what, oneLine(err.Error()))
 	if remedy != "" {
-		fmt.Fprintf(c.w, " (%s)", remedy)
+		remedy = " (" + remedy + ")"
 	}
-	fmt.Fprintln(c.w)
+	fmt.Fprintf(c.w, "FAIL  %s: %s%s\n", what, oneLine(err.Error()), remedy)
 }
 
 // Err returns an error if anything that Say was told was not well.
