@@ -38,7 +38,7 @@ for unit in packaging/systemd/tunnelcast-*.*; do
 	case $name in *.timer | *.path) started="$started $name" ;; esac
 done
 for script in postinst prerm postrm; do
-	sed "s/@UNITS@/${enabled# }/; s/@STARTED@/${started# }/; s/@ALL@/${all# }/g" packaging/deb/$script >"$STAGE/$script"
+	sed "s/@UNITS@/${enabled# }/; s/@STARTED@/${started# }/; s/@ALL@/${all# }/" packaging/deb/$script >"$STAGE/$script"
 	chmod 755 "$STAGE/$script"
 done
 
