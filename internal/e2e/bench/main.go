@@ -114,10 +114,11 @@ func measureAll(ctx context.Context, o options) error {
 			return ctx.Err()
 		}
 		fmt.Fprintf(os.Stderr, "bench: %s took %.0f s\n", g.name, time.Since(start).Seconds())
+		b.Took = seconds(time.Since(b.Began))
+		failed = append(failed, b.write(o.out)) // what there is, should the rest not come
 	}
-	b.Took = seconds(time.Since(b.Began))
 	fmt.Print(b.table())
-	return errors.Join(errors.Join(failed...), b.write(o.out))
+	return errors.Join(failed...)
 }
 
 // write leaves the report's files in a directory.

@@ -3,19 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 )
 
-// scale is how the cost grows with the work.
+// scale is how the cost grows with the work; prune has drawn that of files.
 func (b *bench) scale(ctx context.Context) error {
-	for _, panel := range []func(context.Context) error{b.scaleClients, b.scaleFiles, b.scalePackets} {
-		if err := panel(ctx); err != nil {
-			return err
-		}
-		b.clean()
-	}
-	return nil
+	return errors.Join(b.scaleClients(ctx), b.scalePackets(ctx))
 }
 
 // draw adds a point to a line of the chart, whose axes know nothing that is not above zero.
@@ -95,23 +90,6 @@ func (b *bench) scaleClients(ctx context.Context) error {
 		b.clean()
 	}
 	return nil
-}
-
-// scaleFiles prunes archives of a thousand files and more, half of them old, up to those of prune.
-func (b *bench) scaleFiles(ctx context.Context) error {
-	for count := 1000; count < b.pick(1_000_000, 10_000); count *= 10 {
-		ours, theirs, err := b.prunes(ctx, b.pick(5, 1), files{count: count, dirs: count / 1000}, byAge)
-		if err != nil {
-			return err
-		}
-		b.drawFiles(count, ours, theirs)
-	}
-	return nil
-}
-
-func (r *report) drawFiles(count int, ours, theirs *side) {
-	r.draw("files", "archiveprune", inSeconds, false, count, ours.wall())
-	r.draw("files", "find -delete", inSeconds, true, count, theirs.wall())
 }
 
 // scalePackets remuxes recordings of a low bitrate, of minutes to days.
