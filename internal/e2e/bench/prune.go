@@ -148,7 +148,7 @@ func (b *bench) room(archives int) (int, error) {
 
 // prune is an archive of a million files, half of them to go, and smaller ones for the chart.
 func (b *bench) prune(ctx context.Context) error {
-	count, err := b.room(8)
+	count, err := b.room(6)
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (b *bench) prune(ctx context.Context) error {
 		memory float64 // goal, in bytes
 		note   string
 	}{
-		{pruning{files: files{count: count, dirs: many}, limit: byAge, rounds: b.pick(2, 1)}, grouped(many) + " directories, by age", 16 << 20,
+		{pruning{files: files{count: count, dirs: many}, limit: byAge, rounds: 1}, grouped(many) + " directories, by age", 16 << 20,
 			"the guide's line of cron: find /archive -type f -mtime +2 -delete"},
 		{pruning{files: files{count: count, dirs: 1}, limit: byAge, rounds: 1}, "1 directory, by age", 16 << 20, ""},
 		{pruning{files: files{count: count, dirs: many, blocks: true}, limit: fmt.Sprint("--max-size=", count/2*block), rounds: 1},
@@ -170,7 +170,7 @@ func (b *bench) prune(ctx context.Context) error {
 	}
 	var all []*pruning
 	for size := 1000; size < count; size *= 10 {
-		all = append(all, &pruning{files: files{count: size, dirs: size / 1000}, limit: byAge, rounds: b.pick(5, 1)})
+		all = append(all, &pruning{files: files{count: size, dirs: size / 1000}, limit: byAge, rounds: b.pick(3, 1)})
 	}
 	for i := range modes {
 		all = append(all, &modes[i].pruning)
