@@ -116,6 +116,7 @@ func (r *report) scaleChart() string {
 			panels = append(panels, l.Panel)
 		}
 	}
+	slices.Sort(panels)
 	const width, height, columns = 450, 330, 2
 	rows := (len(panels) + columns - 1) / columns
 	s := newSVG(width*columns, height*float64(rows)+8, "Cost as the work grows, both axes logarithmic")
