@@ -109,13 +109,13 @@ func measureAll(ctx context.Context, o options) error {
 		if err := g.work(b, ctx); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", g.name, err))
 		}
+		b.Took = seconds(time.Since(b.Began))
+		failed = append(failed, b.write(o.out)) // what there is, should the rest not come
 		w.clean()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		fmt.Fprintf(os.Stderr, "bench: %s took %.0f s\n", g.name, time.Since(start).Seconds())
-		b.Took = seconds(time.Since(b.Began))
-		failed = append(failed, b.write(o.out)) // what there is, should the rest not come
 	}
 	fmt.Print(b.table())
 	return errors.Join(failed...)
