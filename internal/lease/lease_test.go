@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -256,6 +257,7 @@ func world(t *rapid.T) (live []Lease, zones map[string][]RR, busy map[RR]bool) {
 	for range rapid.IntRange(0, 2).Draw(t, "busy") {
 		busy[Address(owner(), addr.Draw(t, "address"))] = true
 	}
+	sorted := func(rrs map[RR]bool) []RR { return slices.SortedFunc(maps.Keys(rrs), compareRR) }
 	return live, map[string][]RR{"example.": sorted(in), "0.0.10.in-addr.arpa.": sorted(reverse)}, busy
 }
 

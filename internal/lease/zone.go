@@ -197,31 +197,31 @@ func (r Rules) Plan(live []Lease, zones map[string][]RR, busy map[RR]bool) ([]Ch
 		if !ok {
 			continue
 		}
-		pointers := map[RR]bool{}
-		for _, rr := range sorted(wanted) {
+		var pointers []RR
+		for _, rr := range wanted {
 			if in, ptr, ok := r.Pointer(rr.Addr, rr.Owner); ok && in == zone {
-				pointers[ptr] = true
+				pointers = append(pointers, ptr)
 			}
 		}
+		slices.SortFunc(pointers, compareRR)
 		changes = append(changes, r.difference(zone, rrs, pointers, func(rr RR) bool { return busyAddr[rr.Owner] }))
 	}
 	return slices.DeleteFunc(changes, Change.Empty), refused
 }
 
-// wanted returns the addresses that ought to stand in the forward zone.
-func (r Rules) wanted(live []Lease, forward []RR) (map[RR]bool, []Refusal) {
-	var refused []Refusal
+// wanted returns the addresses that ought to stand in the forward zone, sorted,
+// each once.
+func (r Rules) wanted(live []Lease, forward []RR) (wanted []RR, refused []Refusal) {
 	at := byOwner(forward)
-	claims := map[string][]Lease{}
-	for _, l := range live {
+	claims := make(map[string][]Lease, len(live))
+	for i, l := range live {
 		name, err := r.Name(l.Identity)
 		if err != nil {
 			refused = append(refused, Refusal{l, err})
 			continue
 		}
-		claims[name] = append(claims[name], l)
+		claims[name] = appendAt(claims[name], live, i)
 	}
-	wanted := map[RR]bool{}
 	for _, name := range slices.Sorted(maps.Keys(claims)) {
 		claim := claims[name]
 		first := slices.MinFunc(claim, func(a, b Lease) int {
@@ -244,12 +244,13 @@ func (r Rules) wanted(live []Lease, forward []RR) (map[RR]bool, []Refusal) {
 				case held != nil && !slices.Contains(at[name], rr):
 					refused = append(refused, Refusal{l, held})
 				default:
-					wanted[rr] = true
+					wanted = append(wanted, rr)
 				}
 			}
 		}
 	}
-	return wanted, refused
+	slices.SortFunc(wanted, compareRR)
+	return slices.Compact(wanted), refused
 }
 
 // standing is 1 if an address of the lease stands at the name, else 0.
@@ -273,19 +274,18 @@ func byAge(a, b Lease) int {
 	return a.Established.Compare(b.Established)
 }
 
-// difference returns the change that leads a zone to the wanted RRs.
-func (r Rules) difference(zone string, rrs []RR, wanted map[RR]bool, busy func(RR) bool) Change {
+// difference returns the change that leads a zone to the wanted RRs, which are
+// sorted.
+func (r Rules) difference(zone string, rrs, wanted []RR, busy func(RR) bool) Change {
 	change := Change{Zone: zone}
 	at := byOwner(rrs)
-	stands := map[RR]bool{}
 	for _, rr := range rrs {
-		stands[rr] = true
-		if r.ours(rr) && !wanted[rr] && !busy(rr) {
+		if _, is := slices.BinarySearchFunc(wanted, rr, compareRR); !is && r.ours(rr) && !busy(rr) {
 			change.Remove = append(change.Remove, rr)
 		}
 	}
-	for _, rr := range sorted(wanted) {
-		if stands[rr] || busy(rr) || r.held(at[rr.Owner]) != nil {
+	for _, rr := range wanted {
+		if slices.Contains(at[rr.Owner], rr) || busy(rr) || r.held(at[rr.Owner]) != nil {
 			continue
 		}
 		change.Add = append(change.Add, rr)
@@ -298,18 +298,27 @@ func (r Rules) difference(zone string, rrs []RR, wanted map[RR]bool, busy func(R
 }
 
 func byOwner(rrs []RR) map[string][]RR {
-	at := make(map[string][]RR)
-	for _, rr := range rrs {
-		at[rr.Owner] = append(at[rr.Owner], rr)
+	at := make(map[string][]RR, len(rrs))
+	for i, rr := range rrs {
+		at[rr.Owner] = appendAt(at[rr.Owner], rrs, i)
 	}
 	return at
 }
 
-func sorted(rrs map[RR]bool) []RR { return slices.SortedFunc(maps.Keys(rrs), compareRR) }
+// appendAt appends all[i]. It shares memory with all as long as there is one,
+// which is nearly always so.
+func appendAt[T any](have, all []T, i int) []T {
+	if len(have) == 0 {
+		return all[i : i+1 : i+1]
+	}
+	return append(have, all[i])
+}
 
 func compareRR(a, b RR) int {
-	return cmp.Or(strings.Compare(a.Owner, b.Owner), strings.Compare(a.Type, b.Type),
-		a.Addr.Compare(b.Addr), strings.Compare(a.Target, b.Target))
+	if c := strings.Compare(a.Owner, b.Owner); c != 0 {
+		return c
+	}
+	return cmp.Or(strings.Compare(a.Type, b.Type), a.Addr.Compare(b.Addr), strings.Compare(a.Target, b.Target))
 }
 
 const hexDigits = "0123456789abcdef"
