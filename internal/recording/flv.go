@@ -58,6 +58,8 @@ type Stream struct {
 // to its end. An MP4 file holds one part.
 type Part struct {
 	Video, Audio Stream
+	// Picture is of H.264 video, and zero where its parameter sets do not say.
+	Picture Picture
 	// Duration is from the first packet to the last, in milliseconds.
 	Duration int64
 	// Extents are the part's tags: its sequence headers, then its packets, in
@@ -269,6 +271,8 @@ type part struct {
 	from        int64 // offset of the first packet
 	first, last int64 // DTS in milliseconds
 	runs        [2]run
+	picture     Picture
+	sets        *parameterSets // while the picture is looked for
 }
 
 // run is what Paces and Delays compare a packet with: the one before.
@@ -336,6 +340,11 @@ func (w *walker) take(t tag) error {
 			p.from, p.first = t.off, t.dts
 		}
 		s := &p.streams[m.stream]
+		if m.codec == H264 && p.picture.Width == 0 && s.Packets < maxLooks {
+			if err := w.look(p, t, m.skip); err != nil {
+				return err
+			}
+		}
 		s.Packets++
 		s.Bytes += t.size - m.skip
 		if m.key {
@@ -357,6 +366,40 @@ func (w *walker) take(t tag) error {
 		} else {
 			p.data = append(p.data, Extent{t.off, t.end - t.off})
 		}
+	}
+	return nil
+}
+
+// maxLooks is how many packets FFmpeg decodes at most to know a stream, and
+// lookSize how many bytes of one can have what matters: the parameter sets and the
+// beginning of a slice.
+const (
+	maxLooks = 20
+	lookSize = 16 << 10
+)
+
+// look reads in the packet at t, and in what came before, how to show it.
+func (w *walker) look(p *part, t tag, skip int64) error {
+	read := func(off, n int64) ([]byte, error) {
+		b := make([]byte, max(0, min(n, lookSize)))
+		_, err := io.ReadFull(io.NewSectionReader(w.in.r, off, int64(len(b))), b)
+		return b, err
+	}
+	if p.sets == nil {
+		const before = tagHeader + 5 // of VIDEODATA
+		header := p.configs[video].header
+		b, err := read(header.Off+before, header.Len-before-4)
+		if err != nil {
+			return err
+		}
+		p.sets = newParameterSets(b)
+	}
+	b, err := read(t.off+tagHeader+skip, t.size-skip)
+	if err != nil {
+		return err
+	}
+	if picture, ok := p.sets.show(b); ok {
+		p.picture, p.sets = picture, nil
 	}
 	return nil
 }
@@ -397,7 +440,7 @@ func (w *walker) survey() Survey {
 		if p.empty() {
 			continue
 		}
-		done := Part{Duration: p.last - p.first}
+		done := Part{Duration: p.last - p.first, Picture: p.picture}
 		for stream, to := range []*Stream{&done.Video, &done.Audio} {
 			*to = p.streams[stream]
 			if to.Packets == 0 {

@@ -254,7 +254,7 @@ func FuzzWalk(f *testing.F) {
 				part = append(part, b[e.Off:e.Off+e.Len]...)
 			}
 			again, err := Walk(bytes.NewReader(part), int64(len(part)))
-			if err != nil || len(again.Parts) != 1 || again.Parts[0].Video != p.Video || again.Parts[0].Audio != p.Audio || len(again.Damage) > 0 {
+			if err != nil || len(again.Parts) != 1 || again.Parts[0].Video != p.Video || again.Parts[0].Audio != p.Audio || again.Parts[0].Picture != p.Picture || len(again.Damage) > 0 {
 				t.Errorf("part %+v reads again as %s", p, text(again, err))
 			}
 		}

@@ -243,6 +243,11 @@ func (j *job) openOutput(index *option) (err error) {
 		if err := t.copyParameters(); err != nil {
 			return fmt.Errorf("open output: %w", err)
 		}
+		if t == &j.video && j.in.Part.Picture.Width > 0 {
+			if err := t.show(j.in.Part.Picture); err != nil {
+				return fmt.Errorf("open output: %w", err)
+			}
+		}
 	}
 	if j.target, err = astiav.OpenIOContext(url, astiav.NewIOContextFlags(astiav.IOContextFlagWrite), nil, nil); err != nil {
 		return fmt.Errorf("open output: %w", err)
@@ -289,6 +294,41 @@ func (t *track) copyParameters() error {
 		t.out.SetRFrameRate(t.in.RFrameRate())
 	}
 	return nil
+}
+
+// show sets what libav's H.264 decoder would have found out, which is not there:
+// it decodes twenty pictures for it, and is the largest part of libav that a
+// stranger could reach. See h264_init_ps and init_dimensions in
+// libavcodec/h264_slice.c.
+func (t *track) show(p recording.Picture) error {
+	to := t.out.CodecParameters()
+	w, h := to.Width(), to.Height()
+	if w <= 0 || h <= 0 {
+		return nil // libav's parser refuses the parameter sets, and will the muxer
+	}
+	// FLV's metadata may cut off some of the last macroblocks.
+	align := func(n int) int { return (n + 15) &^ 15 }
+	if !p.FromCorner || w > p.Width || h > p.Height || align(w) != align(p.Width) || align(h) != align(p.Height) {
+		to.SetWidth(p.Width)
+		to.SetHeight(p.Height)
+	}
+	ratio := astiav.NewRational(p.AspectWidth, p.AspectHeight)
+	t.out.SetSampleAspectRatio(ratio)
+	to.SetSampleAspectRatio(ratio)
+	// go-astiav sets colours in a context only.
+	context := astiav.AllocCodecContext(nil)
+	if context == nil {
+		return errors.New("out of memory")
+	}
+	defer context.Free()
+	if err := to.ToCodecContext(context); err != nil {
+		return err
+	}
+	context.SetColorRange(astiav.ColorRange(p.Range))
+	context.SetColorPrimaries(astiav.ColorPrimaries(p.Primaries))
+	context.SetColorTransferCharacteristic(astiav.ColorTransferCharacteristic(p.Transfer))
+	context.SetColorSpace(astiav.ColorSpace(p.Matrix))
+	return to.FromCodecContext(context)
 }
 
 func (j *job) copy(ctx context.Context) error {

@@ -173,16 +173,23 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// FFmpeg built from the same source is named by TUNNELCAST_LIBAV_FFMPEG. What it
-// writes is compared byte by byte, with faststart after the padding was taken out.
-func TestRunIdentical(t *testing.T) {
-	reference := os.Getenv("TUNNELCAST_LIBAV_FFMPEG")
-	if reference == "" {
+// reference is FFmpeg built from the same source, with its H.264 decoder.
+func reference(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("TUNNELCAST_LIBAV_FFMPEG")
+	if path == "" {
 		if os.Getenv("TUNNELCAST_E2E") != "" {
 			t.Fatal("TUNNELCAST_LIBAV_FFMPEG names no ffmpeg of the same libav")
 		}
 		t.Skip("TUNNELCAST_LIBAV_FFMPEG names no ffmpeg of the same libav")
 	}
+	return path
+}
+
+// What FFmpeg writes is compared byte by byte, with faststart after the padding was
+// taken out.
+func TestRunIdentical(t *testing.T) {
+	reference := reference(t)
 	av := makeFLV(t, picture, sound, h264, aac)
 	noFirstKey := func(flv []byte) []byte { // drops the first video packet
 		out := bytes.Clone(flv[:13])
@@ -235,6 +242,7 @@ func TestRunIdentical(t *testing.T) {
 		"header again":    later(later(recording.FLVHeader, av, 0), av, 2000),
 		"audio then none": later(av, makeFLV(t, picture, h264), 2000),
 	}
+	addPictures(t, vectors)
 	for name, flv := range vectors {
 		for _, faststart := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/faststart=%v", name, faststart), func(t *testing.T) {
@@ -272,6 +280,254 @@ func TestRunIdentical(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// addPictures adds what a decoder would have to say about a picture.
+func addPictures(t *testing.T, vectors map[string][]byte) {
+	x264 := func(params string, more ...string) []byte {
+		return makeFLV(t, picture, []string{"-c:v", "libx264", "-preset", "ultrafast", "-g", "12", "-x264-params", params}, more)
+	}
+	plain := x264("", "-pix_fmt", "yuv420p")
+	b := x264("bframes=3:b-pyramid=normal:b-adapt=0", "-pix_fmt", "yuv420p", "-profile:v", "main")
+	for name, flv := range map[string][]byte{
+		"colours":           x264("colorprim=bt709:transfer=bt709:colormatrix=bt709:fullrange=off:chromaloc=1", "-pix_fmt", "yuv420p", "-vf", "setsar=12/11"),
+		"full range":        x264("colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:fullrange=on", "-pix_fmt", "yuv420p"),
+		"some colours":      x264("colorprim=smpte170m:transfer=bt709", "-pix_fmt", "yuv420p"),
+		"RGB":               x264("colormatrix=GBR:colorprim=bt470bg:transfer=iec61966-2-1", "-pix_fmt", "yuv444p"),
+		"odd shape":         x264("", "-pix_fmt", "yuv420p", "-vf", "setsar=1217/719"),
+		"thin":              x264("sar=1/1000", "-pix_fmt", "yuv420p"),
+		"cropped":           x264("", "-pix_fmt", "yuv420p", "-vf", "scale=318:230"),
+		"cropped 4:2:2":     x264("", "-pix_fmt", "yuv422p", "-vf", "scale=314:227"),
+		"cropped 4:4:4":     x264("", "-pix_fmt", "yuv444p", "-vf", "scale=313:227"),
+		"cropped corner":    x264("crop-rect=4,6,10,12", "-pix_fmt", "yuv420p"),
+		"interlaced":        x264("tff=1:pic-struct=1", "-pix_fmt", "yuv420p", "-vf", "scale=320:228"),
+		"bottom first":      x264("bff=1", "-pix_fmt", "yuv420p"),
+		"fake interlaced":   x264("fake-interlaced=1", "-pix_fmt", "yuv420p"),
+		"grey":              x264("", "-pix_fmt", "gray"),
+		"10 bit":            x264("", "-pix_fmt", "yuv420p10le"),
+		"4:2:2 10 bit":      x264("colorprim=bt2020:transfer=arib-std-b67:colormatrix=bt2020nc", "-pix_fmt", "yuv422p10le"),
+		"scaling matrices":  x264("cqm=jvt:8x8dct=1", "-pix_fmt", "yuv420p", "-vf", "setsar=4/3"),
+		"own matrices":      x264("cqm4=9:8x8dct=1:cqm8=33", "-pix_fmt", "yuv444p", "-vf", "setsar=4/3"),
+		"HRD":               x264("nal-hrd=cbr:vbv-maxrate=900:vbv-bufsize=900:bitrate=900:aud=1", "-pix_fmt", "yuv420p", "-vf", "setsar=4/3"),
+		"pyramid":           b,
+		"no VUI":            withConfig(plain, func(c []byte) []byte { return withoutVUI(t, c) }),
+		"pyramid, no VUI":   withConfig(b, func(c []byte) []byte { return withoutVUI(t, c) }),
+		"open GOP":          x264("bframes=2:open-gop=1", "-pix_fmt", "yuv420p"),
+		"intra refresh":     x264("intra-refresh=1", "-pix_fmt", "yuv420p"),
+		"lossless":          x264("qp=0", "-pix_fmt", "yuv420p"),
+		"slices":            x264("slices=4", "-pix_fmt", "yuv420p"),
+		"one picture":       x264("", "-pix_fmt", "yuv420p", "-frames:v", "1"),
+		"two pictures":      x264("bframes=1:b-adapt=0", "-pix_fmt", "yuv420p", "-frames:v", "2"),
+		"5 fps":             x264("", "-pix_fmt", "yuv420p", "-r", "5"),
+		"60 fps":            x264("", "-pix_fmt", "yuv420p", "-r", "60"),
+		"no frame rate":     x264("force-cfr=0:timebase=1/1000", "-pix_fmt", "yuv420p"),
+		"sets with the key": inBand(plain),
+		"broken sets":       withConfig(inBand(plain), func(c []byte) []byte { c = bytes.Clone(c); clear(c[9:16]); return c }),
+		"two sets":          twoSets(t, x264("sps-id=3:colorprim=bt709:transfer=bt709:colormatrix=bt709", "-pix_fmt", "yuv420p"), x264("", "-pix_fmt", "yuv420p", "-vf", "scale=640:360,setsar=4/3")),
+		"time goes back":    later(plain, plain, 500),
+		"pyramid goes on":   later(b, b, 2000),
+		"smaller metadata":  metadata(t, x264("", "-pix_fmt", "yuv420p", "-vf", "scale=320:228"), 234),
+		"larger metadata":   metadata(t, x264("", "-pix_fmt", "yuv420p", "-vf", "scale=320:228"), 1000),
+		"soon goes back":    later(x264("", "-pix_fmt", "yuv420p", "-frames:v", "12"), plain, 200),
+		"at once goes back": later(x264("", "-pix_fmt", "yuv420p", "-frames:v", "3"), plain, 40),
+		"pyramid goes back": later(b, b, 500),
+		"pyramid soon back": later(x264("bframes=3:b-pyramid=normal:b-adapt=0", "-pix_fmt", "yuv420p", "-profile:v", "main", "-frames:v", "12"), b, 200),
+		"two clips":         later(x264("", "-pix_fmt", "yuv420p", "-frames:v", "30"), plain, 1000),
+	} {
+		vectors["picture/"+name] = flv
+	}
+}
+
+// eachTag makes a file of the bodies that visit returns for those of the tags.
+func eachTag(flv []byte, visit func(kind byte, body []byte) []byte) []byte {
+	out := bytes.Clone(flv[:13])
+	for b := flv[13:]; len(b) > 0; {
+		n := int(b[1])<<16 + int(b[2])<<8 + int(b[3])
+		if body := visit(b[0], b[11:11+n]); body != nil {
+			out = append(out, b[0], byte(len(body)>>16), byte(len(body)>>8), byte(len(body)))
+			out = append(append(out, b[4:11]...), body...)
+			out = binary.BigEndian.AppendUint32(out, uint32(len(body)+11))
+		}
+		b = b[15+n:]
+	}
+	return out
+}
+
+// withConfig changes an H.264 recording's AVCDecoderConfigurationRecord.
+func withConfig(flv []byte, change func([]byte) []byte) []byte {
+	return eachTag(flv, func(kind byte, body []byte) []byte {
+		if kind == 9 && body[1] == 0 {
+			return append(bytes.Clone(body[:5]), change(body[5:])...)
+		}
+		return body
+	})
+}
+
+// sets gives the one sequence and the one picture parameter set that x264 writes.
+func sets(config []byte) (sps, pps []byte) {
+	n := int(config[6])<<8 | int(config[7])
+	sps, config = config[8:8+n], config[8+n:]
+	return sps, config[3 : 3+int(config[1])<<8|int(config[2])]
+}
+
+func configOf(flv []byte) (config []byte) {
+	withConfig(flv, func(c []byte) []byte { config = c; return c })
+	return config
+}
+
+// inBand repeats the parameter sets in every key frame's packet.
+func inBand(flv []byte) []byte {
+	sps, pps := sets(configOf(flv))
+	return eachTag(flv, func(kind byte, body []byte) []byte {
+		if kind != 9 || body[0] != 0x17 || body[1] != 1 {
+			return body
+		}
+		b := bytes.Clone(body[:5])
+		for _, nal := range [][]byte{sps, pps} {
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(nal))), nal...)
+		}
+		return append(b, body[5:]...)
+	})
+}
+
+// twoSets adds the parameter sets of another recording before those of the first.
+func twoSets(t *testing.T, flv, other []byte) []byte {
+	sps, pps := sets(configOf(other))
+	return withConfig(flv, func(c []byte) []byte {
+		s, p := sets(c)
+		out := append(bytes.Clone(c[:5]), 0xe2)
+		for _, nal := range [][]byte{sps, s} {
+			out = append(binary.BigEndian.AppendUint16(out, uint16(len(nal))), nal...)
+		}
+		out = append(out, 2)
+		for _, nal := range [][]byte{pps, p} {
+			out = append(binary.BigEndian.AppendUint16(out, uint16(len(nal))), nal...)
+		}
+		return out
+	})
+}
+
+// withoutVUI cuts the VUI off the sequence parameter set of baseline or main profile.
+func withoutVUI(t *testing.T, config []byte) []byte {
+	sps, pps := sets(config)
+	sps = bytes.Clone(sps)
+	if sps[1] >= 100 || bytes.Contains(sps, []byte{0, 0, 3}) {
+		sps = bytes.Replace(sps, []byte{0, 0, 3}, []byte{0, 0}, -1)
+	}
+	pos := 32
+	bit := func() int {
+		b := int(sps[pos/8]) >> (7 - pos%8) & 1
+		pos++
+		return b
+	}
+	ue := func() int {
+		zeros, v := 0, 1
+		for bit() == 0 {
+			zeros++
+		}
+		for range zeros {
+			v = v<<1 | bit()
+		}
+		return v - 1
+	}
+	ue() // seq_parameter_set_id
+	if sps[1] >= 100 {
+		t.Fatalf("profile %d", sps[1])
+	}
+	ue() // log2_max_frame_num
+	if ue() == 0 {
+		ue()
+	}
+	ue() // max_num_ref_frames
+	bit()
+	ue()
+	ue()
+	if bit() == 0 {
+		bit()
+	}
+	bit()
+	if bit() == 1 {
+		t.Fatal("cropped")
+	}
+	if bit() == 0 {
+		t.Fatal("no VUI to cut off")
+	}
+	pos--
+	sps = sps[:pos/8+1]
+	sps[pos/8] &^= 0xff >> (pos % 8)
+	pos++ // behind the flag comes the stop bit
+	if pos%8 == 0 {
+		sps = append(sps, 0)
+	}
+	sps[pos/8] |= 0x80 >> (pos % 8)
+	out := append(bytes.Clone(config[:6]), byte(len(sps)>>8), byte(len(sps)))
+	out = append(append(out, sps...), 1, byte(len(pps)>>8), byte(len(pps)))
+	return append(out, pps...)
+}
+
+// metadata puts FLV's metadata behind the sequence header, where it counts, with
+// another height.
+func metadata(t *testing.T, flv []byte, height float64) []byte {
+	var script []byte
+	out := eachTag(flv, func(kind byte, body []byte) []byte {
+		if kind == 18 {
+			script = bytes.Clone(body)
+			return nil
+		}
+		return body
+	})
+	at := bytes.Index(script, []byte("height\x00"))
+	if at < 0 {
+		t.Fatal("no height in the metadata")
+	}
+	binary.BigEndian.PutUint64(script[at+7:], math.Float64bits(height))
+	header := 13 + 15 + int(out[14])<<16 + int(out[15])<<8 + int(out[16])
+	b := append(bytes.Clone(out[:header]), 18, byte(len(script)>>16), byte(len(script)>>8), byte(len(script)), 0, 0, 0, 0, 0, 0, 0)
+	b = append(b, script...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(script)+11))
+	return append(b, out[header:]...)
+}
+
+// Of parameter sets that are damaged FFmpeg makes the same file or none.
+func TestRunBrokenSets(t *testing.T) {
+	ffmpeg7 := reference(t)
+	flv := makeFLV(t, picture, h264, []string{"-frames:v", "10", "-vf", "setsar=4/3", "-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"})
+	random := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for i := range 80 {
+		broken := withConfig(flv, func(c []byte) []byte {
+			c = bytes.Clone(c)
+			if i%8 == 7 {
+				return c[:1+random.IntN(len(c)-1)]
+			}
+			for range 1 + i%3 {
+				c[8+random.IntN(len(c)-8)] ^= 1 << random.IntN(8)
+			}
+			return c
+		})
+		path, want := filepath.Join(t.TempDir(), "broken.flv"), filepath.Join(t.TempDir(), "want.mp4")
+		if err := os.WriteFile(path, broken, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		say, failed := exec.Command(ffmpeg7, "-v", "error", "-i", path, "-c", "copy", want).CombinedOutput()
+		outs, err := remuxAll(t, broken, false)
+		switch {
+		case (failed == nil) != (err == nil):
+			t.Errorf("%d: we say %v, ffmpeg says %v %s", i, err, failed, say)
+		case err != nil:
+			refused++
+		default:
+			a, errA := os.ReadFile(outs[0])
+			b, errB := os.ReadFile(want)
+			if errA != nil || errB != nil || !bytes.Equal(a, b) {
+				t.Errorf("%d: %v %v %d bytes, ffmpeg's %d; the first that differs is %d", i, errA, errB, len(a), len(b), firstDifference(a, b))
+			}
+		}
+	}
+	t.Logf("%d of 80 refused", refused)
+	if refused < 10 || refused > 70 {
+		t.Errorf("%d of 80 refused: too few of one kind to tell", refused)
 	}
 }
 
