@@ -6,7 +6,8 @@
 #
 # The default architecture is $ARCH, then amd64. --with-ffmpeg builds FFmpeg's own
 # program from the same source too, as bin/ffmpeg in a prefix of its own: what it
-# writes is what recorddone's tests compare with.
+# writes is what recorddone's tests compare with. It has the H.264 decoder, which
+# recorddone does without.
 #
 #   LIBAV_SOURCE=DIR      build this FFmpeg 7.1 source tree instead of Debian's
 #   CROSS=PREFIX          the cross compiler's prefix, as in aarch64-linux-gnu-
@@ -25,7 +26,7 @@ components="--disable-everything --disable-autodetect --disable-programs --disab
 --disable-network --disable-x86asm --disable-debug
 --enable-static --disable-shared --enable-small
 --enable-protocol=file --enable-demuxer=flv,mov --enable-muxer=mp4
---enable-parser=h264,hevc,aac,mpegaudio --enable-decoder=h264,hevc,aac,mp3
+--enable-parser=h264,hevc,aac,mpegaudio --enable-decoder=hevc,aac,mp3
 --enable-bsf=aac_adtstoasc,h264_mp4toannexb,hevc_mp4toannexb,extract_extradata"
 # Sections let the linker drop what recorddone does not call.
 cflags='-ffunction-sections -fdata-sections'
@@ -40,7 +41,7 @@ die() { say "$@"; exit 1; }
 ffmpeg=
 if [ "${1:-}" = --with-ffmpeg ]; then
 	ffmpeg=ffmpeg
-	components=$(echo $components | sed 's/--disable-programs/--disable-ffplay --disable-ffprobe/')
+	components=$(echo $components | sed 's/--disable-programs/--disable-ffplay --disable-ffprobe/; s/--enable-decoder=/&h264,/')
 	shift
 fi
 arch=${1:-${ARCH:-amd64}}
