@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -161,6 +162,11 @@ func (t *Tree) Walk(ctx context.Context, w Walk) error {
 	root.refs.Store(1)
 	walker.todo = []*dir{root}
 
+	// Every worker may wait for the disk without the scheduler knowing (syscalls.go),
+	// and whoever ends the walk has to run meanwhile.
+	if procs := runtime.GOMAXPROCS(0); procs <= workers {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(workers + 1))
+	}
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() { walker.work(new(File)) })
