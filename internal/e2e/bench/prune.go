@@ -88,108 +88,153 @@ func (t files) left(dir string) (n int, err error) {
 	return n, err
 }
 
-// A pruning is archiveprune against find on archives of one kind.
-type pruning struct {
-	files
-	limit        string // archiveprune's
-	rounds       int
-	ours, theirs *side
+// image makes the tree in a file system of its own, in a file on the disk. Every turn works on a copy of that: the same
+// inodes in the same places, in no way touched by the turns before.
+func (t files) image(ctx context.Context, path, mountPoint string) error {
+	inodes := t.count + t.dirs + 1000
+	size := 256<<20 + inodes*(256+64) // inodes, and names
+	if t.blocks {
+		size += t.count * (block + block/8)
+	}
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, int64(size))); err != nil {
+		return err
+	}
+	// What mkfs puts off would be done while a side is at work.
+	_, err := run(ctx, process{args: []string{"mkfs.ext4", "-q", "-b", strconv.Itoa(block), "-I", "256", "-N", strconv.Itoa(inodes),
+		"-E", "lazy_itable_init=0,lazy_journal_init=0", path}})
+	if err == nil {
+		err = mount(ctx, path, mountPoint)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(t.make(filepath.Join(mountPoint, "archive")), unmount(mountPoint))
 }
 
-// prunings does each so often, every turn on an archive of its own. All archives are made before the first is pruned: ext4
-// is slow to make a file where others have just gone (recently_deleted in fs/ext4/ialloc.c).
-func (b *bench) prunings(ctx context.Context, all []*pruning) error {
-	for i, p := range all {
-		dir := func(who string, round int) string { return filepath.Join(b.scratch(), fmt.Sprint(who, i, "-", round)) }
-		for round := range p.rounds {
-			if err := errors.Join(p.make(dir("ours", round)), p.make(dir("theirs", round)), ctx.Err()); err != nil {
-				return err
-			}
-		}
-		half := func(who string) func(int) error {
-			return func(round int) error {
-				left, err := p.left(dir(who, round))
-				if err == nil && left != p.count/2 {
-					err = fmt.Errorf("%d of %d files are left", left, p.count)
-				}
-				return err
-			}
-		}
-		p.ours = &side{after: half("ours"), work: func(round int) (usage, error) {
-			return run(ctx, process{args: b.ours("archiveprune", "--max-age=off", p.limit, dir("ours", round)), memory: true})
-		}}
-		p.theirs = &side{after: half("theirs"), work: func(round int) (usage, error) {
-			return run(ctx, process{args: []string{"find", dir("theirs", round), "-type", "f", "-mtime", "+2", "-delete"}, memory: true})
-		}}
-	}
-	syscall.Sync() // or the first to prune would write what making them has left
-	for _, p := range all {
-		if err := measure(ctx, p.rounds, p.ours, p.theirs); err != nil {
-			return err
-		}
+func mount(ctx context.Context, image, mountPoint string) error {
+	_, err := run(ctx, process{args: []string{"mount", "-o", "loop", image, mountPoint}})
+	return err
+}
+
+func unmount(mountPoint string) error {
+	if err := syscall.Unmount(mountPoint, 0); err != nil {
+		return fmt.Errorf("unmount %s: %w", mountPoint, err)
 	}
 	return nil
 }
 
-const byAge = "--max-age=72h"
-
-// room gives how many files the largest of so many archives can have, a million if the file system can take them.
-func (b *bench) room(archives int) (int, error) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(b.dir, &fs); err != nil {
-		return 0, err
-	}
-	count := 1_000_000
-	for fs.Files > 0 && count > 1000 && int(fs.Ffree) < count*(archives+1) {
-		count /= 10
-	}
-	return count, nil
+// A pruning is archiveprune against find on archives of one kind.
+type pruning struct {
+	files
+	limit        string // archiveprune's
+	cold         bool   // nothing of the archive is in memory
+	rounds       int
+	ours, theirs *side
 }
+
+// measure has archiveprune and find take turns on the image.
+func (p *pruning) measure(ctx context.Context, b *bench, image, mountPoint string) error {
+	defer syscall.Unmount(mountPoint, syscall.MNT_DETACH) // of a turn that failed
+	archive, turn := filepath.Join(mountPoint, "archive"), image+".turn"
+	before := func(int) error {
+		// The master is mostly holes.
+		if _, err := run(ctx, process{args: []string{"cp", "--sparse=always", image, turn}}); err != nil {
+			return err
+		}
+		if err := mount(ctx, turn, mountPoint); err != nil {
+			return err
+		}
+		if !p.cold {
+			if _, err := run(ctx, process{args: []string{"find", archive, "-size", "+1G"}}); err != nil { // looks at every file
+				return err
+			}
+		}
+		syscall.Sync()
+		return nil
+	}
+	after := func(int) error {
+		left, err := p.left(archive)
+		if err == nil && left != p.count/2 {
+			err = fmt.Errorf("%d of %d files are left", left, p.count)
+		}
+		return errors.Join(err, unmount(mountPoint), os.Remove(turn))
+	}
+	side := func(args ...string) *side {
+		return &side{before: before, after: after, work: func(int) (usage, error) { return run(ctx, process{args: args, memory: true}) }}
+	}
+	p.ours = side(b.ours("archiveprune", "--max-age=off", p.limit, archive)...)
+	p.theirs = side("find", archive, "-type", "f", "-mtime", "+2", "-delete")
+	return measure(ctx, p.rounds, p.ours, p.theirs)
+}
+
+const byAge = "--max-age=72h"
 
 // prune is an archive of a million files, half of them to go, and smaller ones for the chart.
 func (b *bench) prune(ctx context.Context) error {
-	count, err := b.room(6)
-	if err != nil {
-		return err
+	const find = "find -delete"
+	count := b.pick(1_000_000, 10_000)
+	grow := func(size int) files { return files{count: size, dirs: size / 1000} }
+	draw := func(p *pruning) {
+		b.draw("files", "archiveprune", inSeconds, false, p.count, p.ours.wall())
+		b.draw("files", find, inSeconds, true, p.count, p.theirs.wall())
 	}
-	if b.quick {
-		count = 10_000
+	for size := 1000; size < count; size *= 10 {
+		p := &pruning{files: grow(size), limit: byAge, rounds: b.pick(5, 1)}
+		if err := b.prunings(ctx, p); err != nil {
+			return err
+		}
+		draw(p)
 	}
-	many := count / 1000
-	modes := []struct {
-		pruning
+
+	rounds := b.pick(3, 1)
+	many := grouped(count/1000) + " directories"
+	warm := &pruning{files: grow(count), limit: byAge, rounds: rounds}
+	cold := &pruning{files: grow(count), limit: byAge, rounds: rounds, cold: true}
+	one := &pruning{files: files{count: count, dirs: 1}, limit: byAge, rounds: rounds}
+	bySize := &pruning{files: files{count: count, dirs: count / 1000, blocks: true}, limit: fmt.Sprint("--max-size=", count/2*block), rounds: rounds}
+	for _, sameImage := range [][]*pruning{{warm, cold}, {one}, {bySize}} {
+		if err := b.prunings(ctx, sameImage...); err != nil {
+			return err
+		}
+	}
+	draw(warm)
+	for _, m := range []struct {
+		*pruning
 		name   string
 		memory float64 // goal, in bytes
 		note   string
 	}{
-		{pruning{files: files{count: count, dirs: many}, limit: byAge, rounds: 1}, grouped(many) + " directories, by age", 16 << 20,
-			"the guide's line of cron: find /archive -type f -mtime +2 -delete"},
-		{pruning{files: files{count: count, dirs: 1}, limit: byAge, rounds: 1}, "1 directory, by age", 16 << 20, ""},
-		{pruning{files: files{count: count, dirs: many, blocks: true}, limit: fmt.Sprint("--max-size=", count/2*block), rounds: 1},
-			grouped(many) + " directories, by size", 64 << 20, "archiveprune finds out which are the oldest; find, which has no such thing, is told their age"},
-	}
-	var all []*pruning
-	for size := 1000; size < count; size *= 10 {
-		all = append(all, &pruning{files: files{count: size, dirs: size / 1000}, limit: byAge, rounds: b.pick(3, 1)})
-	}
-	for i := range modes {
-		all = append(all, &modes[i].pruning)
-	}
-	if err := b.prunings(ctx, all); err != nil {
-		return err
-	}
-	for _, p := range all {
-		if p.dirs == p.count/1000 && p.limit == byAge {
-			b.draw("files", "archiveprune", inSeconds, false, p.count, p.ours.wall())
-			b.draw("files", "find -delete", inSeconds, true, p.count, p.theirs.wall())
-		}
-	}
-	const find = "find -delete"
-	for _, m := range modes {
+		{warm, many + ", by age", 16 << 20, "the guide's line of cron: find /archive -type f -mtime +2 -delete. Both on an ext4 of its own in a file on the disk"},
+		{cold, many + ", by age, nothing of it in memory", 16 << 20, ""},
+		{one, "1 directory, by age", 16 << 20, ""},
+		{bySize, many + ", by size", 64 << 20, "archiveprune finds out which are the oldest; find, which has no such thing, is told their age"},
+	} {
 		work := fmt.Sprintf("prune half of %s files in %s", grouped(count), m.name)
 		b.add(row{Work: work, Unit: inSeconds, Ours: m.ours.wall(), Against: find, Theirs: m.theirs.wall(), Goal: times(0.8), Note: m.note})
 		b.add(row{Work: work + ", CPU", Unit: inSeconds, Ours: m.ours.cpu(), Against: find, Theirs: m.theirs.cpu()})
 		b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: m.ours.peak(), Against: find, Theirs: m.theirs.peak(), Goal: most(m.memory)})
+	}
+	return nil
+}
+
+// prunings measures some that begin with the same archive.
+func (b *bench) prunings(ctx context.Context, all ...*pruning) error {
+	dir, err := b.makeDir("prune")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	image, mountPoint := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
+	if err := os.Mkdir(mountPoint, 0o755); err != nil {
+		return err
+	}
+	if err := all[0].image(ctx, image, mountPoint); err != nil {
+		return err
+	}
+	for _, p := range all {
+		if err := p.measure(ctx, b, image, mountPoint); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ type insideError struct{ error }
 // needed are the programs of this machine that are measured or measure.
 var needed = []struct{ name, pkg string }{
 	{"nsupdate", "bind9-dnsutils"}, {"dig", "bind9-dnsutils"}, {"logger", "bsdutils"}, {"ffmpeg", "ffmpeg"},
-	{"find", "findutils"}, {"cp", "coreutils"}, {"apt-get", "apt"}, {"dpkg-deb", "dpkg"}, {"go", "golang-go"},
+	{"find", "findutils"}, {"cp", "coreutils"}, {"mkfs.ext4", "e2fsprogs"}, {"apt-get", "apt"}, {"dpkg-deb", "dpkg"}, {"go", "golang-go"},
 }
 
 // enter prepares a run with what needs the world outside, and does it inside.
@@ -113,7 +113,8 @@ func enter(ctx context.Context, o options) error {
 	return nil
 }
 
-// furnish gives the world its own /proc, /run and loopback, and a /dev with a /dev/log, which not every machine has.
+// furnish gives the world its own /proc, /run and loopback, and a /dev with a /dev/log, which not every machine has, and
+// with loop devices that this machine may only be about to make.
 const furnish = `set -e
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -125,6 +126,8 @@ cd /run/dev
 cp -a null zero full random urandom tty fd stdin stdout stderr /dev
 mkdir /dev/net /dev/shm
 cp -a net/tun /dev/net
+mknod /dev/loop-control c 10 237
+n=0; while [ $n -lt 64 ]; do mknod /dev/loop$n b 7 $n; n=$((n+1)); done
 ln -s /run/systemd/journal/dev-log /dev/log
 ip link set lo up
 ip address add 10.0.0.1/32 dev lo
