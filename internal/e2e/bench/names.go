@@ -189,8 +189,7 @@ func each(all []client, work func(client, int) error) (time.Duration, error) {
 }
 
 // pathUnit does what tunnelcast-sync.path does, without its pauses, until it is told to stop: it starts a sync while there are
-// pokes. The
-// function that it gives waits until there are none, and gives the first error of a sync.
+// pokes. The function that it gives waits until there are none, and gives the first error of a sync.
 func (g *gateway) pathUnit(ctx context.Context) (stop func() error) {
 	told, done := make(chan struct{}), make(chan error, 1)
 	go func() {
