@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tunnelcast/internal/promised"
 )
 
 // TestArm64DoesTheSame runs arm64's programs in an emulator of the processor,
@@ -20,7 +22,7 @@ func TestArm64DoesTheSame(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("amd64's programs do not run on " + runtime.GOARCH)
 	}
-	need(t, "ffmpeg")
+	promised.Program(t, "ffmpeg")
 	flv := filepath.Join(t.TempDir(), "sample.flv")
 	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin",
 		"-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-f", "lavfi", "-i", "sine=r=48000", "-t", "3",

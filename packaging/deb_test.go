@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tunnelcast/internal/promised"
 )
 
 var update = flag.Bool("update", false, "write what the package holds into testdata/contents.txt")
@@ -30,22 +32,6 @@ type member struct {
 	data []byte
 }
 
-// lacking skips the test for what this machine has not, or fails it where that was promised.
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("TUNNELCAST_E2E") == "1" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
-func need(t *testing.T, tool string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err != nil {
-		lacking(t, tool+" is missing")
-	}
-}
-
 // each tries the built packages: that which TUNNELCAST_DEB names, and on amd64
 // the one for arm64 beside it.
 func each(t *testing.T, try func(t *testing.T, file string)) {
@@ -53,7 +39,7 @@ func each(t *testing.T, try func(t *testing.T, file string)) {
 	if native == "" {
 		t.Skip("TUNNELCAST_DEB names no package; make deb builds one")
 	}
-	need(t, "dpkg-deb")
+	promised.Program(t, "dpkg-deb")
 	t.Run(runtime.GOARCH, func(t *testing.T) { try(t, native) })
 	if runtime.GOARCH != "amd64" {
 		return
@@ -61,7 +47,7 @@ func each(t *testing.T, try func(t *testing.T, file string)) {
 	t.Run("arm64", func(t *testing.T) {
 		file := strings.Replace(native, "_amd64.deb", "_arm64.deb", 1)
 		if _, err := os.Stat(file); err != nil || file == native {
-			lacking(t, "no package for arm64 beside "+native+"; make deb builds one")
+			promised.Lacking(t, "no package for arm64 beside "+native+"; make deb builds one")
 		}
 		try(t, file)
 	})
@@ -109,7 +95,7 @@ func unzip(t *testing.T, data []byte) []byte {
 func programs(t *testing.T, file string) (dir string, emulator []string) {
 	t.Helper()
 	if runtime.GOARCH == "amd64" && strings.HasSuffix(file, "_arm64.deb") {
-		need(t, "qemu-aarch64-static")
+		promised.Program(t, "qemu-aarch64-static")
 		emulator = []string{"qemu-aarch64-static"}
 	}
 	dir = t.TempDir()
@@ -268,7 +254,7 @@ func TestEveryKeyIsExplained(t *testing.T) {
 // TestCompletion has bash complete every command and flag of each --help.
 func TestCompletion(t *testing.T) {
 	each(t, func(t *testing.T, file string) {
-		need(t, "bash")
+		promised.Program(t, "bash")
 		if !strings.HasSuffix(file, "_"+runtime.GOARCH+".deb") {
 			return // the same file, and bash knows no emulator
 		}
@@ -332,7 +318,7 @@ func TestCompletion(t *testing.T) {
 
 // TestTwoBuildsAreEqual packs the same programs again, as somebody else.
 func TestTwoBuildsAreEqual(t *testing.T) {
-	if os.Getenv("TUNNELCAST_E2E") != "1" {
+	if !promised.All() {
 		t.Skip("TUNNELCAST_E2E=1 does not promise that bin/ is what the package was made of")
 	}
 	each(t, func(t *testing.T, file string) {
@@ -352,7 +338,7 @@ func TestTwoBuildsAreEqual(t *testing.T) {
 
 func TestLintian(t *testing.T) {
 	each(t, func(t *testing.T, file string) {
-		need(t, "lintian")
+		promised.Program(t, "lintian")
 		out, err := exec.Command("lintian", "--allow-root", "-EvI", "--pedantic", "--fail-on=error,warning", file).CombinedOutput()
 		if err != nil {
 			t.Errorf("%v\n%s", err, out)
@@ -365,7 +351,7 @@ func TestLintian(t *testing.T) {
 }
 
 func TestManPagesRender(t *testing.T) {
-	need(t, "man")
+	promised.Program(t, "man")
 	pages, err := filepath.Glob("man/*.8")
 	if err != nil || len(pages) != len(commands) {
 		t.Fatalf("%d man pages, want %d: %v", len(pages), len(commands), err)

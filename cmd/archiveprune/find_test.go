@@ -14,18 +14,13 @@ import (
 	"time"
 
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/promised"
 )
 
 // TestSameAsFind chooses what the old cron line chose, second by second around
 // every whole day.
 func TestSameAsFind(t *testing.T) {
-	find, err := exec.LookPath("find")
-	if err != nil {
-		if os.Getenv("TUNNELCAST_E2E") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("find is missing")
-	}
+	find := promised.Program(t, "find")
 	dir := t.TempDir()
 	// find has a clock of its own. Half a second beside the boundaries is
 	// time enough for it, and a run that took longer is done again.

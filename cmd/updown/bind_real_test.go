@@ -25,6 +25,7 @@ import (
 	"tunnelcast/internal/e2e/box"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
+	"tunnelcast/internal/promised"
 	"tunnelcast/internal/units"
 )
 
@@ -64,7 +65,7 @@ $TTL 3600
 // the tree's own loader and libraries. Without either the test is skipped.
 func tool(t testing.TB, program string) []string {
 	t.Helper()
-	if os.Getenv("TUNNELCAST_E2E") != "1" {
+	if !promised.All() {
 		file, err := exec.LookPath(filepath.Base(program))
 		if err != nil {
 			t.Skipf("a program of bind9 is missing (TUNNELCAST_E2E=1 takes that of the box): %v", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tunnelcast/internal/e2e/box"
+	"tunnelcast/internal/promised"
 )
 
 // gone is how long a name may outlive its client's disconnect.
@@ -35,8 +36,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// deb gives the package to try. Without it, or without the means for a box, the test is skipped, or fails where
-// TUNNELCAST_E2E=1 promised them.
+// deb gives the package to try, if it was built and there are the means for a box.
 func deb(t *testing.T) string {
 	t.Helper()
 	lacking := box.Missing()
@@ -45,10 +45,7 @@ func deb(t *testing.T) string {
 		lacking = errors.Join(lacking, errors.New("TUNNELCAST_DEB names no package; make test builds one"))
 	}
 	if lacking != nil {
-		if os.Getenv("TUNNELCAST_E2E") == "1" {
-			t.Fatal(lacking)
-		}
-		t.Skip(lacking)
+		promised.Lacking(t, lacking)
 	}
 	return deb
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"tunnelcast/internal/e2e/box"
+	"tunnelcast/internal/promised"
 )
 
 // What a failure's entry says, journalctl -x explains.
@@ -47,13 +48,7 @@ func TestJournalExplains(t *testing.T) {
 // Each program writes its numbers, in a form that Prometheus' own tool accepts, and the README names them all.
 func TestMetrics(t *testing.T) {
 	b := server(t)
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("TUNNELCAST_E2E") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	promtool := promised.Program(t, "promtool")
 	const dir = "/var/lib/prometheus/node-exporter"
 	run(t, b, "install", "-d", "-g", "www-data", "-m", "2775", dir)
 	for program := range programs {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"tunnelcast/internal/e2e/box"
+	"tunnelcast/internal/promised"
 )
 
 // The recordings are served twice, the second time so slowly that a browser which
@@ -130,12 +131,7 @@ func then(a, b []byte, ms uint32) []byte {
 // MP4 of, before it has loaded it, from wherever somebody clicks.
 func TestPlayback(t *testing.T) {
 	b := server(t)
-	if _, err := exec.LookPath("chromium"); err != nil {
-		if os.Getenv("TUNNELCAST_E2E") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("chromium is not installed")
-	}
+	promised.Program(t, "chromium")
 	s := studio{b, client(t, b, "viewer")}
 	connect(t, s.camera, "carol")
 

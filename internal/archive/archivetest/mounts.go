@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"tunnelcast/internal/promised"
 )
 
 const inside = "TUNNELCAST_TEST_MOUNTS"
@@ -14,7 +16,7 @@ const inside = "TUNNELCAST_TEST_MOUNTS"
 // Mounts runs the calling test again, in a process with a mount namespace of its
 // own, and is true there and false here. What is mounted there nobody else sees,
 // and it goes with the process. Where there is no such namespace to be had, the
-// test is skipped, or fails if TUNNELCAST_E2E=1 promised one.
+// test is skipped, or fails if one was promised.
 func Mounts(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inside) == t.Name() {
@@ -35,7 +37,7 @@ func Mounts(t *testing.T) bool {
 	out, err := again.CombinedOutput()
 	switch {
 	case again.Process == nil:
-		lacking(t, "a mount namespace", err)
+		promised.Lacking(t, "a mount namespace: ", err)
 	case err != nil:
 		t.Fatalf("%v\n%s", err, out)
 	case strings.Contains(string(out), "--- SKIP: "+t.Name()):
@@ -54,16 +56,8 @@ func Mount(t *testing.T, target, kind, source string, flags uintptr, options str
 		}
 	}
 	if err := syscall.Mount(source, target, kind, flags, options); err != nil {
-		lacking(t, "a mount of "+kind+" "+options, err)
+		promised.Lacking(t, "a mount of ", kind, " ", options, ": ", err)
 	}
 	// t.TempDir cannot remove what is mounted on.
 	t.Cleanup(func() { syscall.Unmount(target, syscall.MNT_DETACH) })
-}
-
-func lacking(t *testing.T, what string, err error) {
-	t.Helper()
-	if os.Getenv("TUNNELCAST_E2E") == "1" {
-		t.Fatalf("%s: %v", what, err)
-	}
-	t.Skipf("%s is missing: %v", what, err)
 }
