@@ -26,14 +26,28 @@ const DefaultSocket = "/run/charon.vici"
 // that charon is gone: it may be starting.
 var ErrNotRunning = errors.New("charon is not running")
 
-// Session is one connection to charon. Calls end with their context.
+// Session is one connection to charon, for one caller at a time. Calls end with
+// their context; after one that failed there may be nothing left to use.
 type Session struct {
-	vici *vici.Session
+	socket string
+	conn   net.Conn
+	from   *bufio.Reader // conn: a list has a packet per client
+	packet []byte        // the last one read, its type and what follows it
+
+	vici *vici.Session // for credentials, made when it is needed
 }
 
 // Dial connects to the VICI socket. A socket that is absent or that nobody
 // listens on gives ErrNotRunning.
 func Dial(ctx context.Context, socket string) (*Session, error) {
+	conn, err := dial(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	return &Session{socket: socket, conn: conn, from: bufio.NewReaderSize(conn, 1<<16)}, nil
+}
+
+func dial(ctx context.Context, socket string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, fmt.Errorf("%w: nobody listens on %s", ErrNotRunning, socket)
@@ -41,24 +55,25 @@ func Dial(ctx context.Context, socket string) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to charon: %w", err)
 	}
-	s, err := vici.NewSession(vici.WithDialContext(func(context.Context, string, string) (net.Conn, error) {
-		return buffered{conn, bufio.NewReaderSize(conn, 1<<16)}, nil
-	}))
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("connect to charon at %s: %w", socket, err)
+	return conn, nil
+}
+
+// govici returns the library's session, on a connection of its own.
+func (s *Session) govici() (*vici.Session, error) {
+	if s.vici != nil {
+		return s.vici, nil
 	}
-	return &Session{vici: s}, nil
+	var err error
+	s.vici, err = vici.NewSession(vici.WithDialContext(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dial(ctx, s.socket)
+	}))
+	return s.vici, err
 }
-
-// buffered saves govici two system calls per packet, of which a list has one per
-// client.
-type buffered struct {
-	net.Conn
-	r *bufio.Reader
-}
-
-func (b buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
 
 // Close ends the connection.
-func (s *Session) Close() error { return s.vici.Close() }
+func (s *Session) Close() error {
+	if s.vici != nil {
+		_ = s.vici.Close()
+	}
+	return s.conn.Close()
+}

@@ -1,6 +1,7 @@
 package charon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,18 +26,25 @@ type Certificate struct {
 func (s *Session) Certificates(ctx context.Context) ([]Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, credentialDeadline)
 	defer cancel()
-	request, err := message(map[string]any{"type": "X509"})
-	if err != nil {
-		return nil, fmt.Errorf("charon list-certs: %w", err)
-	}
-	answer, err := s.stream(ctx, "list-certs", "list-cert", request)
+	var certs []Certificate
+	err := s.stream(ctx, "list-certs", "list-cert", value("type", "X509"), func(message []byte) error {
+		var c Certificate
+		for e, err := range elements(message) {
+			switch {
+			case err != nil:
+				return err
+			case e.kind != keyValue || e.depth > 0:
+			case string(e.key) == "data":
+				c.DER = bytes.Clone(e.value)
+			case string(e.key) == "has_privkey":
+				c.HasKey = string(e.value) == "yes"
+			}
+		}
+		certs = append(certs, c)
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("charon list-certs: %w", ended(ctx, err))
-	}
-	certs := make([]Certificate, 0, len(answer))
-	for _, m := range answer {
-		der, _ := m.Get("data").(string)
-		certs = append(certs, Certificate{DER: []byte(der), HasKey: m.Get("has_privkey") == "yes"})
 	}
 	return certs, nil
 }
@@ -99,7 +107,11 @@ func (s *Session) callCredentials(ctx context.Context, command string, arguments
 	if err != nil {
 		return nil, fmt.Errorf("charon %s: %w", command, err)
 	}
-	answer, err := s.vici.Call(ctx, command, request)
+	session, err := s.govici()
+	if err != nil {
+		return nil, fmt.Errorf("charon %s: %w", command, err)
+	}
+	answer, err := session.Call(ctx, command, request)
 	if err != nil {
 		return nil, fmt.Errorf("charon %s: %w", command, ended(ctx, err))
 	}

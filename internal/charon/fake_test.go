@@ -9,25 +9,13 @@ import (
 	"testing"
 )
 
-// Packet and element types of the VICI protocol (plugins/vici/README.md).
-const (
-	cmdRequest, cmdResponse, eventRegister, eventUnregister, eventConfirm, event = 0, 1, 3, 4, 5, 7
-
-	keyValue, listStart, listItem, listEnd = 3, 4, 5, 6
-)
-
 // fake is a VICI server that gives prepared answers.
 type fake struct {
 	answer map[string][]byte   // by command
 	events map[string][][]byte // by command: sent before the answer
-	asked  []string
 }
 
-func kv(key, value string) []byte {
-	b := append([]byte{keyValue, byte(len(key))}, key...)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(value)))
-	return append(b, value...)
-}
+func kv(key, text string) []byte { return value(key, text) }
 
 func list(key string, items ...string) []byte {
 	b := append([]byte{listStart, byte(len(key))}, key...)
@@ -39,7 +27,7 @@ func list(key string, items ...string) []byte {
 	return append(b, listEnd)
 }
 
-// start serves one connection after the other and returns a session.
+// start serves connections and returns a session.
 func (f *fake) start(t *testing.T) *Session {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "vici")
@@ -54,8 +42,10 @@ func (f *fake) start(t *testing.T) *Session {
 			if err != nil {
 				return
 			}
-			f.serve(conn)
-			conn.Close()
+			go func() {
+				defer conn.Close()
+				f.serve(conn)
+			}()
 		}
 	}()
 	s, err := Dial(t.Context(), socket)
@@ -90,7 +80,6 @@ func (f *fake) serve(conn net.Conn) {
 			send(eventConfirm, "", nil)
 			continue
 		}
-		f.asked = append(f.asked, name)
 		for _, e := range f.events[name] {
 			send(event, name[:len(name)-1], e) // list-certs is answered by list-cert, list-sas by list-sa
 		}

@@ -9,21 +9,20 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/strongswan/govici/vici"
-
 	"tunnelcast/internal/lease"
 )
 
 // sa is what is read of one IKE_SA (list_ike in
 // src/libcharon/plugins/vici/vici_query.c).
 type sa struct {
-	State       string   `vici:"state"`
-	RemoteHost  string   `vici:"remote-host"`
-	RemoteID    string   `vici:"remote-id"`
-	EAPID       string   `vici:"remote-eap-id"`
-	XAuthID     string   `vici:"remote-xauth-id"`
-	Established string   `vici:"established"` // seconds since then
-	VIPs        []string `vici:"remote-vips"`
+	connection  string
+	state       string
+	remoteHost  string
+	remoteID    string
+	eapID       string
+	xauthID     string
+	established string // seconds since then
+	vips        []string
 }
 
 // liveStates are those in which an IKE_SA has its virtual IPs. A rekeyed one has
@@ -38,55 +37,85 @@ var liveStates = []string{"ESTABLISHED", "REKEYING", "REKEYED"}
 // are rekeyed while charon goes through its table may be missing.
 func (s *Session) Leases(ctx context.Context, now time.Time) ([]lease.Lease, error) {
 	var leases []lease.Lease
-	answer, err := s.stream(ctx, "list-sas", "list-sa", vici.NewMessage())
+	err := s.stream(ctx, "list-sas", "list-sa", nil, func(message []byte) error {
+		found, err := readSAs(message, now)
+		leases = append(leases, found...)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list IKE_SAs: %w", err)
 	}
-	for _, message := range answer {
-		for _, connection := range message.Keys() {
-			section, ok := message.Get(connection).(*vici.Message)
-			if !ok {
-				continue
-			}
-			l, ok, err := readSA(section, now)
+	return leases, nil
+}
+
+// readSAs reads the sections of an event, each an IKE_SA under the name of its
+// connection, and gives those that are live and have virtual IPs.
+func readSAs(message []byte, now time.Time) (leases []lease.Lease, err error) {
+	var s sa
+	for e, err := range elements(message) {
+		switch {
+		case err != nil:
+			return nil, err
+		case e.kind == sectionStart && e.depth == 0:
+			s = sa{connection: string(e.key)}
+		case e.kind == sectionEnd && e.depth == 0:
+			l, ok, err := s.lease(now)
 			if err != nil {
-				return nil, fmt.Errorf("list IKE_SAs: connection %s: %w", connection, err)
+				return nil, fmt.Errorf("connection %s: %w", s.connection, err)
 			}
 			if ok {
-				l.Connection = connection
 				leases = append(leases, l)
 			}
+		case e.depth == 1:
+			s.set(e)
 		}
 	}
 	return leases, nil
 }
 
-func readSA(section *vici.Message, now time.Time) (l lease.Lease, ok bool, err error) {
-	var s sa
-	if err := vici.UnmarshalMessage(section, &s); err != nil {
-		return l, false, err
+func (s *sa) set(e element) {
+	switch string(e.key) {
+	case "state":
+		s.state = string(e.value)
+	case "remote-host":
+		s.remoteHost = string(e.value)
+	case "remote-id":
+		s.remoteID = string(e.value)
+	case "remote-eap-id":
+		s.eapID = string(e.value)
+	case "remote-xauth-id":
+		s.xauthID = string(e.value)
+	case "established":
+		s.established = string(e.value)
+	case "remote-vips":
+		if e.kind == listItem {
+			s.vips = append(s.vips, string(e.value))
+		}
 	}
-	if len(s.VIPs) == 0 || !slices.Contains(liveStates, s.State) {
+}
+
+func (s *sa) lease(now time.Time) (l lease.Lease, ok bool, err error) {
+	if len(s.vips) == 0 || !slices.Contains(liveStates, s.state) {
 		return l, false, nil
 	}
-	l.Remote = s.RemoteHost
+	l.Connection, l.Remote = s.connection, s.remoteHost
 	// charon sends the EAP or XAuth identity only where it differs from the IKE
 	// identity, so this is what the hook has in PLUTO_XAUTH_ID, else in
 	// PLUTO_PEER_ID.
-	l.Identity = s.RemoteID
-	for _, id := range []string{s.XAuthID, s.EAPID} {
+	l.Identity = s.remoteID
+	for _, id := range []string{s.xauthID, s.eapID} {
 		if id != "" {
 			l.Identity = id
 		}
 	}
-	if s.Established != "" {
-		seconds, err := strconv.ParseInt(s.Established, 10, 64)
+	if s.established != "" {
+		seconds, err := strconv.ParseInt(s.established, 10, 64)
 		if err != nil {
-			return l, false, fmt.Errorf("established %q is no number", s.Established)
+			return l, false, fmt.Errorf("established %q is no number", s.established)
 		}
 		l.Established = now.Add(-time.Duration(seconds) * time.Second)
 	}
-	for _, text := range s.VIPs {
+	for _, text := range s.vips {
 		addr, err := netip.ParseAddr(text)
 		if err != nil {
 			return l, false, fmt.Errorf("virtual IP %q is no address", text)
@@ -99,25 +128,34 @@ func readSA(section *vici.Message, now time.Time) (l lease.Lease, ok bool, err e
 // Pools returns the ranges of charon's own pools. Addresses from elsewhere
 // (RADIUS, DHCP, a database) are in none of them.
 func (s *Session) Pools(ctx context.Context) (lease.Pools, error) {
-	message, err := s.vici.Call(ctx, "get-pools", vici.NewMessage())
+	var pools lease.Pools
+	var name, base, size string
+	err := s.call(ctx, "get-pools", func(message []byte) error {
+		for e, err := range elements(message) {
+			switch {
+			case err != nil:
+				return err
+			case e.kind == sectionStart && e.depth == 0:
+				name, base, size = string(e.key), "", ""
+			case e.kind == sectionEnd && e.depth == 0:
+				r, ok, err := poolRange(base, size)
+				if err != nil {
+					return fmt.Errorf("pool %s: %w", name, err)
+				}
+				if ok {
+					pools = append(pools, r)
+				}
+			case e.kind != keyValue || e.depth != 1:
+			case string(e.key) == "base":
+				base = string(e.value)
+			case string(e.key) == "size":
+				size = string(e.value)
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("get pools: %w", err)
-	}
-	var pools lease.Pools
-	for _, name := range message.Keys() {
-		section, ok := message.Get(name).(*vici.Message)
-		if !ok {
-			continue
-		}
-		base, _ := section.Get("base").(string)
-		size, _ := section.Get("size").(string)
-		r, ok, err := poolRange(base, size)
-		if err != nil {
-			return nil, fmt.Errorf("get pools: pool %s: %w", name, err)
-		}
-		if ok {
-			pools = append(pools, r)
-		}
 	}
 	return pools, nil
 }

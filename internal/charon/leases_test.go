@@ -7,8 +7,6 @@ import (
 	"time"
 )
 
-const sectionStart, sectionEnd = 1, 2
-
 func nested(name string, elements ...[]byte) []byte {
 	b := append([]byte{sectionStart, byte(len(name))}, name...)
 	for _, e := range elements {
