@@ -64,9 +64,7 @@ func Parse(env Env, cli any, description string) (command string, err error) {
 		return "", Usagef("%w (try %s --help)", err, name)
 	}
 	command, _, _ = strings.Cut(parsed.Command(), " ")
-	if env.catchSignals != nil {
-		env.catchSignals()
-	}
+	env.CatchSignals()
 	return command, nil
 }
 
