@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -73,7 +74,12 @@ func run(ctx context.Context, env hook.Env) error {
 	var c cli
 	// What charon calls is the hook, whatever the configured line has behind it.
 	command, called := "hook", env.Getenv("PLUTO_VERB") != ""
-	if !called || !hook.Settings(env, &c) {
+	switch {
+	case called && hook.Settings(env, &c):
+	case !called && plainSync(env.Args) && hook.Settings(env, &c):
+		command = "sync"
+		env.CatchSignals()
+	default:
 		parsed, err := hook.Parse(env, &c, "Give VPN clients their names in DNS.")
 		if err != nil {
 			return err
@@ -90,6 +96,15 @@ func run(ctx context.Context, env hook.Env) error {
 		return hook.Usagef("PLUTO_VERB is not set: the hook is for charon to call; for you there are sync, list and check")
 	}
 	return hook.With(g.run(ctx, command), "zone", g.rules.Zone, "server", g.Server)
+}
+
+// plainSync tells whether this is the call of tunnelcast-sync.service, which may
+// come twice a second.
+func plainSync(args []string) bool {
+	if len(args) == 3 && args[0] == "--config" {
+		args = args[2:]
+	}
+	return slices.Equal(args, []string{"sync"})
 }
 
 func (g *gateway) run(ctx context.Context, command string) error {

@@ -17,7 +17,7 @@ var (
 
 // held counts the clients' names in the zone after the changes.
 func held(rules lease.Rules, zones map[string][]lease.RR, changes []lease.Change) int {
-	addresses := map[string]int{}
+	addresses := make(map[string]int, len(zones[rules.Zone]))
 	count := func(rrs []lease.RR, n int) {
 		for _, rr := range rrs {
 			if rr.Addr.IsValid() && rules.Pools.Contains(rr.Addr) {

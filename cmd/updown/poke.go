@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -210,17 +209,14 @@ func (d runDir) lock(ctx context.Context, name string, how int) (unlock func(), 
 
 // remember keeps what charon said for the hooks, which may not ask it.
 func (d runDir) remember(pools lease.Pools, leases []lease.Lease) error {
-	holders := map[string]string{}
+	var holders []byte
 	for _, l := range leases {
 		for _, addr := range l.Addresses {
-			holders[addr.String()] = l.Identity
+			holders = append(addr.AppendTo(holders), ' ')
+			holders = append(strconv.AppendQuote(holders, l.Identity), '\n')
 		}
 	}
-	content, err := json.Marshal(holders)
-	if err != nil {
-		return err
-	}
-	if err := renameio.WriteFile(filepath.Join(string(d), "leases"), content, 0o600); err != nil {
+	if err := d.replace("leases", holders, 0o600); err != nil {
 		return fmt.Errorf("remember leases: %w", err)
 	}
 	// No pools is what charon says until its configuration is loaded.
@@ -228,10 +224,16 @@ func (d runDir) remember(pools lease.Pools, leases []lease.Lease) error {
 		return nil
 	}
 	text := strings.Join(pools.Strings(), "\n") + "\n"
-	if err := renameio.WriteFile(filepath.Join(string(d), "pools"), []byte(text), 0o644); err != nil {
+	if err := d.replace("pools", []byte(text), 0o644); err != nil {
 		return fmt.Errorf("remember pools: %w", err)
 	}
 	return nil
+}
+
+// replace publishes a file. renameio would try first whether /tmp is on the same
+// file system.
+func (d runDir) replace(name string, content []byte, mode fs.FileMode) error {
+	return renameio.WriteFile(filepath.Join(string(d), name), content, mode, renameio.WithTempDir(string(d)))
 }
 
 // pools returns the pools that the last sync learned; none if there was no sync
@@ -261,9 +263,11 @@ func (d runDir) holder(rr lease.RR) string {
 	if err != nil {
 		return ""
 	}
-	holders := map[string]string{}
-	if json.Unmarshal(content, &holders) != nil {
-		return ""
+	identity := ""
+	for line := range strings.Lines(string(content)) { // the last one counts
+		if text, ok := strings.CutPrefix(line, rr.Addr.String()+" "); ok {
+			identity, _ = strconv.Unquote(strings.TrimSuffix(text, "\n"))
+		}
 	}
-	return holders[rr.Addr.String()]
+	return identity
 }

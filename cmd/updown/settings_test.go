@@ -43,3 +43,25 @@ func TestHookHasAllSettings(t *testing.T) {
 		}
 	}
 }
+
+// The reconciler's call is known without kong too, and nothing else is taken for
+// it.
+func TestPlainSync(t *testing.T) {
+	for line, want := range map[string]bool{
+		"sync":                  true,
+		"--config x.toml sync":  true,
+		"sync --dry-run":        false,
+		"--dry-run sync":        false,
+		"sync sync":             false,
+		"--zone example sync":   false,
+		"--config sync":         false,
+		"iptables":              false,
+		"--config x.toml check": false,
+		"--config a --config b": false,
+		"--config a sync x":     false,
+	} {
+		if got := plainSync(strings.Fields(line)); got != want {
+			t.Errorf("%q: %v", line, got)
+		}
+	}
+}

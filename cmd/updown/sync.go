@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"syscall"
 	"time"
@@ -95,8 +96,10 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 		if err != nil {
 			return err
 		}
-		live = union(live, again)
-		changes, refused = rules.Plan(live, zones, nil)
+		if missed := missing(live, again); len(missed) > 0 {
+			live = append(live, missed...)
+			changes, refused = rules.Plan(live, zones, nil)
+		}
 	}
 	if dryRun {
 		for _, change := range changes {
@@ -125,7 +128,9 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	if err != nil {
 		return err
 	}
-	changes, _ = rules.Plan(live, zones, busy)
+	if len(busy) > 0 {
+		changes, _ = rules.Plan(live, zones, busy)
+	}
 	for _, change := range changes {
 		updateCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
 		err := server.Update(updateCtx, change, g.ttl())
@@ -140,15 +145,18 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	return failed
 }
 
-func union(a, b []lease.Lease) []lease.Lease {
+// missing returns the leases of b that a has not.
+func missing(a, b []lease.Lease) (missed []lease.Lease) {
+	of := make(map[string][][]netip.Addr, len(a)) // addresses by identity
+	for _, l := range a {
+		of[l.Identity] = append(of[l.Identity], l.Addresses)
+	}
 	for _, l := range b {
-		if !slices.ContainsFunc(a, func(have lease.Lease) bool {
-			return have.Identity == l.Identity && slices.Equal(have.Addresses, l.Addresses)
-		}) {
-			a = append(a, l)
+		if !slices.ContainsFunc(of[l.Identity], func(have []netip.Addr) bool { return slices.Equal(have, l.Addresses) }) {
+			missed = append(missed, l)
 		}
 	}
-	return a
+	return missed
 }
 
 // say returns how many it had to tell of.
