@@ -27,7 +27,8 @@ type zoneServer struct {
 	mu    sync.Mutex
 	zones map[string]map[lease.RR]bool
 
-	beforeTransfer func()         // while nothing is locked
+	beforeTransfer func(zone string) // while nothing is locked
+	afterTransfer  func(zone string)
 	removed        func(lease.RR) // of an RR that stood there
 }
 
@@ -66,8 +67,10 @@ func startZoneServer(t *testing.T, zones ...string) *zoneServer {
 
 func (s *zoneServer) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 	reply := new(dns.Msg).SetReply(m)
-	if q := m.Question[0]; q.Qtype == dns.TypeAXFR && s.beforeTransfer != nil {
-		s.beforeTransfer()
+	q := m.Question[0]
+	transfer := q.Qtype == dns.TypeAXFR && s.beforeTransfer != nil
+	if transfer {
+		s.beforeTransfer(q.Name)
 	}
 	s.mu.Lock()
 	if m.Opcode == dns.OpcodeUpdate {
@@ -76,6 +79,9 @@ func (s *zoneServer) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 		s.answer(reply)
 	}
 	s.mu.Unlock()
+	if transfer {
+		s.afterTransfer(q.Name)
+	}
 	if err := w.WriteMsg(reply); err != nil {
 		s.t.Errorf("zone server: %v", err)
 	}
@@ -189,11 +195,15 @@ type world struct {
 	now      point
 	trace    func() string // how this point was reached
 
-	// A sync does this when it asks charon for the nth time, before the list is
-	// made up or behind it.
-	atList map[int][2]func()
-	lists  int
-	missed func(i int) bool // by its first list, as may be while it is rekeyed
+	mu    sync.Mutex // held by what has its turn in a sync
+	order turns
+
+	// A sync does this before it reads a zone, or when it asks charon for the nth
+	// time, before the list is made up or behind it.
+	atTransfer func()
+	atList     map[int][2]func()
+	lists      int
+	missed     func(i int) bool // by its first list, as may be while it is rekeyed
 }
 
 // point is all that the next step depends on.
@@ -223,21 +233,45 @@ func newWorld(t *testing.T, sessions ...lease.Lease) *world {
 	w.now.live = make([]bool, len(sessions))
 	ask := w.askCharon
 	w.askCharon = func(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
+		turns := w.turns()
+		if !turns.listFirst {
+			<-turns.transferred
+		}
+		defer turns.endList()
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.lists++
 		if f := w.atList[w.lists][0]; f != nil {
 			f()
 		}
+		w.server.mu.Lock()
 		w.live = w.live[:0]
 		for i, l := range w.sessions {
 			if w.now.live[i] && !(w.lists == 1 && w.missed != nil && w.missed(i)) {
 				w.live = append(w.live, l)
 			}
 		}
+		w.server.mu.Unlock()
 		leases, pools, err := ask(ctx)
 		if f := w.atList[w.lists][1]; f != nil {
 			f()
 		}
 		return leases, pools, err
+	}
+	w.server.beforeTransfer = func(string) {
+		if turns := w.turns(); turns.listFirst {
+			<-turns.listed
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.atTransfer != nil {
+			w.atTransfer()
+		}
+	}
+	w.server.afterTransfer = func(zone string) {
+		if zone == modelReverse { // the last one
+			w.turns().endTransfer()
+		}
 	}
 	w.server.removed = func(rr lease.RR) {
 		for i := range w.sessions {
@@ -250,6 +284,33 @@ func newWorld(t *testing.T, sessions ...lease.Lease) *world {
 	w.sync()
 	w.now = w.leave()
 	return w
+}
+
+// turns are those of a sync's first round. It reads the zones and asks charon at
+// the same time; here the one comes after the other, and both orders are tried.
+type turns struct {
+	listFirst            bool
+	listed, transferred  chan struct{}
+	endList, endTransfer func()
+}
+
+func (w *world) turns() turns {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.order
+}
+
+func (w *world) sync() {
+	w.t.Helper()
+	listed, transferred := make(chan struct{}), make(chan struct{})
+	w.mu.Lock()
+	w.lists = 0
+	w.order = turns{w.order.listFirst, listed, transferred,
+		sync.OnceFunc(func() { close(listed) }), sync.OnceFunc(func() { close(transferred) })}
+	w.mu.Unlock()
+	w.testGateway.sync()
+	w.mu.Lock() // what the others did is seen from here on
+	defer w.mu.Unlock()
 }
 
 // rrs returns the address and the pointer that a session is to have.
@@ -267,6 +328,8 @@ func (w *world) rrs(i int) []lease.RR {
 func (w *world) leave() point {
 	w.t.Helper()
 	p := point{live: slices.Clone(w.now.live), zones: map[string]map[lease.RR]bool{}, files: map[string]string{}}
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
 	for zone, rrs := range w.server.zones {
 		p.zones[zone] = maps.Clone(rrs)
 	}
@@ -301,6 +364,8 @@ func (w *world) enter(p point) {
 			}
 		}
 	}
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
 	for zone, rrs := range p.zones {
 		w.server.zones[zone] = maps.Clone(rrs)
 	}
@@ -315,6 +380,8 @@ func (w *world) call(verb string, i int) {
 	if err := w.hook(w.t.Context()); err != nil {
 		w.t.Errorf("%s of %d: %v, after %s", verb, i, err, w.trace())
 	}
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
 	if verb == "up" && !w.server.zones["example."][w.rrs(i)[0]] {
 		w.t.Errorf("%v is not there as its hook returns, after %s", w.rrs(i)[0], w.trace())
 	}
@@ -325,6 +392,8 @@ func (w *world) call(verb string, i int) {
 func (w *world) settle() {
 	w.t.Helper()
 	w.sync()
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
 	want := map[string]map[lease.RR]bool{"example.": {}, modelReverse: {}}
 	for i := range w.sessions {
 		if w.now.live[i] {
@@ -340,12 +409,18 @@ func (w *world) settle() {
 // connect and disconnect are the whole of it: charon calls first.
 func (w *world) connect(i int) {
 	w.call("up", i)
-	w.now.live[i] = true
+	w.setLive(i, true)
 }
 
 func (w *world) disconnect(i int) {
 	w.call("down", i)
-	w.now.live[i] = false
+	w.setLive(i, false)
+}
+
+func (w *world) setLive(i int, live bool) {
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	w.now.live[i] = live
 }
 
 // mayLive tells whether charon could have this session: an address is never two
@@ -364,19 +439,47 @@ type step struct {
 	do   func()
 }
 
+// change is the whole of what a session does next.
+func (w *world) change(i int) (do func(), name string) {
+	if w.now.live[i] {
+		return func() { w.disconnect(i) }, fmt.Sprint("disconnect ", i)
+	}
+	return func() { w.connect(i) }, fmt.Sprint("connect ", i)
+}
+
 // steps returns all that may happen at this point. A call that is lost is a
 // session that comes or goes without one; a doubled one, one for a session that
 // has come or gone before; a late one is that for a session gone long ago.
 func (w *world) steps() []step {
-	steps := []step{{"sync", w.settle}, {"down", func() { w.call("down", 0) }}}
-	for i := range w.sessions {
-		come, comes := func() { w.disconnect(i) }, fmt.Sprint("disconnect ", i)
-		if !w.now.live[i] {
-			come, comes = func() { w.connect(i) }, fmt.Sprint("connect ", i)
+	steps := []step{{"down", func() { w.call("down", 0) }}}
+	for _, listFirst := range []bool{false, true} {
+		for _, s := range w.syncs() {
+			name := s.name
+			if listFirst {
+				name += ", list first"
+			}
+			steps = append(steps, step{name, func() {
+				w.order.listFirst = listFirst
+				s.do()
+			}})
 		}
+	}
+	for i := range w.sessions {
+		_, comes := w.change(i)
 		steps = append(steps, step{fmt.Sprint("up ", i), func() { w.call("up", i) }})
+		if w.now.live[i] || w.mayLive(i) {
+			steps = append(steps, step{fmt.Sprintf("%s, unheard", comes), func() { w.setLive(i, !w.now.live[i]) }})
+		}
+	}
+	return steps
+}
+
+// syncs are those steps that are one.
+func (w *world) syncs() []step {
+	steps := []step{{"sync", w.settle}}
+	for i := range w.sessions {
+		come, comes := w.change(i)
 		steps = append(steps, step{fmt.Sprintf("sync that is told of %d in the second list only", i), func() {
-			w.lists = 0
 			w.missed = func(j int) bool { return i == j }
 			w.sync()
 			w.missed = nil
@@ -384,18 +487,16 @@ func (w *world) steps() []step {
 		if !w.now.live[i] && !w.mayLive(i) {
 			continue
 		}
-		steps = append(steps, step{fmt.Sprintf("%s, unheard", comes), func() { w.now.live[i] = !w.now.live[i] }})
 		for _, meanwhile := range []step{{comes, come}, {fmt.Sprint("up ", i), func() { w.call("up", i) }}} {
 			during := func(when string, set func(f func())) {
 				steps = append(steps, step{fmt.Sprintf("sync, and %s it %s", when, meanwhile.name), func() {
-					w.lists = 0
 					once := sync.OnceFunc(meanwhile.do)
 					set(once)
 					w.sync()
-					w.server.beforeTransfer, w.atList = nil, nil
+					w.atTransfer, w.atList = nil, nil
 				}})
 			}
-			during("before", func(f func()) { w.server.beforeTransfer = f })
+			during("before", func(f func()) { w.atTransfer = f })
 			for n := 1; n <= 2; n++ {
 				during(fmt.Sprintf("before list %d of", n), func(f func()) { w.atList = map[int][2]func(){n: {f, nil}} })
 				during(fmt.Sprintf("behind list %d of", n), func(f func()) { w.atList = map[int][2]func(){n: {nil, f}} })

@@ -42,7 +42,7 @@ import (
 // sync removes all pokes before it reads the zone, with hooks.lock held
 // exclusively for that moment. So of every hook whose poke is removed both ends
 // are visible: its address stands in the zone that is read afterwards, and its
-// IKE_SA in the list that charon is asked for after that, because charon makes
+// IKE_SA in the lists that charon is asked for afterwards, because charon makes
 // that call wait for IKE_SAs that are busy, as with a hook. What is in the
 // directory when sync takes the lock again to send its update are hooks that
 // came in between; sync leaves their names alone and runs again for them. A hook

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -55,9 +57,10 @@ func (g *gateway) sync(ctx context.Context, dryRun bool) error {
 	return err
 }
 
-// round looks and acts once. Zone, charon, then the hooks that came meanwhile
-// (see runDir), in this order: a name is removed only if charon did not hold it
-// after it was seen in the zone, and no hook has asked for it since.
+// round looks and acts once: the zones and charon, both at the same time; charon
+// again if anything is to be removed; then the hooks that came meanwhile (see
+// runDir). So a name is removed only if charon did not hold it after it was seen
+// in the zone, and no hook has asked for it since.
 func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	if !dryRun { // first of all, see runDir
 		unlock, err := g.hooksLock(ctx)
@@ -74,12 +77,19 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	if err != nil {
 		return err
 	}
+	var live []lease.Lease
+	var pools lease.Pools
+	var liveErr error
+	var list sync.WaitGroup
+	liveCtx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	list.Go(func() { live, pools, liveErr = g.live(liveCtx) })
 	zones, failed, err := g.readZones(ctx, server)
 	if err != nil {
-		return err
+		giveUp()
 	}
-	live, pools, err := g.live(ctx)
-	if err != nil {
+	list.Wait()
+	if err = cmp.Or(err, liveErr); err != nil {
 		return err
 	}
 	rules := g.rules
@@ -88,9 +98,10 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	}
 	changes, refused := rules.Plan(live, zones, nil)
 
-	// charon goes through its table while it changes: an IKE_SA that is being
-	// rekeyed may have left the place that is still to come for one that has
-	// been passed. It will not do so twice.
+	// The first list may be older than the zone. And charon goes through its table
+	// while it changes: an IKE_SA that is being rekeyed may have left the place
+	// that is still to come for one that has been passed. It will not do so twice,
+	// and one that is younger than the first list has its hook's poke as well.
 	if slices.ContainsFunc(changes, func(c lease.Change) bool { return len(c.Remove) > 0 }) {
 		again, _, err := g.live(ctx)
 		if err != nil {
