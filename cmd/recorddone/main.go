@@ -198,8 +198,8 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) 
 	return nil
 }
 
-// writeOut is how many bytes wait at most before the disk begins with them.
-const writeOut = 16 << 20
+// writeOut is how many bytes wait before the disk begins with them.
+const writeOut = 4 << 20
 
 // write makes a hidden MP4 file of each part and checks it. The caller discards
 // what is returned, also beside an error.
@@ -225,6 +225,7 @@ func (w *worker) write(ctx context.Context, source *archive.Source, survey recor
 		if err != nil {
 			return works, err
 		}
+		work.WriteOut() // it works while we look
 		if err := remux.Verify(work.Path(), wrote); err != nil {
 			return works, err
 		}

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,7 @@ type Work struct {
 	source *Source
 	file   *os.File
 	name   string
+	out    sync.Mutex // held while the disk is given work
 }
 
 // NewWork makes the empty file called hidden in the recording's directory, in
@@ -55,7 +57,13 @@ func (w *Work) Path() string { return filepath.Join(w.source.Dir, w.name) }
 // Else all of it is left to the sync at the end, and the host's other writers
 // wait behind that. An error is not looked at: the sync has it again.
 func (w *Work) WriteOut() {
-	unix.SyncFileRange(int(w.file.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	if !w.out.TryLock() {
+		return // it still has enough to do
+	}
+	go func() { // the call takes its time when the disk's queue is full
+		defer w.out.Unlock()
+		unix.SyncFileRange(int(w.file.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	}()
 }
 
 // Discard removes the hidden file. After Publish it does nothing.
@@ -64,6 +72,8 @@ func (w *Work) Discard() {
 		unix.Unlinkat(int(w.source.dir.Fd()), w.name, 0)
 		w.name = ""
 	}
+	w.out.Lock()
+	defer w.out.Unlock()
 	w.file.Close()
 }
 

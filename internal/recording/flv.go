@@ -591,8 +591,8 @@ func (m media) header(size int64) media {
 
 func (m media) broken() media { return media{kind: broken} }
 
-// window reads a file a few kilobytes at a time: enough for several tags of a
-// stream of low bitrate, and not much more than a header of one of high bitrate.
+// window reads a file a few kilobytes at a time where tags are small, and only
+// what is asked for where the last was large.
 type window struct {
 	r    io.ReaderAt
 	size int64
@@ -606,7 +606,11 @@ type window struct {
 func (w *window) at(off int64, n int) ([]byte, error) {
 	n = int(max(0, min(int64(n), w.size-off)))
 	if off < w.off || off+int64(n) > w.off+int64(len(w.buf)) {
-		read, err := w.r.ReadAt(w.mem[:min(int64(len(w.mem)), max(0, w.size-off))], off)
+		most := int64(len(w.mem))
+		if off-w.off > 4*most {
+			most = max(int64(n), headSize)
+		}
+		read, err := w.r.ReadAt(w.mem[:min(most, max(0, w.size-off))], off)
 		if read < n {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF // the file was longer when we came
@@ -618,6 +622,9 @@ func (w *window) at(off int64, n int) ([]byte, error) {
 	from := off - w.off
 	return w.buf[from : from+int64(n)], nil
 }
+
+// headSize is the end of one tag and what is looked at of the next, in bytes.
+const headSize = 4 + tagHeader + 16
 
 // zero says whether nothing but zeros stands from off on.
 func (w *window) zero(off int64) (bool, error) {
