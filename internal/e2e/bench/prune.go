@@ -99,9 +99,9 @@ func (t files) image(ctx context.Context, path, mountPoint string) error {
 	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, int64(size))); err != nil {
 		return err
 	}
-	// What mkfs puts off would be done while a side is at work.
+	// The journal is that of a disk of 30 GB. What mkfs puts off would be done while a side is at work.
 	_, err := run(ctx, process{args: []string{"mkfs.ext4", "-q", "-b", strconv.Itoa(block), "-I", "256", "-N", strconv.Itoa(inodes),
-		"-E", "lazy_itable_init=0,lazy_journal_init=0", path}})
+		"-J", "size=128", "-E", "lazy_itable_init=0,lazy_journal_init=0", path}})
 	if err == nil {
 		err = mount(ctx, path, mountPoint)
 	}
