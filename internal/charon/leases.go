@@ -13,16 +13,16 @@ import (
 )
 
 // sa is what is read of one IKE_SA (list_ike in
-// src/libcharon/plugins/vici/vici_query.c).
+// src/libcharon/plugins/vici/vici_query.c), in the message's own bytes.
 type sa struct {
-	connection  string
-	state       string
-	remoteHost  string
-	remoteID    string
-	eapID       string
-	xauthID     string
-	established string // seconds since then
-	vips        []string
+	connection  []byte
+	state       []byte
+	remoteHost  []byte
+	remoteID    []byte
+	eapID       []byte
+	xauthID     []byte
+	established []byte // seconds since then
+	vips        [][]byte
 }
 
 // liveStates are those in which an IKE_SA has its virtual IPs. A rekeyed one has
@@ -37,9 +37,8 @@ var liveStates = []string{"ESTABLISHED", "REKEYING", "REKEYED"}
 // are rekeyed while charon goes through its table may be missing.
 func (s *Session) Leases(ctx context.Context, now time.Time) ([]lease.Lease, error) {
 	var leases []lease.Lease
-	err := s.stream(ctx, "list-sas", "list-sa", nil, func(message []byte) error {
-		found, err := readSAs(message, now)
-		leases = append(leases, found...)
+	err := s.stream(ctx, "list-sas", "list-sa", nil, func(message []byte) (err error) {
+		leases, err = appendLeases(leases, message, now)
 		return err
 	})
 	if err != nil {
@@ -48,16 +47,16 @@ func (s *Session) Leases(ctx context.Context, now time.Time) ([]lease.Lease, err
 	return leases, nil
 }
 
-// readSAs reads the sections of an event, each an IKE_SA under the name of its
-// connection, and gives those that are live and have virtual IPs.
-func readSAs(message []byte, now time.Time) (leases []lease.Lease, err error) {
+// appendLeases reads the sections of an event, each an IKE_SA under the name of
+// its connection, and appends those that are live and have virtual IPs.
+func appendLeases(leases []lease.Lease, message []byte, now time.Time) ([]lease.Lease, error) {
 	var s sa
 	for e, err := range elements(message) {
 		switch {
 		case err != nil:
 			return nil, err
 		case e.kind == sectionStart && e.depth == 0:
-			s = sa{connection: string(e.key)}
+			s = sa{connection: e.key, vips: s.vips[:0]}
 		case e.kind == sectionEnd && e.depth == 0:
 			l, ok, err := s.lease(now)
 			if err != nil {
@@ -76,47 +75,48 @@ func readSAs(message []byte, now time.Time) (leases []lease.Lease, err error) {
 func (s *sa) set(e element) {
 	switch string(e.key) {
 	case "state":
-		s.state = string(e.value)
+		s.state = e.value
 	case "remote-host":
-		s.remoteHost = string(e.value)
+		s.remoteHost = e.value
 	case "remote-id":
-		s.remoteID = string(e.value)
+		s.remoteID = e.value
 	case "remote-eap-id":
-		s.eapID = string(e.value)
+		s.eapID = e.value
 	case "remote-xauth-id":
-		s.xauthID = string(e.value)
+		s.xauthID = e.value
 	case "established":
-		s.established = string(e.value)
+		s.established = e.value
 	case "remote-vips":
 		if e.kind == listItem {
-			s.vips = append(s.vips, string(e.value))
+			s.vips = append(s.vips, e.value)
 		}
 	}
 }
 
 func (s *sa) lease(now time.Time) (l lease.Lease, ok bool, err error) {
-	if len(s.vips) == 0 || !slices.Contains(liveStates, s.state) {
+	if len(s.vips) == 0 || !slices.Contains(liveStates, string(s.state)) {
 		return l, false, nil
 	}
-	l.Connection, l.Remote = s.connection, s.remoteHost
+	l.Connection, l.Remote = string(s.connection), string(s.remoteHost)
 	// charon sends the EAP or XAuth identity only where it differs from the IKE
 	// identity, so this is what the hook has in PLUTO_XAUTH_ID, else in
 	// PLUTO_PEER_ID.
-	l.Identity = s.remoteID
-	for _, id := range []string{s.xauthID, s.eapID} {
-		if id != "" {
-			l.Identity = id
+	identity := s.remoteID
+	for _, id := range [][]byte{s.xauthID, s.eapID} {
+		if len(id) > 0 {
+			identity = id
 		}
 	}
-	if s.established != "" {
-		seconds, err := strconv.ParseInt(s.established, 10, 64)
+	l.Identity = string(identity)
+	if len(s.established) > 0 {
+		seconds, err := strconv.ParseInt(string(s.established), 10, 64)
 		if err != nil {
 			return l, false, fmt.Errorf("established %q is no number", s.established)
 		}
 		l.Established = now.Add(-time.Duration(seconds) * time.Second)
 	}
 	for _, text := range s.vips {
-		addr, err := netip.ParseAddr(text)
+		addr, err := netip.ParseAddr(string(text))
 		if err != nil {
 			return l, false, fmt.Errorf("virtual IP %q is no address", text)
 		}
