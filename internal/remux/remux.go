@@ -10,6 +10,10 @@
 // it is the same but for padding behind the index, see Run; and HEVC is tagged
 // hvc1, which Apple's players ask for.
 //
+// FFmpeg's program decodes the first pictures of H.264 to know what they look
+// like; here recording.Part knows. That can be more than FFmpeg finds out where
+// the parameter sets are damaged, or change from one packet to the next.
+//
 // It needs cgo, and so does cmd/recorddone. Their build tags say so, so that
 // CGO_ENABLED=0 go build, vet and test ./... do the rest without libav's headers.
 package remux
