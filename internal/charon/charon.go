@@ -59,14 +59,18 @@ func dial(ctx context.Context, socket string) (net.Conn, error) {
 }
 
 // govici returns the library's session, on a connection of its own.
-func (s *Session) govici() (*vici.Session, error) {
+func (s *Session) govici(ctx context.Context) (*vici.Session, error) {
 	if s.vici != nil {
 		return s.vici, nil
 	}
-	var err error
-	s.vici, err = vici.NewSession(vici.WithDialContext(func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return dial(ctx, s.socket)
-	}))
+	conn, err := dial(ctx, s.socket)
+	if err != nil {
+		return nil, err
+	}
+	s.vici, err = vici.NewSession(vici.WithDialContext(func(context.Context, string, string) (net.Conn, error) { return conn, nil }))
+	if err != nil {
+		conn.Close()
+	}
 	return s.vici, err
 }
 

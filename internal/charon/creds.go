@@ -107,7 +107,7 @@ func (s *Session) callCredentials(ctx context.Context, command string, arguments
 	if err != nil {
 		return nil, fmt.Errorf("charon %s: %w", command, err)
 	}
-	session, err := s.govici()
+	session, err := s.govici(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("charon %s: %w", command, err)
 	}
