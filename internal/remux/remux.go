@@ -64,7 +64,6 @@ func Run(ctx context.Context, in Input, out string, faststart bool) (Result, err
 	// those formats what a publisher sent into 1024 bytes of stack without a
 	// limit. So: no lines.
 	astiav.SetLogLevel(astiav.LogLevelQuiet)
-	boundHeap()
 
 	if !faststart {
 		return in.run(ctx, out, nil)
@@ -116,7 +115,10 @@ func indexRoom(p recording.Part) int64 {
 func (in Input) run(ctx context.Context, out string, index *option) (Result, error) {
 	j := &job{in: in, out: out}
 	defer j.free()
-	if err := j.openInput(); err != nil {
+	prepareHeap()
+	err := j.openInput()
+	boundHeap()
+	if err != nil {
 		return Result{}, err
 	}
 	if err := j.openOutput(index); err != nil {
