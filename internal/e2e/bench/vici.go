@@ -12,7 +12,7 @@ import (
 // updown asks. A thousand real IKE_SAs on one machine would measure charon.
 type standIn struct {
 	mu   sync.Mutex
-	live map[client]bool
+	live map[client][]byte // what it says of each
 }
 
 // Packet and element types of the VICI protocol (src/libcharon/plugins/vici/README.md).
@@ -31,7 +31,7 @@ func startStandIn(socket string) (*standIn, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &standIn{live: map[client]bool{}}
+	s := &standIn{live: map[client][]byte{}}
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -48,13 +48,13 @@ func startStandIn(socket string) (*standIn, error) {
 func (s *standIn) set(all []client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live = map[client]bool{}
+	s.live = map[client][]byte{}
 	for _, c := range all {
-		s.live[c] = true
+		s.live[c] = c.established()
 	}
 }
 
-func (s *standIn) connect(c client)    { s.mu.Lock(); s.live[c] = true; s.mu.Unlock() }
+func (s *standIn) connect(c client)    { s.mu.Lock(); s.live[c] = c.established(); s.mu.Unlock() }
 func (s *standIn) disconnect(c client) { s.mu.Lock(); delete(s.live, c); s.mu.Unlock() }
 
 func (s *standIn) serve(conn net.Conn) {
@@ -74,9 +74,8 @@ func (s *standIn) serve(conn net.Conn) {
 			reply = message(eventConfirm)
 		case name == "list-sas":
 			s.mu.Lock()
-			for c := range s.live {
-				reply = append(reply, message(event, text("list-sa"), section("vpn", pair("state", "ESTABLISHED"), pair("remote-host", "192.0.2.9"),
-					pair("remote-id", "198.51.100.9"), pair("remote-eap-id", c.name), pair("established", "5"), list("remote-vips", c.addr)))...)
+			for _, said := range s.live {
+				reply = append(reply, said...)
 			}
 			s.mu.Unlock()
 			reply = append(reply, message(cmdResponse)...)
@@ -89,6 +88,12 @@ func (s *standIn) serve(conn net.Conn) {
 			return
 		}
 	}
+}
+
+// established is the event that tells of the client's IKE_SA.
+func (c client) established() []byte {
+	return message(event, text("list-sa"), section("vpn", pair("state", "ESTABLISHED"), pair("remote-host", "192.0.2.9"),
+		pair("remote-id", "198.51.100.9"), pair("remote-eap-id", c.name), pair("established", "5"), list("remote-vips", c.addr)))
 }
 
 func join(parts ...[]byte) (all []byte) {

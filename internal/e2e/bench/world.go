@@ -129,6 +129,7 @@ cp -a net/tun /dev/net
 mknod /dev/loop-control c 10 237
 n=0; while [ $n -lt 64 ]; do mknod /dev/loop$n b 7 $n; n=$((n+1)); done
 ln -s /run/systemd/journal/dev-log /dev/log
+echo 512 >/proc/sys/net/unix/max_dgram_qlen # as systemd has it for its journal
 ip link set lo up
 ip address add 10.0.0.1/32 dev lo
 ip address add 10.0.0.2/32 dev lo`
