@@ -165,13 +165,17 @@ type tag struct {
 	off, end int64
 	size     int64 // of its body
 	dts      int64 // milliseconds
+	head     [headSize]byte
 }
+
+// headSize is how much is looked at of a tag's body, in bytes.
+const headSize = 16
 
 // tag returns the tag at off, and whether there is a whole one. The length is
 // written before and behind a tag; where the two agree it is one. FFmpeg lets
 // pass the two other lengths that encoders are known to write there.
 func (w *walker) tag(off int64) (tag, bool, error) {
-	b, err := w.in.at(off, tagHeader)
+	b, err := w.in.at(off, tagHeader+headSize)
 	if err != nil || len(b) < tagHeader {
 		return tag{}, false, err
 	}
@@ -181,6 +185,7 @@ func (w *walker) tag(off int64) (tag, bool, error) {
 		size: int64(b[1])<<16 | int64(b[2])<<8 | int64(b[3]),
 		dts:  int64(b[7])<<24 | int64(b[4])<<16 | int64(b[5])<<8 | int64(b[6]),
 	}
+	copy(t.head[:], b[tagHeader:])
 	t.end = off + tagHeader + t.size + 4
 	if t.end-4 > w.in.size || !knownTag(b) {
 		return t, false, nil
@@ -301,10 +306,7 @@ const (
 
 // take adds a tag to the survey.
 func (w *walker) take(t tag) error {
-	b, err := w.in.at(t.off+tagHeader, int(min(t.size, 16)))
-	if err != nil {
-		return err
-	}
+	b := t.head[:min(t.size, headSize)]
 	var m media
 	switch t.kind {
 	case tagVideo:
@@ -515,7 +517,7 @@ func videoTag(b []byte, size int64) media {
 		if len(b) < 5 {
 			return m.broken()
 		}
-		m.codec, m.skip = Codec(fmt.Sprintf("video with codec id %q", b[1:5])), 5
+		m.codec, m.skip = Codec(fmt.Sprintf("video with codec id %q", string(b[1:5]))), 5
 		if !bytes.Equal(b[1:5], []byte("hvc1")) {
 			return m.packet(size)
 		}
@@ -608,7 +610,7 @@ func (w *window) at(off int64, n int) ([]byte, error) {
 	if off < w.off || off+int64(n) > w.off+int64(len(w.buf)) {
 		most := int64(len(w.mem))
 		if off-w.off > 4*most {
-			most = max(int64(n), headSize)
+			most = max(int64(n), 4+tagHeader+headSize) // the end of a tag, and the next one's beginning
 		}
 		read, err := w.r.ReadAt(w.mem[:min(most, max(0, w.size-off))], off)
 		if read < n {
@@ -622,9 +624,6 @@ func (w *window) at(off int64, n int) ([]byte, error) {
 	from := off - w.off
 	return w.buf[from : from+int64(n)], nil
 }
-
-// headSize is the end of one tag and what is looked at of the next, in bytes.
-const headSize = 4 + tagHeader + 16
 
 // zero says whether nothing but zeros stands from off on.
 func (w *window) zero(off int64) (bool, error) {

@@ -181,6 +181,44 @@ func TestWalkCutAnywhere(t *testing.T) {
 	}
 }
 
+// counting counts the bytes that are read, and how often.
+type counting struct {
+	bytes.Reader
+	bytes, calls int
+}
+
+func (c *counting) ReadAt(b []byte, off int64) (int, error) {
+	n, err := c.Reader.ReadAt(b, off)
+	c.bytes += n
+	c.calls++
+	return n, err
+}
+
+// Of large packets only the tags are read, and small ones many at a time.
+func TestWalkReadsLittle(t *testing.T) {
+	for _, test := range []struct{ size, bytes, calls int }{{100_000, 40, 1}, {100, 130, 0}} {
+		f := newFile().avc(1)
+		body := append([]byte{0x17, 1, 0, 0, 0}, make([]byte, test.size)...)
+		const packets = 500
+		for i := range packets {
+			f.tag(9, i*40, body...)
+		}
+		r := &counting{}
+		r.Reset(f.Bytes())
+		s, err := Walk(r, int64(f.Len()))
+		if err != nil || !s.Plain || s.Parts[0].Video.Packets != packets {
+			t.Fatal(text(s, err))
+		}
+		r.bytes -= maxLooks * min(lookSize, test.size) // for the picture, which it does not find
+		if r.bytes > packets*test.bytes+1<<14 || r.calls > packets*test.calls+packets/10 {
+			t.Errorf("%d bytes in %d calls for %d packets of %d bytes", r.bytes, r.calls, packets, test.size)
+		}
+		if n := testing.AllocsPerRun(1, func() { Walk(r, int64(f.Len())) }); n > packets/2 {
+			t.Errorf("%v allocations for %d packets", n, packets)
+		}
+	}
+}
+
 func TestWalkReadError(t *testing.T) {
 	f := plainFile()
 	if _, err := Walk(bytes.NewReader(f.Bytes()), int64(f.Len())+100); err == nil {
