@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/promised"
 	"tunnelcast/internal/recording"
 )
 
@@ -70,12 +71,7 @@ var long = os.Getenv("TUNNELCAST_LONG") != ""
 // sample is a recording of so many seconds and about so many bits per second.
 func sample(t *testing.T, seconds int, rate string) []byte {
 	t.Helper()
-	if _, err := exec.LookPath("ffmpeg"); err != nil {
-		if os.Getenv("TUNNELCAST_E2E") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("ffmpeg is not installed")
-	}
+	promised.Program(t, "ffmpeg")
 	path := filepath.Join(t.TempDir(), "sample.flv")
 	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin",
 		"-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-f", "lavfi", "-i", "sine=r=48000", "-t", fmt.Sprint(seconds),
@@ -354,12 +350,8 @@ func TestKilled(t *testing.T) {
 // A full disk costs no recording, wherever it gets full, and with room again a run
 // ends in the same bytes.
 func TestDiskFull(t *testing.T) {
-	lacking := t.Skipf
-	if os.Getenv("TUNNELCAST_E2E") != "" {
-		lacking = t.Fatalf
-	}
 	if os.Getuid() != 0 {
-		lacking("mounting a small file system needs root")
+		promised.Lacking(t, "mounting a small file system needs root")
 	}
 	const step = 64 << 10
 	seconds := 2
@@ -369,7 +361,7 @@ func TestDiskFull(t *testing.T) {
 	flv := sample(t, seconds, "2M")
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", 3*len(flv))); err != nil {
-		lacking("mounting a small file system: %v", err)
+		promised.Lacking(t, "mounting a small file system: ", err)
 	}
 	defer syscall.Unmount(dir, 0)
 	path, mp4, ballast := filepath.Join(dir, "cam.flv"), filepath.Join(dir, "cam.mp4"), filepath.Join(dir, "ballast")

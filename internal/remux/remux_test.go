@@ -24,18 +24,14 @@ import (
 	"github.com/asticode/go-astiav"
 	"pgregory.net/rapid"
 
+	"tunnelcast/internal/promised"
 	"tunnelcast/internal/recording"
 )
 
 // ffmpeg runs the host's ffmpeg and returns what it says and prints.
 func ffmpeg(t testing.TB, args ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath("ffmpeg"); err != nil {
-		if os.Getenv("TUNNELCAST_E2E") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("ffmpeg is not installed")
-	}
+	promised.Program(t, "ffmpeg")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "ffmpeg", append([]string{"-v", "error", "-nostdin", "-y"}, args...)...).CombinedOutput()
@@ -178,10 +174,7 @@ func reference(t *testing.T) string {
 	t.Helper()
 	path := os.Getenv("TUNNELCAST_LIBAV_FFMPEG")
 	if path == "" {
-		if os.Getenv("TUNNELCAST_E2E") != "" {
-			t.Fatal("TUNNELCAST_LIBAV_FFMPEG names no ffmpeg of the same libav")
-		}
-		t.Skip("TUNNELCAST_LIBAV_FFMPEG names no ffmpeg of the same libav")
+		promised.Lacking(t, "TUNNELCAST_LIBAV_FFMPEG names no ffmpeg of the same libav")
 	}
 	return path
 }
@@ -816,10 +809,7 @@ func TestSandbox(t *testing.T) {
 	command.Env = append(os.Environ(), "TEST_SANDBOX="+dir)
 	out, err := command.CombinedOutput()
 	if strings.Contains(string(out), ErrNoLandlock.Error()) {
-		if os.Getenv("TUNNELCAST_E2E") != "" {
-			t.Fatal(ErrNoLandlock)
-		}
-		t.Skip(ErrNoLandlock)
+		promised.Lacking(t, ErrNoLandlock)
 	}
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
