@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,7 +71,7 @@ func place(t *testing.T, elem ...string) string {
 func TestWalkSeesEachFileOnce(t *testing.T) {
 	dir := t.TempDir()
 	var want []string
-	for i := range 3 * batch / 256 { // more than a batch
+	for i := range (small + large + small) / 256 { // more than a batch of each size
 		want = append(want, place(t, dir, fmt.Sprintf("%0200d.flv", i)))
 	}
 	for i := range 3 * waiting {
@@ -83,6 +84,32 @@ func TestWalkSeesEachFileOnce(t *testing.T) {
 	got, unread := everything(t, openTree(t, dir), look)
 	if !slices.Equal(got, want) || unread != nil {
 		t.Errorf("saw %d of %d files, unread %v", len(got), len(want), unread)
+	}
+}
+
+// One worker does not leave a whole directory to the other.
+func TestWalkSharesADirectory(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 2 * share {
+		place(t, dir, fmt.Sprint(i, ".flv"))
+	}
+	var seen atomic.Int64
+	other := make(chan struct{})
+	err := openTree(t, dir).Walk(t.Context(), Walk{Want: func(string) bool { return true }, File: func(*File) error {
+		switch seen.Add(1) {
+		case 1:
+			select {
+			case <-other:
+			case <-time.After(time.Minute):
+				return errors.New("nobody came")
+			}
+		case 2:
+			close(other)
+		}
+		return nil
+	}})
+	if err != nil || seen.Load() != 2*share {
+		t.Errorf("%d files seen, %v", seen.Load(), err)
 	}
 }
 
@@ -221,13 +248,23 @@ func TestWalkTurnsBackInTheDeep(t *testing.T) {
 
 func TestWalkEndsWithTheFirstError(t *testing.T) {
 	dir := t.TempDir()
-	for i := range 100 {
-		place(t, dir, fmt.Sprint(i), "a.mp4")
+	const files = 10 * share
+	for i := range files {
+		place(t, dir, fmt.Sprint(i%3), fmt.Sprint(i, ".mp4"))
 	}
 	fault := errors.New("fault")
-	w := Walk{Want: func(string) bool { return true }, File: func(*File) error { return fault }, Unread: func(string, error) {}}
-	if err := openTree(t, dir).Walk(context.Background(), w); err != fault {
-		t.Errorf("got %v", err)
+	w := Walk{Want: func(string) bool { return true }, Unread: func(string, error) {}}
+	for at := int64(0); at < files; at += 37 {
+		var seen atomic.Int64
+		w.File = func(*File) error {
+			if seen.Add(1) > at {
+				return fault
+			}
+			return nil
+		}
+		if err := openTree(t, dir).Walk(context.Background(), w); err != fault {
+			t.Errorf("got %v", err)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

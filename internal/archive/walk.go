@@ -141,9 +141,12 @@ const (
 	// deepest is where a walk turns back. nginx-rtmp makes no directories at
 	// all, so this is a person's or an attacker's tree.
 	deepest = 100
-	// batch holds about eight thousand directory entries, in bytes: the more are
-	// looked at in the order of their inodes, the fewer of ext4's blocks change twice.
-	batch = 256 << 10
+	// small and large are the sizes of a batch, in bytes, for about eight and 130
+	// thousand entries: the more are looked at in the order of their inodes, the fewer
+	// of ext4's blocks change twice. Large ones are for directories that fill a small one.
+	small, large = 256 << 10, 4 << 20
+	// share is how many entries of a batch a worker takes at a time.
+	share = 64
 )
 
 // Walk looks through the whole tree. Memory does not grow with the number of
@@ -185,6 +188,7 @@ type dir struct {
 	modTime time.Time
 	refs    atomic.Int64
 	removed atomic.Bool // something in it was
+	large   bool        // it has filled a small batch
 }
 
 func (d *dir) path() string {
@@ -201,54 +205,93 @@ type walker struct {
 	tree   *Tree
 
 	mu      sync.Mutex
-	changed sync.Cond // todo or busy
+	changed sync.Cond // todo, shared or busy
 	todo    []*dir    // last in, first out
-	busy    int       // workers that may add to it
+	shared  []*batch  // with entries that nobody has taken
+	busy    int       // workers that may add to these
 }
 
-// buffer holds a batch of a directory's entries.
-type buffer struct {
-	entries [batch]byte
-	order   []slot
+// batch holds entries of a directory. The worker that has read it goes through it
+// from the front, and another that has nothing else to do from the back.
+type batch struct {
+	dir      *dir
+	entries  []byte
+	order    []uint32 // where each begins, by inode
+	from, to int      // those of order that nobody has taken
+	users    int
 }
 
-// slot is where in the batch the entry of an inode is.
-type slot struct {
-	inode uint64
-	at    uint32
+// batches are those that are not in use, small and large.
+var batches [2]sync.Pool
+
+func newBatch(isLarge bool) *batch {
+	size, pool := small, &batches[0]
+	if isLarge {
+		size, pool = large, &batches[1]
+	}
+	if b, ok := pool.Get().(*batch); ok {
+		return b
+	}
+	return &batch{entries: make([]byte, size), order: make([]uint32, 0, size/32)}
 }
 
-// buffers holds one for each directory that is being read.
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
+func (b *batch) free() {
+	pool := &batches[0]
+	if b.large() {
+		pool = &batches[1]
+	}
+	b.dir = nil
+	pool.Put(b)
+}
 
-// work reads batches of directory entries until no directory is left. A
-// directory of which a batch was read goes back on the list at once, so that two
-// workers share a big one. Every file is told in f, which spares a million new ones.
+func (b *batch) large() bool { return len(b.entries) == large }
+
+// work reads directories until none is left. A directory of which a small batch was
+// read goes back on the list at once, so that two workers share it; after a large
+// one it waits until that is done, for one such batch is memory enough. Every file
+// is told in f, which spares a million new ones.
 func (w *walker) work(f *File) {
-	buf := buffers.Get().(*buffer)
-	defer buffers.Put(buf)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
-		for len(w.todo) == 0 && w.busy > 0 {
+		switch {
+		case len(w.todo) > 0:
+			d := w.todo[len(w.todo)-1]
+			w.todo = w.todo[:len(w.todo)-1]
+			w.do(func() {
+				b := w.read(d, d.large)
+				if b == nil {
+					w.release(d)
+					return
+				}
+				if !b.large() {
+					w.later(d, math.MaxInt)
+				}
+				w.lend(b)
+				w.entries(b, true, f)
+			})
+		case len(w.shared) > 0:
+			b := w.shared[0]
+			b.users++
+			w.do(func() { w.entries(b, false, f) })
+		case w.busy > 0:
 			w.changed.Wait()
-		}
-		if len(w.todo) == 0 {
+		default:
 			w.changed.Broadcast()
 			return
 		}
-		d := w.todo[len(w.todo)-1]
-		w.todo = w.todo[:len(w.todo)-1]
-		w.busy++
-		w.mu.Unlock()
-		if n := w.read(d, buf.entries[:]); n > 0 {
-			d.refs.Add(1)
-			w.later(d, math.MaxInt)
-			w.entries(d, buf, n, f)
-		}
-		w.release(d)
-		w.mu.Lock()
-		w.busy--
+	}
+}
+
+// do does something without w.mu.
+func (w *walker) do(work func()) {
+	w.busy++
+	w.mu.Unlock()
+	work()
+	w.mu.Lock()
+	w.busy--
+	if w.busy == 0 {
+		w.changed.Broadcast()
 	}
 }
 
@@ -264,17 +307,79 @@ func (w *walker) later(d *dir, full int) bool {
 	return true
 }
 
-// read fills buf with entries of d and returns their length, 0 at the end.
-func (w *walker) read(d *dir, buf []byte) int {
-	if w.ctx.Err() != nil {
-		return 0
+// lend lets another worker have some of b.
+func (w *walker) lend(b *batch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.shared = append(w.shared, b)
+	w.changed.Signal()
+}
+
+// take gives entries of b that nobody has taken, none if there are no more.
+func (w *walker) take(b *batch, front bool) []uint32 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := min(share, b.to-b.from)
+	if b.to-b.from == n {
+		w.shared = slices.DeleteFunc(w.shared, func(s *batch) bool { return s == b })
 	}
-	n, err := retry(func() (int, error) { return unix.Getdents(d.fd, buf) })
+	if front {
+		b.from += n
+		return b.order[b.from-n : b.from]
+	}
+	b.to -= n
+	return b.order[b.to : b.to+n]
+}
+
+// leave says that a worker is done with b.
+func (w *walker) leave(b *batch) {
+	w.mu.Lock()
+	b.users--
+	last := b.users == 0
+	if last { // the walk may have ended before all of it was taken
+		w.shared = slices.DeleteFunc(w.shared, func(s *batch) bool { return s == b })
+	}
+	w.mu.Unlock()
+	if !last {
+		return
+	}
+	d, isLarge := b.dir, b.large()
+	b.free()
+	if isLarge {
+		w.later(d, math.MaxInt)
+	} else {
+		w.release(d)
+	}
+}
+
+// read returns a batch of entries of d, nil at the end.
+func (w *walker) read(d *dir, isLarge bool) *batch {
+	if w.ctx.Err() != nil {
+		return nil
+	}
+	b := newBatch(isLarge)
+	n, err := retry(func() (int, error) { return unix.Getdents(d.fd, b.entries) })
 	if err != nil {
 		w.unread(d.path(), err)
-		return 0
 	}
-	return n
+	if n <= 0 {
+		b.free()
+		return nil
+	}
+	const longest = 19 + 256 + 8 // entry, in bytes
+	d.large = d.large || n > small-longest
+	d.refs.Add(1)
+	b.dir, b.users, b.order = d, 1, b.order[:0]
+	// The layout is struct linux_dirent64, getdents64(2): inode and offset of 8 bytes
+	// each, the entry's length in 2, its type in 1, and the name up to a zero byte.
+	for at := 0; at < n; at += int(binary.NativeEndian.Uint16(b.entries[at+16:])) {
+		b.order = append(b.order, uint32(at))
+	}
+	// ext4 lists by a hash of the name and stores by inode.
+	inode := func(at uint32) uint64 { return binary.NativeEndian.Uint64(b.entries[at:]) }
+	slices.SortFunc(b.order, func(x, y uint32) int { return cmp.Compare(inode(x), inode(y)) })
+	b.from, b.to = 0, len(b.order)
+	return b
 }
 
 // release gives up one reference to d.
@@ -292,25 +397,20 @@ func (w *walker) release(d *dir) {
 	}
 }
 
-// entries looks at a batch of n bytes of entries of d. The layout is struct
-// linux_dirent64, getdents64(2): inode and offset of 8 bytes each, the entry's
-// length in 2, its type in 1, and the name up to a zero byte.
-func (w *walker) entries(d *dir, buf *buffer, n int, f *File) {
-	// ext4 lists by a hash of the name and stores by inode.
-	buf.order = buf.order[:0]
-	for at := 0; at < n; at += int(binary.NativeEndian.Uint16(buf.entries[at+16:])) {
-		buf.order = append(buf.order, slot{binary.NativeEndian.Uint64(buf.entries[at:]), uint32(at)})
-	}
-	slices.SortFunc(buf.order, func(a, b slot) int { return cmp.Compare(a.inode, b.inode) })
-	for _, p := range buf.order {
-		if w.ctx.Err() != nil {
-			return
+// entries looks at those entries of b that no other worker takes.
+func (w *walker) entries(b *batch, front bool, f *File) {
+	defer w.leave(b)
+	for some := w.take(b, front); len(some) > 0; some = w.take(b, front) {
+		for _, at := range some {
+			if w.ctx.Err() != nil {
+				return
+			}
+			entry := b.entries[at:]
+			name := entry[19:]
+			f.name = &name[0]
+			f.Name = unsafe.String(f.name, bytes.IndexByte(name, 0))
+			w.entry(b.dir, entry[18], f)
 		}
-		entry := buf.entries[p.at:n]
-		name := entry[19:]
-		f.name = &name[0]
-		f.Name = unsafe.String(f.name, bytes.IndexByte(name, 0))
-		w.entry(d, entry[18], f)
 	}
 }
 
@@ -395,10 +495,8 @@ func (w *walker) descend(parent *dir, name string, f *File) {
 	if w.later(d, waiting) {
 		return
 	}
-	buf := buffers.Get().(*buffer)
-	defer buffers.Put(buf)
-	for n := w.read(d, buf.entries[:]); n > 0; n = w.read(d, buf.entries[:]) {
-		w.entries(d, buf, n, f)
+	for b := w.read(d, false); b != nil; b = w.read(d, false) {
+		w.entries(b, true, f)
 	}
 	w.release(d)
 }
