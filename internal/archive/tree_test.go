@@ -81,9 +81,21 @@ func TestWalkSeesEachFileOnce(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "pipe.flv"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, unread := everything(t, openTree(t, dir), look)
+	tree := openTree(t, dir)
+	open := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	before := open()
+	got, unread := everything(t, tree, look)
 	if !slices.Equal(got, want) || unread != nil {
 		t.Errorf("saw %d of %d files, unread %v", len(got), len(want), unread)
+	}
+	if after := open(); after != before {
+		t.Errorf("%d descriptors are open, %d were before", after, before)
 	}
 }
 

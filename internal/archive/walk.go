@@ -264,7 +264,9 @@ func (w *walker) work(f *File) {
 					w.release(d)
 					return
 				}
-				if !b.large() {
+				if b.large() {
+					w.release(d) // b has it, and puts it back
+				} else {
 					w.later(d, math.MaxInt)
 				}
 				w.lend(b)
