@@ -205,7 +205,7 @@ func (b *bench) prune(ctx context.Context) error {
 		note   string
 	}{
 		{warm, many + ", by age", 16 << 20, "the guide's line of cron: find /archive -type f -mtime +2 -delete. Both on an ext4 of its own in a file on the disk"},
-		{cold, many + ", by age, nothing of it in memory", 16 << 20, ""},
+		{cold, many + ", by age, cold", 16 << 20, "nothing of the archive is in memory"},
 		{one, "1 directory, by age", 16 << 20, ""},
 		{bySize, many + ", by size", 64 << 20, "archiveprune finds out which are the oldest; find, which has no such thing, is told their age"},
 	} {
