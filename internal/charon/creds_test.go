@@ -13,9 +13,9 @@ func TestCertificatesLosesNone(t *testing.T) {
 	const n = 5000
 	f := &fake{events: map[string][][]byte{}}
 	for i := range n {
-		e := kv("data", fmt.Sprintf("\x30\x82\x00%d", i))
+		e := value("data", fmt.Sprintf("\x30\x82\x00%d", i))
 		if i%2 == 1 {
-			e = append(e, kv("has_privkey", "yes")...)
+			e = append(e, value("has_privkey", "yes")...)
 		}
 		f.events["list-certs"] = append(f.events["list-certs"], e)
 	}
@@ -35,11 +35,11 @@ func TestCertificatesLosesNone(t *testing.T) {
 
 func TestKeysAndConnections(t *testing.T) {
 	s := (&fake{answer: map[string][]byte{
-		"load-key":   append(kv("success", "yes"), kv("id", "0123")...),
+		"load-key":   append(value("success", "yes"), value("id", "0123")...),
 		"get-keys":   list("keys", "0123", "4567"),
 		"get-conns":  list("conns", "rw"),
-		"load-cert":  kv("success", "yes"),
-		"unload-key": append(kv("success", "no"), kv("errmsg", "key not found")...),
+		"load-cert":  value("success", "yes"),
+		"unload-key": append(value("success", "no"), value("errmsg", "key not found")...),
 	}}).start(t)
 	ctx := t.Context()
 	if id, err := s.LoadKey(ctx, []byte("PEM")); err != nil || id != "0123" {

@@ -15,8 +15,6 @@ type fake struct {
 	events map[string][][]byte // by command: sent before the answer
 }
 
-func kv(key, text string) []byte { return value(key, text) }
-
 func list(key string, items ...string) []byte {
 	b := append([]byte{listStart, byte(len(key))}, key...)
 	for _, item := range items {

@@ -15,7 +15,6 @@ import (
 // sa is what is read of one IKE_SA (list_ike in
 // src/libcharon/plugins/vici/vici_query.c), in the message's own bytes.
 type sa struct {
-	connection  []byte
 	state       []byte
 	remoteHost  []byte
 	remoteID    []byte
@@ -51,25 +50,19 @@ func (s *Session) Leases(ctx context.Context, now time.Time) ([]lease.Lease, err
 // its connection, and appends those that are live and have virtual IPs.
 func appendLeases(leases []lease.Lease, message []byte, now time.Time) ([]lease.Lease, error) {
 	var s sa
-	for e, err := range elements(message) {
-		switch {
-		case err != nil:
-			return nil, err
-		case e.kind == sectionStart && e.depth == 0:
-			s = sa{connection: e.key, vips: s.vips[:0]}
-		case e.kind == sectionEnd && e.depth == 0:
-			l, ok, err := s.lease(now)
-			if err != nil {
-				return nil, fmt.Errorf("connection %s: %w", s.connection, err)
-			}
-			if ok {
-				leases = append(leases, l)
-			}
-		case e.depth == 1:
-			s.set(e)
+	err := sections(message, s.set, func(connection []byte) error {
+		l, ok, err := s.lease(now)
+		if err != nil {
+			return fmt.Errorf("connection %s: %w", connection, err)
 		}
-	}
-	return leases, nil
+		if ok {
+			l.Connection = string(connection)
+			leases = append(leases, l)
+		}
+		s = sa{vips: s.vips[:0]}
+		return nil
+	})
+	return leases, err
 }
 
 func (s *sa) set(e element) {
@@ -97,7 +90,7 @@ func (s *sa) lease(now time.Time) (l lease.Lease, ok bool, err error) {
 	if len(s.vips) == 0 || !slices.Contains(liveStates, string(s.state)) {
 		return l, false, nil
 	}
-	l.Connection, l.Remote = string(s.connection), string(s.remoteHost)
+	l.Remote = string(s.remoteHost)
 	// charon sends the EAP or XAuth identity only where it differs from the IKE
 	// identity, so this is what the hook has in PLUTO_XAUTH_ID, else in
 	// PLUTO_PEER_ID.
@@ -129,30 +122,28 @@ func (s *sa) lease(now time.Time) (l lease.Lease, ok bool, err error) {
 // (RADIUS, DHCP, a database) are in none of them.
 func (s *Session) Pools(ctx context.Context) (lease.Pools, error) {
 	var pools lease.Pools
-	var name, base, size string
-	err := s.call(ctx, "get-pools", func(message []byte) error {
-		for e, err := range elements(message) {
-			switch {
-			case err != nil:
-				return err
-			case e.kind == sectionStart && e.depth == 0:
-				name, base, size = string(e.key), "", ""
-			case e.kind == sectionEnd && e.depth == 0:
-				r, ok, err := poolRange(base, size)
-				if err != nil {
-					return fmt.Errorf("pool %s: %w", name, err)
-				}
-				if ok {
-					pools = append(pools, r)
-				}
-			case e.kind != keyValue || e.depth != 1:
-			case string(e.key) == "base":
-				base = string(e.value)
-			case string(e.key) == "size":
-				size = string(e.value)
-			}
+	var base, size string
+	set := func(e element) {
+		switch {
+		case e.kind != keyValue:
+		case string(e.key) == "base":
+			base = string(e.value)
+		case string(e.key) == "size":
+			size = string(e.value)
 		}
-		return nil
+	}
+	err := s.call(ctx, "get-pools", func(message []byte) error {
+		return sections(message, set, func(name []byte) error {
+			r, ok, err := poolRange(base, size)
+			if err != nil {
+				return fmt.Errorf("pool %s: %w", name, err)
+			}
+			if ok {
+				pools = append(pools, r)
+			}
+			base, size = "", ""
+			return nil
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("get pools: %w", err)

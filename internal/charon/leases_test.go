@@ -18,23 +18,23 @@ func nested(name string, elements ...[]byte) []byte {
 func TestLeases(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	sa := func(state, id string, more ...[]byte) []byte {
-		return nested("vpn", append([][]byte{kv("uniqueid", "7"), kv("state", state), kv("remote-host", "198.51.100.1"), kv("remote-id", id)}, more...)...)
+		return nested("vpn", append([][]byte{value("uniqueid", "7"), value("state", state), value("remote-host", "198.51.100.1"), value("remote-id", id)}, more...)...)
 	}
 	vip := func(addrs ...string) []byte { return list("remote-vips", addrs...) }
 	for name, test := range map[string]struct {
 		sa   []byte
 		want string
 	}{
-		"EAP":            {sa("ESTABLISHED", "192.168.1.5", kv("remote-eap-id", "alice"), kv("established", "60"), vip("10.0.0.100", "fd00::100")), "[alice [10.0.0.100 fd00::100] 1m0s 198.51.100.1 vpn]"},
-		"XAuth":          {sa("ESTABLISHED", "192.168.1.5", kv("remote-xauth-id", `D\bob`), vip("10.0.0.101")), `[D\bob [10.0.0.101] never 198.51.100.1 vpn]`},
+		"EAP":            {sa("ESTABLISHED", "192.168.1.5", value("remote-eap-id", "alice"), value("established", "60"), vip("10.0.0.100", "fd00::100")), "[alice [10.0.0.100 fd00::100] 1m0s 198.51.100.1 vpn]"},
+		"XAuth":          {sa("ESTABLISHED", "192.168.1.5", value("remote-xauth-id", `D\bob`), vip("10.0.0.101")), `[D\bob [10.0.0.101] never 198.51.100.1 vpn]`},
 		"certificate":    {sa("REKEYING", "CN=carol, O=x", vip("10.0.0.102")), "[CN=carol, O=x [10.0.0.102] never 198.51.100.1 vpn]"},
 		"rekeyed":        {sa("REKEYED", "alice"), "[]"},
 		"going":          {sa("DELETING", "alice", vip("10.0.0.100")), "[]"},
 		"coming":         {sa("CONNECTING", "alice", vip("10.0.0.100")), "[]"},
 		"site to site":   {sa("ESTABLISHED", "gw.example.org"), "[]"},
-		"children":       {sa("ESTABLISHED", "alice", vip("10.0.0.100"), nested("child-sas", nested("net-1", kv("state", "DELETED")))), "[alice [10.0.0.100] never 198.51.100.1 vpn]"},
+		"children":       {sa("ESTABLISHED", "alice", vip("10.0.0.100"), nested("child-sas", nested("net-1", value("state", "DELETED")))), "[alice [10.0.0.100] never 198.51.100.1 vpn]"},
 		"no address":     {sa("ESTABLISHED", "alice", vip("x")), `list IKE_SAs: connection vpn: virtual IP "x" is no address`},
-		"no age":         {sa("ESTABLISHED", "alice", kv("established", "x"), vip("10.0.0.100")), `list IKE_SAs: connection vpn: established "x" is no number`},
+		"no age":         {sa("ESTABLISHED", "alice", value("established", "x"), vip("10.0.0.100")), `list IKE_SAs: connection vpn: established "x" is no number`},
 		"mapped address": {sa("ESTABLISHED", "alice", vip("::ffff:10.0.0.100")), "[alice [10.0.0.100] never 198.51.100.1 vpn]"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestLeases(t *testing.T) {
 func TestLeasesAreAll(t *testing.T) {
 	f := &fake{events: map[string][][]byte{}}
 	for i := range 3000 {
-		f.events["list-sas"] = append(f.events["list-sas"], nested("vpn", kv("state", "ESTABLISHED"), kv("remote-id", fmt.Sprint("client", i)),
+		f.events["list-sas"] = append(f.events["list-sas"], nested("vpn", value("state", "ESTABLISHED"), value("remote-id", fmt.Sprint("client", i)),
 			list("remote-vips", fmt.Sprintf("10.0.%d.%d", i/250, i%250))))
 	}
 	s := f.start(t)
@@ -78,7 +78,7 @@ func TestLeasesAreAll(t *testing.T) {
 
 func TestPools(t *testing.T) {
 	pool := func(base, size string) []byte {
-		return nested("clients", kv("base", base), kv("size", size), kv("online", "1"), kv("offline", "0"))
+		return nested("clients", value("base", base), value("size", size), value("online", "1"), value("offline", "0"))
 	}
 	for name, test := range map[string]struct {
 		answer []byte
@@ -96,7 +96,7 @@ func TestPools(t *testing.T) {
 		"no base":   {pool("x", "1"), `get pools: pool clients: base "x" is no address`},
 		"no size":   {pool("10.0.0.1", ""), `get pools: pool clients: size "" is no number`},
 		"over":      {pool("255.255.255.255", "2"), "get pools: pool clients: 255.255.255.255 and 2 addresses more are too many"},
-		"two pools": {append(pool("10.0.0.1", "2"), nested("six", kv("base", "fd00::1"), kv("size", "2"))...), "[10.0.0.1-10.0.0.2 fd00::1-fd00::2]"},
+		"two pools": {append(pool("10.0.0.1", "2"), nested("six", value("base", "fd00::1"), value("size", "2"))...), "[10.0.0.1-10.0.0.2 fd00::1-fd00::2]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := (&fake{answer: map[string][]byte{"get-pools": test.answer}}).start(t)

@@ -232,3 +232,24 @@ func elements(message []byte) iter.Seq2[element, error] {
 		}
 	}
 }
+
+// sections goes through the sections of a message: set is called for what each
+// holds itself, and end behind it.
+func sections(message []byte, set func(element), end func(name []byte) error) error {
+	var name []byte
+	for e, err := range elements(message) {
+		switch {
+		case err != nil:
+			return err
+		case e.kind == sectionStart && e.depth == 0:
+			name = e.key
+		case e.kind == sectionEnd && e.depth == 0:
+			if err := end(name); err != nil {
+				return err
+			}
+		case e.depth == 1:
+			set(e)
+		}
+	}
+	return nil
+}

@@ -8,7 +8,7 @@ import (
 
 // What cannot be read to its end is no message.
 func TestElements(t *testing.T) {
-	whole := slices.Concat(kv("a", "1"), nested("s", kv("b", ""), list("l", "x", "y"), nested("t")), list("empty"))
+	whole := slices.Concat(value("a", "1"), nested("s", value("b", ""), list("l", "x", "y"), nested("t")), list("empty"))
 	read := func(message []byte) (lines []string, err error) {
 		for e, err := range elements(message) {
 			if err != nil {
@@ -36,7 +36,7 @@ func TestElements(t *testing.T) {
 		"end of no section":    {sectionEnd},
 		"item of no list":      {listItem, 0, 0},
 		"end of no list":       {listEnd},
-		"value inside a list":  slices.Concat([]byte{listStart, 1, 'l'}, kv("a", "1"), []byte{listEnd}),
+		"value inside a list":  slices.Concat([]byte{listStart, 1, 'l'}, value("a", "1"), []byte{listEnd}),
 		"list inside a list":   slices.Concat([]byte{listStart, 1, 'l'}, list("m"), []byte{listEnd}),
 		"section end in list":  {sectionStart, 1, 's', listStart, 1, 'l', sectionEnd, listEnd},
 		"element of no type":   {0},
@@ -50,7 +50,7 @@ func TestElements(t *testing.T) {
 }
 
 func FuzzElements(f *testing.F) {
-	f.Add(slices.Concat(kv("a", "1"), nested("s", list("l", "x")), list("empty")))
+	f.Add(slices.Concat(value("a", "1"), nested("s", list("l", "x")), list("empty")))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		depth, size := 0, 0
 		for e, err := range elements(message) {
@@ -76,7 +76,7 @@ func FuzzElements(f *testing.F) {
 
 // A list that charon does not give is an error, not an empty one.
 func TestRefusedList(t *testing.T) {
-	s := (&fake{answer: map[string][]byte{"list-certs": slices.Concat(kv("success", "no"), kv("errmsg", "not today"))}}).start(t)
+	s := (&fake{answer: map[string][]byte{"list-certs": slices.Concat(value("success", "no"), value("errmsg", "not today"))}}).start(t)
 	if certs, err := s.Certificates(t.Context()); err == nil || !strings.Contains(err.Error(), "not today") {
 		t.Errorf("%d certificates, %v", len(certs), err)
 	}
