@@ -221,30 +221,29 @@ type batch struct {
 	users    int
 }
 
-// batches are those that are not in use, small and large.
-var batches [2]sync.Pool
+// smallBatches and largeBatches are those that are not in use.
+var (
+	smallBatches = sync.Pool{New: func() any { return newBatch(small) }}
+	largeBatches = sync.Pool{New: func() any { return newBatch(large) }}
+)
 
-func newBatch(isLarge bool) *batch {
-	size, pool := small, &batches[0]
-	if isLarge {
-		size, pool = large, &batches[1]
-	}
-	if b, ok := pool.Get().(*batch); ok {
-		return b
-	}
+func newBatch(size int) *batch {
 	return &batch{entries: make([]byte, size), order: make([]uint32, 0, size/32)}
 }
 
-func (b *batch) free() {
-	pool := &batches[0]
-	if b.large() {
-		pool = &batches[1]
+func batches(isLarge bool) *sync.Pool {
+	if isLarge {
+		return &largeBatches
 	}
-	b.dir = nil
-	pool.Put(b)
+	return &smallBatches
 }
 
 func (b *batch) large() bool { return len(b.entries) == large }
+
+func (b *batch) free() {
+	b.dir = nil
+	batches(b.large()).Put(b)
+}
 
 // work reads directories until none is left. A directory of which a small batch was
 // read goes back on the list at once, so that two workers share it; after a large
@@ -317,13 +316,18 @@ func (w *walker) lend(b *batch) {
 	w.changed.Signal()
 }
 
+// unlend is called with w.mu held.
+func (w *walker) unlend(b *batch) {
+	w.shared = slices.DeleteFunc(w.shared, func(s *batch) bool { return s == b })
+}
+
 // take gives entries of b that nobody has taken, none if there are no more.
 func (w *walker) take(b *batch, front bool) []uint32 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := min(share, b.to-b.from)
 	if b.to-b.from == n {
-		w.shared = slices.DeleteFunc(w.shared, func(s *batch) bool { return s == b })
+		w.unlend(b)
 	}
 	if front {
 		b.from += n
@@ -339,7 +343,7 @@ func (w *walker) leave(b *batch) {
 	b.users--
 	last := b.users == 0
 	if last { // the walk may have ended before all of it was taken
-		w.shared = slices.DeleteFunc(w.shared, func(s *batch) bool { return s == b })
+		w.unlend(b)
 	}
 	w.mu.Unlock()
 	if !last {
@@ -359,7 +363,7 @@ func (w *walker) read(d *dir, isLarge bool) *batch {
 	if w.ctx.Err() != nil {
 		return nil
 	}
-	b := newBatch(isLarge)
+	b := batches(isLarge).Get().(*batch)
 	n, err := retry(func() (int, error) { return unix.Getdents(d.fd, b.entries) })
 	if err != nil {
 		w.unread(d.path(), err)
