@@ -263,9 +263,9 @@ func (d runDir) holder(rr lease.RR) string {
 	if err != nil {
 		return ""
 	}
-	identity := ""
+	identity, prefix := "", rr.Addr.String()+" "
 	for line := range strings.Lines(string(content)) { // the last one counts
-		if text, ok := strings.CutPrefix(line, rr.Addr.String()+" "); ok {
+		if text, ok := strings.CutPrefix(line, prefix); ok {
 			identity, _ = strconv.Unquote(strings.TrimSuffix(text, "\n"))
 		}
 	}
