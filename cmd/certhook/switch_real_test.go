@@ -594,8 +594,9 @@ func TestCharonStartsWithWhatTheHookLeft(t *testing.T) {
 // BenchmarkSwitch renews b.N times with certhook and b.N times with swanctl
 // --load-all, in turn, under clients that log in all the time. A move is a whole
 // process. Every thirty have charons of their own: they keep all certificates that
-// they have seen, and become slow by hundreds of one name. For each of the two it tells the logins that were tried and lost, and
-// the median and the bounds of a move, in milliseconds.
+// they have seen, and become slow by hundreds of one name. For each of the two it
+// tells the logins that were tried and lost, and the median and the bounds of a
+// move, in milliseconds.
 //
 //	go test -run '^$' -bench Switch -benchtime 300x ./cmd/certhook -certhook PROGRAM
 func BenchmarkSwitch(b *testing.B) {
