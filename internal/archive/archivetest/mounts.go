@@ -4,6 +4,7 @@ package archivetest
 import (
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,33 +12,44 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-const inside = "TUNNELCAST_TEST_MOUNTS"
-
 // Mounts runs the calling test again, in a process with a mount namespace of its
 // own, and is true there and false here. What is mounted there nobody else sees,
 // and it goes with the process. Where there is no such namespace to be had, the
 // test is skipped, or fails if one was promised.
 func Mounts(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(inside) == t.Name() {
+	attr := &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if os.Getuid() != 0 {
+		attr.Cloneflags = syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	}
+	return again(t, "TUNNELCAST_TEST_MOUNTS", attr)
+}
+
+// again runs the calling test again, in a process that has its name in the variable
+// mark, and is true there and false here.
+func again(t *testing.T, mark string, attr *syscall.SysProcAttr) bool {
+	t.Helper()
+	if os.Getenv(mark) == t.Name() {
 		return true
 	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1")
-	again.Env = append(os.Environ(), inside+"="+t.Name())
-	again.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	if os.Getuid() != 0 {
-		again.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
-		again.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
-		again.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	run := "^" + strings.ReplaceAll(regexp.QuoteMeta(t.Name()), "/", "$/^") + "$"
+	again := exec.Command(self, "-test.run="+run, "-test.v", "-test.count=1")
+	again.Env = append(os.Environ(), mark+"="+t.Name())
+	if attr == nil {
+		attr = new(syscall.SysProcAttr)
 	}
+	attr.Pdeathsig = syscall.SIGKILL
+	again.SysProcAttr = attr
 	out, err := again.CombinedOutput()
 	switch {
 	case again.Process == nil:
-		promised.Lacking(t, "a mount namespace: ", err)
+		promised.Lacking(t, "a process of its own: ", err)
 	case err != nil:
 		t.Fatalf("%v\n%s", err, out)
 	case strings.Contains(string(out), "--- SKIP: "+t.Name()):

@@ -1,0 +1,74 @@
+package archivetest
+
+import (
+	"errors"
+	"runtime"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"tunnelcast/internal/promised"
+)
+
+// A Refusal has a system call fail as it does on a file system that lacks it: every
+// call whose argument number Arg, from 0, is Value in the bits of Mask.
+type Refusal struct {
+	Call        uintptr // unix.SYS_...
+	Arg         int
+	Mask, Value uint32
+	Err         unix.Errno
+}
+
+// Refuse runs the calling test again, in a process of its own in which the kernel
+// refuses these calls, and is true there and false here. The programs that the test
+// starts there are refused them too. Without refusals it is true at once.
+func Refuse(t *testing.T, refusals ...Refusal) bool {
+	t.Helper()
+	if len(refusals) == 0 {
+		return true
+	}
+	if !again(t, "TUNNELCAST_TEST_REFUSALS", nil) {
+		return false
+	}
+	if err := filter(refusals); err != nil {
+		promised.Lacking(t, "refuse system calls: ", err)
+	}
+	return true
+}
+
+// filter is for all threads of this process, for good (seccomp(2)).
+func filter(refusals []Refusal) error {
+	statement := func(code uint16, k uint32) unix.SockFilter { return unix.SockFilter{Code: code, K: k} }
+	equal := func(k uint32, skip uint8) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: skip}
+	}
+	// struct seccomp_data: the call's number, and from offset 16 its arguments, of
+	// which the lower half comes first on the machines that we build for.
+	var program []unix.SockFilter
+	for _, r := range refusals {
+		program = append(program,
+			statement(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, 0),
+			equal(uint32(r.Call), 4),
+			statement(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, 16+8*uint32(r.Arg)),
+			statement(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, r.Mask),
+			equal(r.Value, 1),
+			statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ERRNO|uint32(r.Err)))
+	}
+	program = append(program, statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ALLOW))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	length := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	other, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
+		uintptr(unsafe.Pointer(&length)))
+	switch {
+	case errno != 0:
+		return errno
+	case other != 0:
+		return errors.New("a thread has another filter")
+	}
+	return nil
+}

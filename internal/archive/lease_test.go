@@ -1,0 +1,57 @@
+package archive
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tunnelcast/internal/archive/archivetest"
+)
+
+func TestLeasesWork(t *testing.T) {
+	lease := func(err unix.Errno) archivetest.Refusal {
+		return archivetest.Refusal{Call: unix.SYS_FCNTL, Arg: 1, Mask: ^uint32(0), Value: unix.F_SETLEASE, Err: err}
+	}
+	tests := []struct {
+		name    string
+		refused []archivetest.Refusal
+		want    bool
+	}{
+		{"granted", nil, true},
+		{"EINVAL", []archivetest.Refusal{lease(unix.EINVAL)}, false},
+		{"EAGAIN", []archivetest.Refusal{lease(unix.EAGAIN)}, false},
+		{"EACCES", []archivetest.Refusal{lease(unix.EACCES)}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if !archivetest.Refuse(t, test.refused...) {
+				return
+			}
+			path := t.TempDir()
+			dir, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dir.Close()
+			before := time.Now().Add(-time.Minute)
+			work, now, err := leasesWork(int(dir.Fd()))
+			if work != test.want || err != nil {
+				t.Errorf("got %v, error %v, want %v", work, err, test.want)
+			}
+			if now.Before(before) || now.After(time.Now().Add(time.Minute)) {
+				t.Errorf("the new file's time is %v", now)
+			}
+			if got := files(t, path); got != "" {
+				t.Errorf("left %s", got)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if work, _, err := leasesWork(int(dir.Fd())); work || err == nil {
+				t.Errorf("in a removed directory: %v, error %v", work, err)
+			}
+		})
+	}
+}
