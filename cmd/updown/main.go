@@ -37,7 +37,9 @@ type cli struct {
 	TTL          seconds       `name:"ttl" help:"How long a resolver may keep a client's name, in seconds or as 5m." default:"60"`
 	Timeout      time.Duration `help:"The longest that one call holds charon, over all tries." default:"1s"`
 	Pools        []string      `help:"The gateway's pools, as 10.0.0.0/24 or 10.0.0.100-10.0.0.200. Without them charon is asked for its own." placeholder:"POOL"`
-	Reserved     []string      `help:"Names besides ns that no client gets." placeholder:"LABEL"`
+	Reserved     []string      `help:"Names besides ns, wpad, isatap and localhost that no client gets." placeholder:"LABEL"`
+	Mend         bool          `help:"Give a client whose login is not a name one with a hyphen for each run of other characters."`
+	Names        nameTable     `kong:"-" toml:"names"`
 	Vici         string        `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
 	Unit         string        `help:"charon's systemd unit." default:"strongswan.service"`
 	RunDir       string        `hidden:"" default:"/run/tunnelcast"`
@@ -67,6 +69,29 @@ func (s *seconds) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is no TTL between 1 second and a week", text)
 	}
 	*s = seconds(d)
+	return nil
+}
+
+// nameTable has the labels of certain identities.
+type nameTable struct{ lease.Names }
+
+// UnmarshalTOML implements hook.Table.
+func (n *nameTable) UnmarshalTOML(value any) error {
+	table, ok := value.(map[string]any)
+	if !ok {
+		return errors.New(`names is a table: [names] and below it lines such as "first.last@corp" = "flast"`)
+	}
+	labels := make(map[string]string, len(table))
+	for identity, value := range table {
+		if labels[identity], ok = value.(string); !ok {
+			return fmt.Errorf("names: %q: the name must be in quotes, and so must be an identity with a dot", identity)
+		}
+	}
+	names, err := lease.ParseNames(labels)
+	if err != nil {
+		return fmt.Errorf("names: %w", err)
+	}
+	n.Names = names
 	return nil
 }
 
@@ -153,7 +178,10 @@ func newGateway(c cli, env hook.Env) (*gateway, error) {
 	if err != nil {
 		return nil, hook.Usagef("%w", err)
 	}
-	g.rules = lease.Rules{Zone: lease.FQDN(c.Zone), Pools: pools, Reserved: c.Reserved}
+	g.rules = lease.Rules{Zone: lease.FQDN(c.Zone), Pools: pools, Reserved: c.Reserved, Names: c.Names.Names, Mend: c.Mend}
+	if err := g.rules.CheckNames(); err != nil {
+		return nil, hook.Usagef("names: %w", err)
+	}
 	for _, zone := range c.ReverseZones {
 		g.rules.Reverse = append(g.rules.Reverse, lease.FQDN(zone))
 	}

@@ -20,7 +20,8 @@ func TestHookHasAllSettings(t *testing.T) {
 	}
 	var set strings.Builder // each key as the file has it, and one that it explains
 	for line := range strings.Lines(string(shipped)) {
-		if key, ok := strings.CutPrefix(line, "#"); ok && strings.Contains(key, " = ") && !strings.HasPrefix(key, " ") {
+		if key, ok := strings.CutPrefix(line, "#"); ok && !strings.HasPrefix(key, " ") &&
+			(strings.Contains(key, " = ") || strings.HasPrefix(key, "[")) {
 			set.WriteString(key)
 		}
 	}

@@ -21,12 +21,29 @@ type testCLI struct {
 	Timeout time.Duration `help:"how long" default:"1s" placeholder:"TIME"`
 	Pools   []string
 	Strict  bool
+	Names   pairs `kong:"-" toml:"names"`
 
 	Hook struct {
 		Args []string `arg:"" optional:""`
 	} `cmd:"" default:"withargs" hidden:""`
 	Sync  struct{ DryRun bool } `cmd:""`
 	Check struct{}              `cmd:""`
+}
+
+// pairs is a table of texts.
+type pairs map[string]string
+
+func (p *pairs) UnmarshalTOML(value any) error {
+	*p = pairs{}
+	table, ok := value.(map[string]any)
+	for key, value := range table {
+		text, isText := value.(string)
+		(*p)[key], ok = text, ok && isText
+	}
+	if !ok {
+		return errors.New("not a table of texts")
+	}
+	return nil
 }
 
 func parse(t *testing.T, config string, args ...string) (testCLI, string, string, error) {
@@ -67,6 +84,11 @@ func TestBadSettingsAreUsageErrors(t *testing.T) {
 		"unknown key":              {"\nserver = 'x'\nsevrer = 'y'\n", nil, `c.toml:3: unknown key "sevrer"`},
 		"a command's flag as key":  {"dry-run = true\n", []string{"sync"}, `unknown key "dry-run"`},
 		"table":                    {"[server]\nname = 'x'\n", nil, "c.toml:1: a value of this kind"},
+		"text for a table":         {"names = 'x'\n", nil, "c.toml:1: not a table of texts"},
+		"number in a table":        {"\n[names]\nx = 1\n", nil, "c.toml:2: not a table of texts"},
+		"keys behind a table":      {"[names]\nx = 'y'\nmetrics = '/srv'\n", nil, "c.toml:1: the setting metrics is below [names]"},
+		"table that is no setting": {"[name]\nx = 'y'\n", nil, "the keys are metrics, names, pools, server, strict, timeout"},
+		"a table as flag":          {"", []string{"--names=x"}, "unknown flag --names"},
 		"broken syntax":            {"server = 'x'\npools = [\n", nil, "c.toml:"},
 		"number without unit":      {"timeout = 1\n", nil, "c.toml:1: "},
 		"missing file named":       {"", []string{"--config", "/nonexistent.toml"}, "/nonexistent.toml: no such file"},

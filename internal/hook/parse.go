@@ -28,7 +28,8 @@ type Common struct {
 // embeds Common. It returns the name of the command that was asked for.
 //
 // The flags on cli itself are the settings: each may stand under its own name in
-// the file. A key that is no setting is an error, and so is a missing file that
+// the file. So may a table, which has no flag: a field that implements Table and
+// has the tags `kong:"-"` and `toml:"NAME"`. A key that is no setting is an error, and so is a missing file that
 // --config names. Errors are Usagef's. From here on SIGTERM and SIGINT cancel the
 // context that Main gave.
 func Parse(env Env, cli any, description string) (command string, err error) {
@@ -125,13 +126,34 @@ func readSettings(file string, app *kong.Application) (settings, error) {
 		}
 		return s, fmt.Errorf("%s: %w", file, err)
 	}
+	tables := tables(app.Target)
 	known := settingNames(app)
+	for name, table := range tables {
+		known = append(known, name)
+		if value, ok := s.values[name]; ok {
+			if err := readTable(app.Target, name, table, value); err != nil {
+				return s, fmt.Errorf("%s: %w", s.place(name), err)
+			}
+		}
+	}
+	slices.Sort(known)
 	for key := range s.values {
 		if !slices.Contains(known, key) {
 			return s, fmt.Errorf("%s: unknown key %q: the keys are %s", s.place(key), key, strings.Join(known, ", "))
 		}
 	}
 	return s, nil
+}
+
+// tables returns the tables of a struct of flags, by name.
+func tables(flags reflect.Value) map[string]Table {
+	all := map[string]Table{}
+	for i := range flags.NumField() {
+		if name, ok := flags.Type().Field(i).Tag.Lookup("toml"); ok {
+			all[name] = flags.Field(i).Addr().Interface().(Table)
+		}
+	}
+	return all
 }
 
 // settingNames returns the flags that are settings: those of the program, not
@@ -143,7 +165,6 @@ func settingNames(app *kong.Application) []string {
 			names = append(names, flag.Name)
 		}
 	}
-	slices.Sort(names)
 	return names
 }
 

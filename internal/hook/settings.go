@@ -76,6 +76,13 @@ func fill(target reflect.Value, values map[string]any) bool {
 		if _, command := field.Tag.Lookup("cmd"); command || field.Name == "Config" || field.Name == "Version" {
 			continue
 		}
+		if name, ok := field.Tag.Lookup("toml"); ok {
+			if value, ok := values[name]; ok && readTable(target, name, target.Field(i).Addr().Interface().(Table), value) != nil {
+				return false
+			}
+			delete(values, name)
+			continue
+		}
 		name, ok := field.Tag.Lookup("name")
 		if !ok {
 			name = dashed(field.Name)
@@ -94,6 +101,36 @@ func fill(target reflect.Value, values map[string]any) bool {
 	return true
 }
 
+// Table is a setting that is a table of the configuration file.
+type Table interface {
+	// UnmarshalTOML is called with what the file has under the table's name.
+	UnmarshalTOML(value any) error
+}
+
+// readTable gives a table what the file has under its name. All that follows a
+// table's header is in the table, a setting that was meant for the program too.
+func readTable(flags reflect.Value, name string, table Table, value any) error {
+	if keys, ok := value.(map[string]any); ok {
+		for key := range keys {
+			if isSetting(flags.Type(), key) {
+				return fmt.Errorf("the setting %s is below [%s]: it must be above the line [%[2]s]", key, name)
+			}
+		}
+	}
+	return table.UnmarshalTOML(value)
+}
+
+// isSetting tells whether a struct of flags has one for a key.
+func isSetting(flags reflect.Type, key string) bool {
+	for i := range flags.NumField() {
+		field := flags.Field(i)
+		if field.Anonymous && isSetting(field.Type, key) || dashed(field.Name) == key || field.Tag.Get("name") == key {
+			return true
+		}
+	}
+	return false
+}
+
 // set stores a default or a value of the file if it is of the ordinary kind.
 func set(target, value any) bool {
 	text, isText := value.(string)
@@ -110,6 +147,10 @@ func set(target, value any) bool {
 		d, err := time.ParseDuration(text)
 		*target = d
 		return isText && err == nil
+	case *bool:
+		is, ok := value.(bool)
+		*target = is
+		return ok
 	case *[]string:
 		list, ok := value.([]any)
 		*target = make([]string, len(list))

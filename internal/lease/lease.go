@@ -9,6 +9,7 @@ package lease
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -79,26 +80,67 @@ func ReadCall(getenv func(string) string) (Call, error) {
 // beginning of another one.
 const maxIdentity = 511
 
-// Label turns an identity into a DNS label: of a DN the CN, without the realm
-// after "@" and the domain before "\", lower-cased. What is left must be one
+// Names are the labels that the settings give to certain identities.
+type Names struct {
+	labels map[string]string // by identityKey
+	owners map[string]string // identity by label
+}
+
+// ParseNames reads a table of identity to label. Two identities cannot have one
+// label, since a name belongs to one client.
+func ParseNames(table map[string]string) (Names, error) {
+	names := Names{map[string]string{}, map[string]string{}}
+	for _, identity := range slices.Sorted(maps.Keys(table)) {
+		label := lower(table[identity])
+		_, twice := names.labels[identityKey(identity)]
+		owner, taken := names.owners[label]
+		switch {
+		case identity == "":
+			return Names{}, fmt.Errorf("the name %q has no identity", label)
+		case !isLabel(label):
+			return Names{}, fmt.Errorf("the name %q of identity %q is not one DNS label", label, identity)
+		case twice:
+			return Names{}, fmt.Errorf("identity %q is listed twice: charon ignores the case of its letters", identity)
+		case taken:
+			return Names{}, fmt.Errorf("the name %q is listed for both %q and %q", label, owner, identity)
+		}
+		names.labels[identityKey(identity)] = label
+		names.owners[label] = identity
+	}
+	return names, nil
+}
+
+// All returns the labels in the table and the identity of each.
+func (n Names) All() map[string]string { return n.owners }
+
+// label turns an identity into a DNS label: the one that Names lists for it,
+// otherwise of a DN the CN, without the realm after "@", the domain before "\"
+// and the zone's own name at the end, lower-cased. What is left must be one
 // label of RFC 1123 section 2.1: 1 to 63 letters, digits and hyphens, with no
-// hyphen at either end. Anything else is refused, never mended: a mended name
-// could be somebody else's.
-func Label(identity string) (string, error) {
+// hyphen at either end. Anything else is refused, because a name that was
+// changed until it fits could be somebody else's. With Mend each run of other
+// characters becomes one hyphen before that.
+func (r Rules) label(identity string) (string, error) {
 	if len(identity) >= maxIdentity {
 		return "", fmt.Errorf("identity of %d bytes: charon may have cut it", len(identity))
+	}
+	if label, ok := r.Names.labels[identityKey(identity)]; ok {
+		return label, nil
 	}
 	// charon prints "?" for a byte that cannot be printed (chunk_printable in
 	// src/libstrongswan/utils/chunk.c), so two people may look like this one. A
 	// distinguished name is a CA's word, and its O may have an umlaut.
 	if strings.Contains(identity, "?") && !strings.Contains(identity, "=") {
-		return "", fmt.Errorf("identity %q: not all of it can be printed", identity)
+		return "", fmt.Errorf("identity %q: not all of it can be printed (%s)", identity, namesHint)
+	}
+	if _, err := netip.ParseAddr(identity); err == nil {
+		return "", fmt.Errorf("identity %s: it is an IP address and not a user's name (eap_id = %%any in the connection's remote section)", identity)
 	}
 	name := identity
 	if strings.Contains(name, "=") {
 		cn, err := commonName(name)
 		if err != nil {
-			return "", fmt.Errorf("identity %q: %w", identity, err)
+			return "", fmt.Errorf("identity %q: %w (%s)", identity, err, namesHint)
 		}
 		name = cn
 	}
@@ -110,10 +152,43 @@ func Label(identity string) (string, error) {
 		name = name[i+1:]
 	}
 	label := lower(name)
+	if inZone, ok := strings.CutSuffix(strings.TrimSuffix(label, "."), "."+strings.TrimSuffix(r.Zone, ".")); ok {
+		label = inZone
+	}
+	hint := namesHint
+	if r.Mend && !strings.Contains(label, "?") {
+		label = mended(label)
+	} else if !r.Mend {
+		hint += ", mend = true"
+	}
 	if !isLabel(label) {
-		return "", fmt.Errorf("identity %q: %q is not one DNS label", identity, name)
+		return "", fmt.Errorf("identity %q: %q is not one DNS label (%s)", identity, label, hint)
+	}
+	if owner, ok := r.Names.owners[label]; ok {
+		return "", fmt.Errorf("identity %q: the name %s is listed for %q ([names] in updown.toml)", identity, label, owner)
 	}
 	return label, nil
+}
+
+const namesHint = "[names] in updown.toml gives an identity its name"
+
+// mended returns the lower-case name with each run of characters that no label
+// has as one hyphen. It drops nothing: "jos\u00e9" would become "jos", which may be
+// somebody else.
+func mended(name string) string {
+	var b strings.Builder
+	inRun := false
+	for _, c := range name {
+		other := (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-'
+		switch {
+		case !other:
+			b.WriteRune(c)
+		case !inRun:
+			b.WriteByte('-')
+		}
+		inRun = other
+	}
+	return b.String()
 }
 
 // commonName returns the only CN of a distinguished name in charon's notation,
@@ -123,7 +198,10 @@ func commonName(dn string) (string, error) {
 	var names []string
 	for part := range strings.SplitSeq(dn, ", ") {
 		key, value, ok := strings.Cut(part, "=")
-		if !ok || key == "" || value == "" {
+		if !ok {
+			return "", fmt.Errorf("%q is not a part of a distinguished name: charon does not escape a comma inside a value", part)
+		}
+		if key == "" || value == "" {
 			return "", fmt.Errorf("not a distinguished name")
 		}
 		if strings.EqualFold(key, "CN") {
@@ -165,11 +243,14 @@ func isLabel(s string) bool {
 // what it makes of a string with a colon and no "@", and of one with a "=" that
 // is no distinguished name (identification_create_from_string there). In real
 // distinguished names case counts in some strings and in others not; here in all.
-func SameIdentity(a, b string) bool {
-	if strings.Contains(a, "=") || strings.Contains(a, ":") && !strings.Contains(a, "@") {
-		return a == b
+func SameIdentity(a, b string) bool { return identityKey(a) == identityKey(b) }
+
+// identityKey returns a form of an identity that equal ones share.
+func identityKey(identity string) string {
+	if strings.Contains(identity, "=") || strings.Contains(identity, ":") && !strings.Contains(identity, "@") {
+		return identity
 	}
-	return lower(a) == lower(b)
+	return lower(identity)
 }
 
 // Range is a run of addresses, both ends included.

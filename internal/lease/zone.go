@@ -56,7 +56,9 @@ type Rules struct {
 	Zone     string   // fully qualified, lower case
 	Reverse  []string // likewise
 	Pools    Pools
-	Reserved []string // labels besides "ns" that no client gets
+	Reserved []string // labels that no client gets, besides those that none ever does
+	Names    Names    // labels of certain identities
+	Mend     bool     // a login that is not a label becomes one
 }
 
 // FQDN brings a zone's name from a setting into the form used here.
@@ -79,7 +81,7 @@ func CheckZone(name string) error {
 
 // Name returns the owner name of an identity.
 func (r Rules) Name(identity string) (string, error) {
-	label, err := Label(identity)
+	label, err := r.label(identity)
 	if err != nil {
 		return "", err
 	}
@@ -93,8 +95,24 @@ func (r Rules) Name(identity string) (string, error) {
 	return name, nil
 }
 
+// neverAClient are names that other hosts trust without having been told to: the
+// zone's server, the proxy that browsers look for (WPAD), the IPv6 router that
+// Windows looks for (RFC 5214 section 8.3.2), and the host itself (RFC 6761
+// section 6.3).
+var neverAClient = []string{"ns", "wpad", "isatap", "localhost"}
+
+// CheckNames returns an error if Names has a label that is reserved.
+func (r Rules) CheckNames() error {
+	for _, label := range slices.Sorted(maps.Keys(r.Names.owners)) {
+		if r.reserved(label) {
+			return fmt.Errorf("the name %q of identity %q is reserved", label, r.Names.owners[label])
+		}
+	}
+	return nil
+}
+
 func (r Rules) reserved(label string) bool {
-	return label == "ns" || slices.ContainsFunc(r.Reserved, func(s string) bool { return lower(s) == label })
+	return slices.Contains(neverAClient, label) || slices.ContainsFunc(r.Reserved, func(s string) bool { return lower(s) == label })
 }
 
 // isName tells whether name is one that a client may have.
