@@ -4,7 +4,7 @@
 #
 #   packaging/libav/build.sh [--with-ffmpeg] [amd64|arm64]
 #
-# The default architecture is $ARCH, then amd64. --with-ffmpeg builds FFmpeg's own
+# The default architecture is this machine's. --with-ffmpeg builds FFmpeg's own
 # program from the same source too, as bin/ffmpeg in a prefix of its own: what it
 # writes is what recorddone's tests compare with. It has the H.264 decoder, which
 # recorddone does without.
@@ -16,17 +16,25 @@
 # Without LIBAV_SOURCE the source is the ffmpeg source package of Debian trixie,
 # fetched by apt-get from the mirror that this machine uses, with lists and
 # caches of its own: apt's state stays as it is and no root is needed.
-# What was fetched and built is kept; delete DIR/libav to start anew.
+# What was fetched and built is kept; delete DIR/libav to start anew. A build is
+# kept only after probe.c was linked against it and has run, in an emulator where
+# it is for another processor.
+#
+# FFmpeg's configure and make see nothing else of the caller's environment: make
+# hands the variables of its own command line to every make below it, and an ARCH
+# of ours would take the place of FFmpeg's.
 #
 # go-astiav v0.39 compiles with FFmpeg 7.1 and with no other.
 set -eu
 export LC_ALL=C
 
+decoders=hevc,aac,mp3
+[ "${1:-}" != --with-ffmpeg ] || decoders=h264,$decoders
 components="--disable-everything --disable-autodetect --disable-programs --disable-doc
 --disable-network --disable-x86asm --disable-debug
 --enable-static --disable-shared --enable-small
 --enable-protocol=file --enable-demuxer=flv,mov --enable-muxer=mp4
---enable-parser=h264,hevc,aac,mpegaudio --enable-decoder=hevc,aac,mp3
+--enable-parser=h264,hevc,aac,mpegaudio --enable-decoder=$decoders
 --enable-bsf=aac_adtstoasc,h264_mp4toannexb,hevc_mp4toannexb,extract_extradata"
 # Sections let the linker drop what recorddone does not call.
 cflags='-ffunction-sections -fdata-sections'
@@ -35,16 +43,22 @@ cflags='-ffunction-sections -fdata-sections'
 # ${pcfiledir} then says where the prefix really is.
 placeholder=/libav
 
+probe=$(cd "$(dirname "$0")" && pwd)/probe.c
+
 say() { echo "libav: $*" >&2; }
 die() { say "$@"; exit 1; }
 
 ffmpeg=
 if [ "${1:-}" = --with-ffmpeg ]; then
 	ffmpeg=ffmpeg
-	components=$(echo $components | sed 's/--disable-programs/--disable-ffplay --disable-ffprobe/; s/--enable-decoder=/&h264,/')
+	components=$(echo $components | sed 's/--disable-programs/--disable-ffplay --disable-ffprobe/')
 	shift
 fi
-arch=${1:-${ARCH:-amd64}}
+case $(uname -m) in
+aarch64) native=arm64 ;;
+*) native=amd64 ;;
+esac
+arch=${1:-$native}
 case $arch in
 amd64) cpu=x86_64 ;;
 arm64) cpu=aarch64 ;;
@@ -54,7 +68,8 @@ esac
 # multiples of 64 bytes. The C library has that to search for: a third of the time
 # of a recording of very many packets.
 [ "$arch$ffmpeg" != amd64 ] || components="$components --disable-avx"
-cross=
+cross= emulator=
+[ "$arch" = "$native" ] || emulator=qemu-$cpu-static
 if [ "$(uname -m)" != "$cpu" ] || [ -n "${CROSS:-}" ]; then
 	cross=${CROSS:-$cpu-linux-gnu-}
 	components="$components --enable-cross-compile --target-os=linux --arch=$cpu --cross-prefix=$cross"
@@ -67,6 +82,7 @@ case $root in /*) ;; *) root=$PWD/$root ;; esac
 # change of version, so its files' sizes and times belong to the recipe too.
 recipe() {
 	echo $components "$cflags"
+	cat "$probe"
 	[ -z "${LIBAV_SOURCE:-}" ] || (cd "$LIBAV_SOURCE" && find . -name .git -prune -o -type f -printf '%p %s %T@\n' | sort)
 }
 if [ -n "${LIBAV_SOURCE:-}" ]; then
@@ -85,6 +101,8 @@ missing=
 need() { command -v "$1" >/dev/null || missing="$missing $2"; }
 need "${cross}gcc" "$([ -z "$cross" ] && echo gcc || echo "gcc-$cpu-linux-gnu" | tr _ -)"
 need make make
+need pkg-config pkg-config
+[ -z "$emulator" ] || need "$emulator" qemu-user-static
 need flock util-linux
 if [ -z "${LIBAV_SOURCE:-}" ]; then
 	need apt-get apt
@@ -196,14 +214,13 @@ fetch() {
 }
 
 if [ -n "${LIBAV_SOURCE:-}" ]; then
-	tree=$LIBAV_SOURCE
+	tree=$LIBAV_SOURCE ceiling=
 else
 	ls "$root"/source/*.dsc >/dev/null 2>&1 || fetch
 	tree=$work/source
 	run "unpacking" dpkg-source --no-check -x "$root"/source/*.dsc "$tree"
 	# FFmpeg asks git for its version, and may find a repository around the cache.
-	GIT_CEILING_DIRECTORIES=$work
-	export GIT_CEILING_DIRECTORIES
+	ceiling=$work
 fi
 version=$(cat "$tree/RELEASE")
 case $version in
@@ -217,10 +234,19 @@ prefix=$root/$version-$suffix
 mkdir "$work/objects"
 cd "$work/objects"
 ln -s "$tree" src
-run "configuring FFmpeg $version for $arch" src/configure --prefix=$placeholder $components --extra-cflags="$cflags"
-run "compiling FFmpeg $version for $arch" make -j"$(nproc)"
-run "installing" make DESTDIR="$work/installed" install-libs install-headers ${ffmpeg:+install-progs}
+# Called by run alone, in a shell of its own: exec leaves run the process to stop.
+plain() { exec env -i PATH="$PATH" HOME="$work" TMPDIR="$work" LC_ALL=C ${ceiling:+GIT_CEILING_DIRECTORIES="$ceiling"} "$@"; }
+run "configuring FFmpeg $version for $arch" plain src/configure --prefix=$placeholder $components --extra-cflags="$cflags"
+run "compiling FFmpeg $version for $arch" plain make -j"$(nproc)"
+run "installing" plain make DESTDIR="$work/installed" install-libs install-headers ${ffmpeg:+install-progs}
 sed -i "s|$placeholder|\${pcfiledir}/../..|" "$work/installed$placeholder"/lib/pkgconfig/*.pc
+
+# As recorddone is linked: static, without the sections that nothing calls.
+flags=$(PKG_CONFIG_LIBDIR="$work/installed$placeholder/lib/pkgconfig" \
+	pkg-config --static --cflags --libs libavformat libavcodec libavutil)
+run "linking a probe" plain "${cross}gcc" -static -Wl,--gc-sections -o "$work/probe" "$probe" $flags
+run "running the probe" plain $emulator "$work/probe" "$work/probe.mp4" $(echo $decoders | tr , ' ')
+[ -z "$ffmpeg" ] || run "running ffmpeg" plain "$work/installed$placeholder/bin/ffmpeg" -version
 mv "$work/installed$placeholder" "$prefix"
 say "built $prefix"
 echo "$prefix"
