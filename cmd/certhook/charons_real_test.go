@@ -237,30 +237,28 @@ func (c *charons) start(side string) {
 	words := slices.Concat(c.in, []string{"ip", "netns", "exec", side}, c.root, []string{"/usr/sbin/charon-systemd"})
 	run := exec.Command(words[0], words[1:]...)
 	run.Env = append(os.Environ(), "STRONGSWAN_CONF="+filepath.Join(c.dir, side, "strongswan.conf"))
-	if err := run.Start(); err != nil {
+	daemon, err := box.StartDaemon(run, filepath.Join(c.dir, side, "charon.out"))
+	if err != nil {
 		c.t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() { defer close(done); run.Wait() }()
 	c.stop[side] = func() {
 		// The child of nsenter, which has only become charon by exec.
-		if pid := childOf(run.Process.Pid); pid > 0 {
+		if pid := childOf(daemon.Pid()); pid > 0 {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
-		<-done
+		daemon.Stop()
 		os.Remove(c.socket(side))
 	}
-	for end := time.Now().Add(10 * time.Second); ; {
+	err = daemon.Wait(c.t.Context(), "charon of "+side, func() (bool, error) {
 		conn, err := net.Dial("unix", c.socket(side))
 		if err == nil {
 			conn.Close()
-			return
 		}
-		if time.Now().After(end) {
-			log, _ := os.ReadFile(filepath.Join(c.dir, side, "charon.log"))
-			c.t.Fatalf("charon of %s does not start: %v\n%s", side, err, log)
-		}
-		<-time.After(10 * time.Millisecond)
+		return err == nil, err
+	})
+	if err != nil {
+		log, _ := os.ReadFile(filepath.Join(c.dir, side, "charon.log"))
+		c.t.Fatalf("%v\ncharon.log:\n%s", err, log)
 	}
 }
 

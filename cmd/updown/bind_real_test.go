@@ -36,7 +36,7 @@ type bind struct {
 	dir     string
 	addr    string
 	control string // the port that rndc speaks to
-	cmd     *exec.Cmd
+	named   *box.Daemon
 }
 
 const bindZone = `$ORIGIN example.
@@ -128,22 +128,20 @@ zone "0.0.10.in-addr.arpa" { type master; file "db.reverse"; allow-update { loca
 // freeze stops every thread of named, which takes a moment. SIGCONT goes on.
 func (b *bind) freeze() {
 	b.t.Helper()
-	if err := b.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := b.named.Signal(syscall.SIGSTOP); err != nil {
 		b.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", b.cmd.Process.Pid))
+	err := b.named.Wait(b.t.Context(), "all threads of named to stop", func() (bool, error) {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", b.named.Pid()))
 		running := slices.ContainsFunc(tasks, func(file string) bool {
 			stat, err := os.ReadFile(file)
 			_, state, _ := bytes.Cut(stat, []byte(") "))
 			return err == nil && !bytes.HasPrefix(state, []byte("T"))
 		})
-		if len(tasks) > 0 && !running {
-			return
-		}
-		if time.Now().After(deadline) {
-			b.t.Fatal("named does not stop")
-		}
+		return len(tasks) > 0 && !running, err
+	})
+	if err != nil {
+		b.t.Fatal(err)
 	}
 }
 
@@ -166,36 +164,25 @@ func (b *bind) write(name, text string) {
 
 func (b *bind) start() {
 	b.t.Helper()
-	var log bytes.Buffer
-	b.cmd = exec.Command(b.command[0], append(b.command[1:], "-g", "-n", "1", "-c", filepath.Join(b.dir, "named.conf"))...)
-	b.cmd.Stderr = &log
-	if err := b.cmd.Start(); err != nil {
+	cmd := exec.Command(b.command[0], append(b.command[1:], "-g", "-n", "1", "-c", filepath.Join(b.dir, "named.conf"))...)
+	var err error
+	if b.named, err = box.StartDaemon(cmd, filepath.Join(b.dir, "log")); err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(b.stop)
+	b.t.Cleanup(b.named.Stop)
 	g := newTestGateway(b.t, b)
-	deadline := time.Now().Add(20 * time.Second)
-	for {
+	err = b.named.Wait(b.t.Context(), "named", func() (bool, error) {
 		s, err := g.server()
-		if err == nil {
-			ctx, cancel := context.WithTimeout(b.t.Context(), time.Second)
-			_, err = s.Serial(ctx, "example.")
-			cancel()
+		if err != nil {
+			return false, err
 		}
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			b.stop()
-			b.t.Fatalf("named does not answer: %v\n%s", err, log.String())
-		}
-	}
-}
-
-func (b *bind) stop() {
-	if b.cmd.ProcessState == nil {
-		_ = b.cmd.Process.Kill()
-		_ = b.cmd.Wait()
+		ctx, cancel := context.WithTimeout(b.t.Context(), time.Second)
+		defer cancel()
+		_, err = s.Serial(ctx, "example.")
+		return err == nil, err
+	})
+	if err != nil {
+		b.t.Fatal(err)
 	}
 }
 
@@ -214,7 +201,7 @@ func newTestGateway(t testing.TB, b *bind, args ...string) *testGateway {
 	tg := &testGateway{t: t}
 	env := hook.Env{
 		Name:   "updown",
-		Args:   append([]string{"--config", os.DevNull, "--server", b.addr, "--key", b.key(), "--run-dir", filepath.Join(b.dir, "run")}, args...),
+		Args:   append([]string{"--config", os.DevNull, "--timeout", "1m", "--server", b.addr, "--key", b.key(), "--run-dir", filepath.Join(b.dir, "run")}, args...),
 		Getenv: func(name string) string { return tg.vars[name] },
 		Stdout: &tg.stdout,
 		Stderr: io.Discard,
@@ -287,7 +274,7 @@ func (g *testGateway) zone() string {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(g.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(g.t.Context(), time.Minute)
 	defer cancel()
 	var lines []string
 	for _, zone := range append([]string{g.rules.Zone}, g.rules.Reverse...) {
@@ -640,35 +627,39 @@ func TestBindAway(t *testing.T) {
 	g.sync()
 	alice := client("alice", "10.0.0.100")
 
+	// The limits tell a wait of one timeout from two, and none from one, on a machine that is busy too. How long charon
+	// is held is a row of make bench.
+	const timeout = 3 * time.Second
+	g.cli.Timeout = timeout
 	b.freeze()
 	start := time.Now()
 	err := g.up(alice)
-	if held := time.Since(start); err == nil || held > 1100*time.Millisecond {
+	if held := time.Since(start); err == nil || held > 2*timeout {
 		t.Errorf("named stopped: charon was held %s, error %v", held, err)
 	}
 	start = time.Now()
 	g.vars["PLUTO_UNIQUEID"] = "7"
 	_ = g.hook(t.Context())
-	if held := time.Since(start); held > 1100*time.Millisecond {
+	if held := time.Since(start); held > 2*timeout {
 		t.Errorf("named stopped: charon was held %s", held)
 	}
 	start = time.Now()
 	err = g.hook(t.Context())
-	if held := time.Since(start); err == nil || held > 50*time.Millisecond {
+	if held := time.Since(start); err == nil || held > timeout/2 {
 		t.Errorf("the next call of the same connect held charon for %s, error %v", held, err)
 	}
-	if err := b.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := b.named.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	g.live = g.live[:1]
 	g.sync()
 	g.want("alice A 10.0.0.100")
 
-	b.stop()
+	b.named.Stop()
 	g.live = nil
 	start = time.Now()
 	err = g.up(client("bob", "10.0.0.101"))
-	if held := time.Since(start); err == nil || held > 50*time.Millisecond {
+	if held := time.Since(start); err == nil || held > timeout/2 {
 		t.Errorf("named gone: charon was held %s, error %v", held, err)
 	}
 	if err := g.down(alice); err != nil {
@@ -804,11 +795,12 @@ func TestBindFrozenZone(t *testing.T) {
 	g.sync()
 	b.rndc("freeze", "example")
 	const want = "REFUSED: the key local-ddns. has no grant for this, or the zone is frozen (rndc thaw)"
+	g.cli.Timeout = time.Minute // a refusal is not waited for
 	start := time.Now()
 	if err := g.up(client("alice", "10.0.0.100")); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
-	if held := time.Since(start); held > 500*time.Millisecond {
+	if held := time.Since(start); held > time.Minute/2 {
 		t.Errorf("charon was held for %s", held)
 	}
 	if err := g.gateway.sync(t.Context(), false); err == nil || !strings.Contains(err.Error(), want) {
@@ -877,7 +869,7 @@ func TestBindStorm(t *testing.T) {
 	})
 	for device := range 8 {
 		hooks.Go(func() {
-			g := newTestGateway(t, b, "--timeout", "20s")
+			g := newTestGateway(t, b, "--timeout", "1m")
 			l := client(fmt.Sprint("user", device/2), fmt.Sprintf("10.0.0.%d", 100+device)) // two devices each
 			server, err := g.server()
 			if err != nil {
@@ -894,7 +886,7 @@ func TestBindStorm(t *testing.T) {
 				live.Unlock()
 				busy.RUnlock()
 				for range 3 {
-					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 					seen, err := server.Lookup(ctx, l.Identity+".example.")
 					cancel()
 					if err != nil || !slices.Contains(seen.Holds, lease.Address(l.Identity+".example.", l.Addresses[0])) {

@@ -69,8 +69,8 @@ func server(t *testing.T) *box.Box {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			file, err := shared.box.SaveJournal()
-			t.Logf("journal of the gateway: %s %v", file, err)
+			journal, err := shared.box.Journal()
+			t.Log(journal, err)
 		}
 	})
 	return shared.box

@@ -95,8 +95,8 @@ func begin(t *testing.T, suite string, server box.Server) *life {
 	t.Cleanup(func() { b.Close() })
 	t.Cleanup(func() {
 		if t.Failed() {
-			file, err := b.SaveJournal()
-			t.Logf("journal of the gateway: %s %v", file, err)
+			journal, err := b.Journal()
+			t.Log(journal, err)
 		}
 	})
 	l := &life{T: t, box: b}

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"tunnelcast/internal/e2e/box"
 )
 
 // The set-up of packaging/doc/scale.md: a primary that two gateways write to, each with a key and a pool of its own, and a
@@ -194,7 +192,7 @@ func (n *named) catchUp(ctx context.Context, primary *named) (time.Duration, err
 	if err != nil {
 		return 0, err
 	}
-	err = box.Poll(ctx, time.Minute, "the secondary", func() (bool, error) {
+	err = n.daemon.Wait(ctx, "the secondary", func() (bool, error) {
 		have, err := n.serial(ctx)
 		return have >= want, err
 	})

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"tunnelcast/internal/e2e/box"
 	"tunnelcast/packaging"
@@ -19,7 +18,7 @@ type named struct {
 	*world
 	dir, addr string
 	key       string // that a transfer must be signed with, if any
-	cmd       *exec.Cmd
+	daemon    *box.Daemon
 }
 
 const sessionKey = "/run/named/session.key"
@@ -81,19 +80,13 @@ func (n *named) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log := filepath.Join(n.dir, "log")
-	if n.cmd, err = n.start(words, log); err != nil {
+	if n.daemon, err = n.start(words, filepath.Join(n.dir, "log")); err != nil {
 		return err
 	}
-	err = box.Poll(ctx, 30*time.Second, "named", func() (bool, error) {
+	return n.daemon.Wait(ctx, "named", func() (bool, error) {
 		serial, err := n.serial(ctx)
 		return serial != 0, err
 	})
-	if err != nil {
-		text, _ := os.ReadFile(log)
-		return fmt.Errorf("%w\n%s", err, text)
-	}
-	return nil
 }
 
 func (n *named) dig(ctx context.Context, args ...string) (string, error) {

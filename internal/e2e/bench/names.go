@@ -316,7 +316,7 @@ func (b *bench) hung(ctx context.Context) error {
 		return &side{work: func(round int) (usage, error) { return h.call(ctx, "up-client", who, round+1) }}
 	}
 	ours, theirs := held(gw.hook()), held(guide)
-	if err := server.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := server.daemon.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	if err := measure(ctx, b.pick(3, 1), ours, theirs); err != nil {
@@ -325,7 +325,7 @@ func (b *bench) hung(ctx context.Context) error {
 	const script = "the guide's script"
 	b.add(row{Work: "named hung: charon held for", Unit: inSeconds, Ours: ours.wall(), Against: script, Theirs: theirs.wall(), Goal: most(1.0)})
 
-	end(server.cmd)
+	server.daemon.Stop()
 	ours, theirs = held(gw.hook()), held(guide)
 	if err := measure(ctx, b.pick(50, 3), ours, theirs); err != nil {
 		return err

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"tunnelcast/internal/e2e/box"
 )
 
 // A remuxer works on a recording that it finds in a directory of its own.
@@ -155,6 +154,7 @@ load_module %[2]s/usr/lib/nginx/modules/ngx_rtmp_module.so;
 events { }
 rtmp { server {
 	listen 10.0.0.1:1935;
+	access_log off; # the default, /var/log/nginx/access.log, is only where nginx was installed once
 	application live { live on; record all; record_path %[1]s; record_suffix .flv; }
 } }
 `
@@ -173,22 +173,31 @@ func (b *bench) publish(ctx context.Context, stream string) (recording string, e
 	if err != nil {
 		return "", err
 	}
-	if _, err := b.start(nginx, filepath.Join(dir, "log")); err != nil {
+	server, err := b.start(nginx, filepath.Join(dir, "nginx.log"))
+	if err != nil {
+		return "", err
+	}
+	const address = "10.0.0.1:1935"
+	err = server.Wait(ctx, "nginx at "+address, func() (bool, error) {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return "", err
+	}
+	publisher, err := b.start([]string{"ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", stream, "-c", "copy",
+		"-f", "flv", "rtmp://" + address + "/live/live"}, filepath.Join(dir, "publisher.log"))
+	if err != nil {
 		return "", err
 	}
 	recording = filepath.Join(dir, "live.flv")
-	err = box.Poll(ctx, 30*time.Second, "a live recording", func() (bool, error) {
-		if _, err := b.start([]string{"ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", stream, "-c", "copy",
-			"-f", "flv", "rtmp://10.0.0.1/live/live"}, filepath.Join(dir, "publisher.log")); err != nil {
-			return true, err
-		}
-		err := box.Poll(ctx, 5*time.Second, "the recording to grow", func() (bool, error) {
-			info, err := os.Stat(recording)
-			return err == nil && info.Size() > 100_000, nil
-		})
-		return err == nil, err
+	return recording, publisher.Wait(ctx, "the recording to grow", func() (bool, error) {
+		info, err := os.Stat(recording)
+		return err == nil && info.Size() > 100_000, err
 	})
-	return recording, err
 }
 
 // longestStall watches a file that grows while work goes on, and gives the longest time in which it did not.

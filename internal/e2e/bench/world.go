@@ -24,7 +24,7 @@ import (
 type world struct {
 	dir     string // of the run, on the disk of the cache
 	tree    string
-	started []*exec.Cmd // by the group of rows at work
+	started []*box.Daemon // by the group of rows at work
 }
 
 // insideError is an error that was printed inside.
@@ -183,34 +183,20 @@ func (w *world) theirs(program string, args ...string) ([]string, error) {
 }
 
 // start starts a daemon that lives until the group of rows is done.
-func (w *world) start(words []string, log string) (*exec.Cmd, error) {
+func (w *world) start(words []string, log string) (*box.Daemon, error) {
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = plainEnv
-	file, err := os.Create(log)
-	if err != nil {
-		return nil, err
+	d, err := box.StartDaemon(cmd, log)
+	if err == nil {
+		w.started = append(w.started, d)
 	}
-	defer file.Close()
-	cmd.Stdout, cmd.Stderr = file, file
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	w.started = append(w.started, cmd)
-	return cmd, nil
-}
-
-// end kills a daemon.
-func end(cmd *exec.Cmd) {
-	if cmd.ProcessState == nil {
-		cmd.Process.Kill()
-		cmd.Wait()
-	}
+	return d, err
 }
 
 // clean ends what a group of rows has started and removes what it has made.
 func (w *world) clean() {
-	for _, cmd := range w.started {
-		end(cmd)
+	for _, d := range w.started {
+		d.Stop()
 	}
 	w.started = nil
 	os.RemoveAll(w.scratch())

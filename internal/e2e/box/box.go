@@ -144,8 +144,8 @@ func (b *Box) Close() error {
 	return b.world.close()
 }
 
-// SaveJournal writes the gateway's journal to a file that outlives the run, and gives its name.
-func (b *Box) SaveJournal() (string, error) {
+// Journal returns the end of the gateway's journal and the name of a file with all of it, which outlives the run.
+func (b *Box) Journal() (string, error) {
 	if b.Gateway == nil || b.Gateway.leader == 0 {
 		return "", errors.New("save the journal: the gateway was not started")
 	}
@@ -160,17 +160,17 @@ func (b *Box) SaveJournal() (string, error) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("save the journal: %w", err)
 	}
-	return file, nil
+	return fmt.Sprintf("end of the gateway's journal, which is whole in %s:\n%s", file, lastLines(text, 40)), nil
 }
 
-// Explain adds to an error where the gateway's journal was saved. After an interruption nobody wants it.
+// Explain adds the end of the gateway's journal to an error. After an interruption nobody wants it.
 func (b *Box) Explain(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
-	file, jerr := b.SaveJournal()
+	journal, jerr := b.Journal()
 	if jerr != nil {
 		return fmt.Errorf("%w\n%w", err, jerr)
 	}
-	return fmt.Errorf("%w\njournal of the gateway: %s", err, file)
+	return fmt.Errorf("%w\n%s", err, journal)
 }

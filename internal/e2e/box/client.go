@@ -64,7 +64,7 @@ func (c *Client) boot(ctx context.Context) error {
 	if err := c.start(ctx, "/usr/sbin/charon-systemd"); err != nil {
 		return err
 	}
-	return Poll(ctx, patience, "charon of "+c.name, func() (bool, error) {
+	return c.wait(ctx, "charon of "+c.name, func() (bool, error) {
 		_, err := c.Run(ctx, "swanctl", "--stats")
 		return err == nil, err
 	})

@@ -138,7 +138,7 @@ systemctl -q --root=root enable pebble.service`
 
 // WaitRunning waits until systemd has no job left, and fails if a unit has.
 func (g *Gateway) WaitRunning(ctx context.Context) error {
-	return Poll(ctx, patience, "the gateway to run", func() (bool, error) {
+	return g.wait(ctx, "the gateway to run", func() (bool, error) {
 		state, err := g.Run(ctx, "systemctl", "is-system-running")
 		switch strings.TrimSpace(state) {
 		case "running":
@@ -153,9 +153,15 @@ func (g *Gateway) WaitRunning(ctx context.Context) error {
 
 // setUp gets the first certificate and gives charon its connection.
 func (g *Gateway) setUp(ctx context.Context) error {
-	if err := Poll(ctx, patience, "pebble", func() (bool, error) {
+	if err := g.wait(ctx, "pebble", func() (bool, error) {
 		_, err := g.Root(ctx)
-		return err == nil, err
+		if err == nil {
+			return true, nil
+		}
+		if _, failed := g.Run(ctx, "systemctl", "is-failed", "pebble.service"); failed == nil {
+			return true, fmt.Errorf("pebble has failed: %w", err)
+		}
+		return false, err
 	}); err != nil {
 		return err
 	}

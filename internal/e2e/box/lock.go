@@ -31,9 +31,6 @@ func lock(ctx context.Context, file string, how int) (*os.File, error) {
 	}
 }
 
-// patience is how long a part of the box may take to be ready before it counts as broken: this machine may be busy.
-const patience = 2 * time.Minute
-
 // same says whether f is still the file of that name: removeOldTrees may have taken it away before we had the lock.
 func same(f *os.File, name string) bool {
 	a, err := f.Stat()

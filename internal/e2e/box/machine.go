@@ -112,16 +112,21 @@ func (m *machine) start(ctx context.Context, args ...string) error {
 		m.nspawn.Wait()
 		close(m.done)
 	}()
-	return Poll(ctx, patience, "the first process of "+m.name, func() (bool, error) {
-		select {
-		case <-m.done:
-			return true, fmt.Errorf("start machine %s: systemd-nspawn ended: %s", m.name, m.Console())
-		default:
-		}
+	return m.wait(ctx, "the first process of "+m.name, func() (bool, error) {
 		var err error
 		m.leader, err = m.findLeader()
 		return m.leader != 0, err
 	})
+}
+
+// wait waits for what the machine is to do. It fails at once when the machine ends, and its error has the end of what the
+// machine said on its console.
+func (m *machine) wait(ctx context.Context, what string, ready func() (bool, error)) error {
+	err := PollWhile(ctx, m.done, what, ready)
+	if err != nil {
+		err = fmt.Errorf("%w\nconsole of %s:\n%s", err, m.name, lastLines(m.Console(), 20))
+	}
+	return err
 }
 
 // findLeader looks for the process below nspawn that is the first of a PID namespace and lives in the machine's network.

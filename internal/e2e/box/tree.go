@@ -163,12 +163,17 @@ func (t *tree) build(ctx context.Context, suite string, bare bool, step func(str
 	return nil
 }
 
+// tail returns the last n lines of a file, or why it could not be read.
 func tail(file string, n int) string {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err.Error()
 	}
-	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	return lastLines(string(data), n)
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
