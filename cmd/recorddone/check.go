@@ -24,13 +24,15 @@ const (
 
 func (c *cli) check(ctx context.Context, env hook.Env) error {
 	checks := hook.NewChecks(env.Stdout)
-	err := tryArchive(c.Archive)
-	checks.Say(fmt.Sprintf("recordings in %s, as user %d", c.Archive, os.Getuid()), err, archive.Remedy(c.Archive, err))
-	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
-	if err == nil {
-		slots.Close()
+	lacks, err := archive.Try(c.Archive, least)
+	what := fmt.Sprintf("recordings in %s, as user %d", c.Archive, os.Getuid())
+	for _, lack := range lacks {
+		what += fmt.Sprintf("; no %s: %s", lack, lack.Effect())
 	}
-	checks.Say("job locks in "+lockDir, err, "chmod 1777 "+lockDir)
+	checks.Say(what, err, archive.Remedy(c.Archive, err))
+	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
+	slots.Close()
+	checks.Say("job locks in "+lockDir, err, "install -d -m 1777 "+lockDir+"; without them, all recordings are worked on at once")
 	where, err := nginxLine("/etc/nginx")
 	checks.Say("exec_record_done in /etc/nginx"+where, err,
 		"exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname; in the application's section; nginx -s reload")
@@ -43,31 +45,6 @@ func (c *cli) check(ctx context.Context, env hook.Env) error {
 		checks.Say("sandbox", remux.Restrict(), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")
 	}
 	return checks.Err()
-}
-
-// tryArchive makes a file as a recording would be and looks whether it can be
-// told from one that is being written.
-func tryArchive(dir string) error {
-	file, err := os.CreateTemp(dir, ".recorddone-check-*.part")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	source, err := archive.Open(file.Name())
-	if err != nil {
-		file.Close()
-		return err
-	}
-	defer source.Close()
-	if err := source.Identify(); !errors.Is(err, archive.ErrInUse) {
-		file.Close()
-		return errors.New("this file system does not tell whether a file is being written (no leases)")
-	}
-	_, err = file.Write(make([]byte, least))
-	if err := errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	return source.Identify()
 }
 
 // least is the room that a recording must find, in bytes: some seconds.

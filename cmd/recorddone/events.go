@@ -21,6 +21,9 @@ var (
 	leftoverRemoved    = hook.Event("d5ee152a0bc940be94da1e95051bf474")
 	leftoverStays      = hook.Event("c12f4eb64fc84b20b81b1ee13d754841")
 	ordinaryPriority   = hook.Event("50c8ad12685f445db9eabfab2d67e024")
+	noJobLocks         = hook.Event("fff29a81ee1148199d1672d1ede15448")
+	fileSystemLacks    = hook.Event("a49ca98b02e04b2bbfa9dd82a3b4a7a6")
+	extraArguments     = hook.Event("e1260deeb6164115964d0633637ed5b4")
 	noSandbox          = hook.Event("b11495f1f0084cf782e5f5c143e9be9a")
 
 	notFLV           = hook.Event("1b6b216fb123431ca0d83b2e9eb3d19c")

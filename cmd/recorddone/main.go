@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,14 +44,20 @@ type cli struct {
 }
 
 func run(ctx context.Context, env hook.Env) error {
-	env.Args = withoutNames(env.Args)
+	args, path, extra := nginxArgs(env.Args)
+	env.Args = args
 	var c cli
 	command, err := hook.Parse(env, &c, "Turns finished FLV recordings into MP4, without re-encoding and without losing one.")
-	if err != nil {
-		return err
+	if err == nil && c.Jobs < 1 {
+		err = hook.Usagef("jobs is %d: it must be at least 1", c.Jobs)
 	}
-	if c.Jobs < 1 {
-		return hook.Usagef("jobs is %d: it must be at least 1", c.Jobs)
+	switch {
+	case err != nil && path != "" && hook.Status(err) == 80:
+		return hook.With(hook.Usagef("%w; %s stays until the next sweep", err, path), "path", path)
+	case err != nil:
+		return err
+	case len(extra) > 0:
+		env.Log.Warn("arguments behind the recording are not used", extraArguments, "path", path, "arguments", fmt.Sprintf("%q", extra))
 	}
 	switch command {
 	case "sweep":
@@ -62,23 +69,39 @@ func run(ctx context.Context, env hook.Env) error {
 	}
 }
 
-// withoutNames drops $filename, $basename and $dirname, which $path says all of.
-// Whoever publishes has chosen them, and "--help" is a fine name for a stream.
-func withoutNames(args []string) []string {
-	n := len(args)
-	if n >= 4 && filepath.IsAbs(args[n-4]) && strings.HasSuffix(args[n-4], "/"+args[n-3]) {
-		return args[:n-3]
+// nginxArgs finds nginx's $path in the arguments: the first that one of $filename,
+// $basename and $dirname follows (ngx_rtmp_exec_module.c). It returns the arguments up to
+// that, and those behind it that are none of the three. All of them are chosen by whoever
+// publishes, and "--help" is a fine name for a stream, so none is taken for a flag.
+// record_path may be relative to the directory that nginx was started in, and so is $path.
+func nginxArgs(args []string) (own []string, path string, extra []string) {
+	for i := range len(args) - 1 {
+		if args[i] == "sweep" || args[i] == "check" {
+			break
+		}
+		slash := strings.LastIndexByte(args[i], '/')
+		if slash < 0 {
+			continue
+		}
+		file := args[i][slash+1:]
+		names := []string{file, strings.TrimSuffix(file, filepath.Ext(file)), args[i][:slash]}
+		if file == "" || !slices.Contains(names, args[i+1]) {
+			continue
+		}
+		extra = slices.DeleteFunc(slices.Clone(args[i+1:]), func(arg string) bool { return slices.Contains(names, arg) })
+		return args[:i+1], args[i], extra
 	}
-	return args
+	return args, "", nil
 }
 
 func (c *cli) done(ctx context.Context, env hook.Env) error {
-	if len(c.Done.Rest) > 0 {
-		return hook.Usagef("unexpected argument %q", c.Done.Rest[0])
-	}
 	path, err := filepath.Abs(c.Done.Path)
 	if err != nil {
 		return err
+	}
+	if len(c.Done.Rest) > 0 {
+		return hook.With(hook.Usagef("unexpected argument %q behind %s, which stays; one recording at a time, or sweep DIR",
+			c.Done.Rest[0], path), "path", path)
 	}
 	source, err := archive.Open(path)
 	if err != nil {
@@ -87,13 +110,13 @@ func (c *cli) done(ctx context.Context, env hook.Env) error {
 	defer source.Close()
 	w, err := c.start(env, source.Dir)
 	if err != nil {
-		return err
+		return hook.With(fmt.Errorf("%s: %w; the FLV stays", path, err), "path", path)
 	}
 	defer w.slots.Close()
 	// nginx calls again when it has recorded to the same path again: that run
 	// waits for this one, and then looks at what is there.
 	if err := source.Lock(ctx); err != nil {
-		return fmt.Errorf("%s: wait for another run: %w", path, err)
+		return hook.With(fmt.Errorf("%s: wait for another run: %w; the FLV stays", path, err), "path", path)
 	}
 	return w.remux(ctx, source)
 }
@@ -111,12 +134,19 @@ type worker struct {
 	faststart bool
 	sweeping  bool
 	progress  *progress // of a sweep; else of the one recording, once its size is known
+	told      map[lacking]bool
+}
+
+// lacking is what a file system lacks, by its device number.
+type lacking struct {
+	device uint64
+	what   archive.Lack
 }
 
 func (c *cli) start(env hook.Env, dirs ...string) (*worker, error) {
 	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
 	if err != nil {
-		return nil, err
+		env.Log.Warn("working without job locks", noJobLocks, "error", err)
 	}
 	env.Metrics.Begin(c.Metrics, metrics...)
 	if _, err := os.Stat(c.Metrics); err == nil {
@@ -133,7 +163,7 @@ func (c *cli) start(env hook.Env, dirs ...string) (*worker, error) {
 			return nil, err
 		}
 	}
-	return &worker{env: env, slots: slots, faststart: c.Faststart}, nil
+	return &worker{env: env, slots: slots, faststart: c.Faststart, told: map[lacking]bool{}}, nil
 }
 
 // remux publishes the recording, which the caller has locked, as MP4, and then
@@ -141,6 +171,7 @@ func (c *cli) start(env hook.Env, dirs ...string) (*worker, error) {
 // MP4 is on the disk under its final name, and that from then on.
 func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) {
 	defer func() { err = hook.With(err, "path", source.Path()) }()
+	defer w.tell(source)
 	release, err := w.slots.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: wait for a job slot: %w", source.Path(), err)
@@ -149,7 +180,7 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) 
 	began := w.env.Now()
 	defer func() { w.env.Metrics.Add(workSeconds, w.env.Now().Sub(began).Seconds()) }()
 
-	if err := source.Identify(); err != nil {
+	if err := w.identify(ctx, source); err != nil {
 		return w.leave(source, err)
 	}
 	if w.progress == nil {
@@ -196,6 +227,32 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) 
 		return w.leave(source, err)
 	}
 	return nil
+}
+
+// watched is how long a recording is watched that may be live again, where leases do not
+// tell: nginx, which has closed it, may have begun to record to the same path.
+const watched = time.Second
+
+func (w *worker) identify(ctx context.Context, source *archive.Source) error {
+	if err := source.Identify(); err != nil || w.sweeping || !slices.Contains(source.Lacks(), archive.Leases) {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(watched):
+		return source.Same()
+	}
+}
+
+// tell says what the file system lacks, once in a run.
+func (w *worker) tell(source *archive.Source) {
+	for _, what := range source.Lacks() {
+		if key := (lacking{source.Device(), what}); !w.told[key] {
+			w.told[key] = true
+			w.env.Log.Info("the file system has no "+string(what)+": "+what.Effect(), fileSystemLacks, "path", source.Dir, "lacks", string(what))
+		}
+	}
 }
 
 // writeOut is how many bytes wait before the disk begins with them.

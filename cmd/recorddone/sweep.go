@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"tunnelcast/internal/archive"
 	"tunnelcast/internal/hook"
@@ -90,6 +89,7 @@ func (w *worker) sweepOne(ctx context.Context, path string) error {
 		return err
 	}
 	defer source.Close()
+	source.Orphaned = true
 	if ok, err := source.TryLock(); !ok || err != nil {
 		return err // a hook is at work on it
 	}
@@ -130,8 +130,8 @@ func (l *leftovers) look(dir string) error {
 }
 
 // tidy removes unfinished work. A recording that had been set aside for removal
-// goes only if the MP4 that was made of it, which has its time, is there; else it
-// is a recording again, under a name that can be seen.
+// goes only if the MP4 that was made of it, which has its time, is there, or if it has
+// its own name as well; otherwise it is a recording again, under a name that can be seen.
 func (w *worker) tidy(path string, found *leftovers) error {
 	if !recording.IsHiddenSource(filepath.Base(path)) {
 		removed, err := archive.RemoveLeftover(path)
@@ -148,6 +148,7 @@ func (w *worker) tidy(path string, found *leftovers) error {
 		return err
 	}
 	defer source.Close()
+	source.Orphaned = true
 	if ok, err := source.TryLock(); !ok || err != nil {
 		return err
 	}
@@ -157,24 +158,27 @@ func (w *worker) tidy(path string, found *leftovers) error {
 		return err
 	}
 	var mp4s []string
+	again := false
 	entries, err := os.ReadDir(source.Dir)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		if recording.KindOf(entry.Name()) == recording.MP4 {
+		switch recording.KindOf(entry.Name()) {
+		case recording.MP4:
 			mp4s = append(mp4s, entry.Name())
+		case recording.FLV:
+			again = again || source.Is(entry.Name())
 		}
 	}
-	if _, ok := source.Published(slices.Values(mp4s)); ok {
+	if _, ok := source.Published(slices.Values(mp4s)); ok || again {
 		w.env.Log.Info("leftover of a killed run removed", leftoverRemoved, "path", path)
 		return os.Remove(path)
 	}
-	visible := filepath.Join(source.Dir, "recovered-"+strings.Trim(strings.TrimSuffix(source.Name, filepath.Ext(source.Name)), ".")+".flv")
-	if err := os.Rename(path, visible); err != nil {
+	if _, err := source.Rename(recording.RecoveredNames(source.Name)); err != nil {
 		return err
 	}
-	found.recordings = append(found.recordings, visible)
+	found.recordings = append(found.recordings, source.Path())
 	return nil
 }
 

@@ -3,8 +3,11 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,15 +37,25 @@ func statxIdentity(st *unix.Statx_t) Identity {
 	return Identity{Dev: device(st), Ino: st.Ino, Size: int64(st.Size), MtimeSec: st.Mtime.Sec, MtimeNs: int64(st.Mtime.Nsec)}
 }
 
+// Settled is how long nobody has written to a recording that counts as closed, for a
+// Source that is Orphaned, where leases do not tell.
+const Settled = 10 * time.Minute
+
 // Source is a recording that is open for reading, and the directory it is in.
 type Source struct {
 	Name string // in its directory
 	Dir  string
-	dir  *os.File
-	file *os.File
-	id   Identity
-	uid  int
-	gid  int
+	// Orphaned says that nobody was told that the recording is closed, as nginx tells
+	// the hook.
+	Orphaned bool
+
+	dir   *os.File
+	file  *os.File
+	id    Identity
+	uid   int
+	gid   int
+	mode  fs.FileMode
+	lacks []Lack
 }
 
 // Open opens the recording at path. A symbolic link or anything else that is no
@@ -84,6 +97,9 @@ func (s *Source) Path() string { return filepath.Join(s.Dir, s.Name) }
 // Size is the recording's length in bytes, as Identify saw it.
 func (s *Source) Size() int64 { return s.id.Size }
 
+// Device is the number of the file system that the recording is on, as Identify saw it.
+func (s *Source) Device() uint64 { return s.id.Dev }
+
 // ReadAt implements io.ReaderAt.
 func (s *Source) ReadAt(b []byte, off int64) (int, error) { return s.file.ReadAt(b, off) }
 
@@ -95,17 +111,22 @@ func (s *Source) Identify() error {
 		return fmt.Errorf("look at %s: %w", s.Path(), err)
 	}
 	s.id = identity(&st)
-	s.uid, s.gid = int(st.Uid), int(st.Gid)
+	s.uid, s.gid, s.mode = int(st.Uid), int(st.Gid), fs.FileMode(st.Mode).Perm()
 	return s.Same()
 }
 
 // Same returns ErrChanged unless the recording is at its path and is the file
-// that Identify saw, and ErrInUse if somebody has it open for writing.
+// that Identify saw, and ErrInUse if somebody has it open for writing. Where leases do
+// not tell that, it is ErrInUse if somebody has a lock on it or, if the recording is
+// Orphaned, wrote to it in the last ten minutes (Settled).
 func (s *Source) Same() error { return s.sameAs(s.Name) }
 
 func (s *Source) sameAs(name string) error {
 	var open, there unix.Stat_t
-	if err := unix.Fstat(int(s.file.Fd()), &open); err != nil {
+	switch err := unix.Fstat(int(s.file.Fd()), &open); {
+	case errors.Is(err, unix.ESTALE): // another host has removed it
+		return ErrChanged
+	case err != nil:
 		return fmt.Errorf("look at %s: %w", s.Path(), err)
 	}
 	switch err := unix.Fstatat(int(s.dir.Fd()), name, &there, unix.AT_SYMLINK_NOFOLLOW); {
@@ -125,19 +146,32 @@ func (s *Source) sameAs(name string) error {
 // once, for it would hold up nginx's next open.
 func (s *Source) closed() error {
 	fd := s.file.Fd()
-	_, err := unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_RDLCK)
+	_, refused := unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_RDLCK)
+	if refused == nil {
+		if _, err := unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_UNLCK); err != nil {
+			return fmt.Errorf("give back the lease on %s: %w", s.Path(), err)
+		}
+		return nil
+	}
+	work, now, err := leasesWork(int(s.dir.Fd()))
 	switch {
-	case errors.Is(err, unix.EAGAIN):
-		return ErrInUse
-	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("see whether %s is being written: only its owner may (run as the user that nginx records as)", s.Path())
 	case err != nil:
 		return fmt.Errorf("see whether %s is being written: %w", s.Path(), err)
+	case !work:
+		s.lack(Leases)
+		if errors.Is(unlocked(int(fd)), ErrInUse) {
+			return ErrInUse
+		}
+		if s.Orphaned && now.Sub(time.Unix(s.id.MtimeSec, s.id.MtimeNs)) < Settled {
+			return ErrInUse
+		}
+		return nil
+	case errors.Is(refused, unix.EAGAIN):
+		return ErrInUse
+	case errors.Is(refused, unix.EACCES):
+		return fmt.Errorf("see whether %s is being written: only its owner may (run as the user that nginx records as)", s.Path())
 	}
-	if _, err := unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_UNLCK); err != nil {
-		return fmt.Errorf("give back the lease on %s: %w", s.Path(), err)
-	}
-	return nil
+	return fmt.Errorf("see whether %s is being written: %w", s.Path(), refused)
 }
 
 // Remove removes the recording if it is still the same, closed file, and else
@@ -149,18 +183,33 @@ func (s *Source) Remove(hidden string) error {
 	if err := s.Same(); err != nil {
 		return err
 	}
-	dir := int(s.dir.Fd())
-	if err := unix.Renameat2(dir, s.Name, dir, hidden, unix.RENAME_NOREPLACE); err != nil {
-		return fmt.Errorf("set aside %s: %w", s.Path(), err)
+	if err := s.hide(s.Name, hidden); err != nil {
+		return fmt.Errorf("set aside %s as %s: %w", s.Path(), hidden, err)
 	}
 	if err := s.sameAs(hidden); err != nil {
-		if back := unix.Renameat2(dir, hidden, dir, s.Name, unix.RENAME_NOREPLACE); back != nil {
+		if back := s.reveal(hidden, s.Name); back != nil {
 			return fmt.Errorf("put back %s, which is now %s: %w", s.Path(), hidden, back)
 		}
 		return err
 	}
-	if err := unix.Unlinkat(dir, hidden, 0); err != nil {
+	if err := unix.Unlinkat(int(s.dir.Fd()), hidden, 0); err != nil {
 		return fmt.Errorf("remove %s: %w", s.Path(), err)
 	}
 	return nil
+}
+
+// Rename gives the recording the first of the names that is free, and returns it. Nothing
+// is replaced.
+func (s *Source) Rename(names iter.Seq[string]) (string, error) {
+	for name := range names {
+		err := s.reveal(s.Name, name)
+		switch {
+		case err == nil:
+			s.Name = name
+			return name, nil
+		case !errors.Is(err, unix.EEXIST):
+			return "", &os.LinkError{Op: "rename", Old: s.Path(), New: filepath.Join(s.Dir, name), Err: err}
+		}
+	}
+	return "", errors.New("no name is free")
 }

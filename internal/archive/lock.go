@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,20 +30,62 @@ func (s *Source) Lock(ctx context.Context) error {
 }
 
 // TryLock is Lock for a run that has other things to do.
-func (s *Source) TryLock() (bool, error) { return tryLock(s.file) }
+func (s *Source) TryLock() (bool, error) { return s.tryLock(s.file) }
+
+// tryLock locks a file in the recording's directory or, where the file system has no
+// locks on files, the directory, whose lock the kernel keeps by itself. NFS version 4
+// locks only what is open for writing (EBADF; nfs4_proc_lock in fs/nfs/nfs4proc.c), NFS
+// version 3 only with its lock daemon (ENOLCK), Lustre only if it is mounted with
+// flock (ENOSYS). CIFS keeps those out who opened the file another time to read it, as
+// libav does (cifs_find_lock_conflict in fs/smb/client/file.c).
+func (s *Source) tryLock(file *os.File) (bool, error) {
+	if !s.locksFiles() {
+		s.lack(FileLocks)
+		return tryLock(s.dir)
+	}
+	ok, err := tryLock(file)
+	if unsupported(err) || errors.Is(err, unix.EBADF) || errors.Is(err, unix.ENOLCK) {
+		s.lack(FileLocks)
+		return tryLock(s.dir)
+	}
+	return ok, err
+}
+
+func (s *Source) locksFiles() bool {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(int(s.dir.Fd()), &fs) != nil {
+		return true
+	}
+	return !slices.Contains([]uint32{unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.SMB_SUPER_MAGIC}, uint32(fs.Type))
+}
+
+// lockDir waits for the lock of the recording's directory, which other runs hold only
+// for as long as it takes to rename a file. Where it stands for the locks of files, this
+// run has it already.
+func (s *Source) lockDir() (unlock func(), err error) {
+	if slices.Contains(s.lacks, FileLocks) {
+		return func() {}, nil
+	}
+	_, err = retry(func() (int, error) { return 0, unix.Flock(int(s.dir.Fd()), unix.LOCK_EX) })
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", s.Dir, err)
+	}
+	return func() { unix.Flock(int(s.dir.Fd()), unix.LOCK_UN) }, nil
+}
 
 // Slots are what the runs on this host share so that only so many work at a
 // time. A slot that is held becomes free when its holder ends, however that ends.
 type Slots struct{ files []*os.File }
 
-// OpenSlots opens n slots in the files dir/name.1, dir/name.2 and so on.
+// OpenSlots opens n slots in the files dir/name.1, dir/name.2 and so on. Beside an error,
+// what is returned lets any number of runs work at a time.
 func OpenSlots(dir, name string, n int) (*Slots, error) {
 	s := new(Slots)
 	for i := range n {
 		file, err := openLock(filepath.Join(dir, fmt.Sprintf("%s.%d", name, i+1)))
 		if err != nil {
 			s.Close()
-			return nil, fmt.Errorf("open job lock: %w", err)
+			return new(Slots), fmt.Errorf("open job lock: %w", err)
 		}
 		s.files = append(s.files, file)
 	}
@@ -57,12 +100,18 @@ func openLock(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		file, err = os.OpenFile(path, os.O_RDONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+		if err == nil {
+			err = file.Chmod(0o644) // root's umask may keep others from reading
+		}
 	}
 	return file, err
 }
 
 // Acquire waits for a slot. The returned function gives it back.
 func (s *Slots) Acquire(ctx context.Context) (release func(), err error) {
+	if len(s.files) == 0 {
+		return func() {}, nil
+	}
 	for {
 		for _, file := range s.files {
 			ok, err := tryLock(file)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -27,7 +28,7 @@ type Work struct {
 // is ErrInUse.
 func (s *Source) NewWork(hidden string) (*Work, error) {
 	w := &Work{source: s, name: hidden}
-	if _, err := RemoveLeftover(w.Path()); err != nil {
+	if _, err := s.removeLeftover(hidden); err != nil {
 		return nil, err
 	}
 	fd, err := unix.Openat(int(s.dir.Fd()), hidden, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
@@ -39,7 +40,7 @@ func (s *Source) NewWork(hidden string) (*Work, error) {
 	}
 	w.file = os.NewFile(uintptr(fd), w.Path())
 	// The lock tells a sweep that this is no leftover.
-	ok, err := tryLock(w.file)
+	ok, err := s.tryLock(w.file)
 	if err == nil && !ok {
 		err = ErrInUse
 	}
@@ -77,26 +78,25 @@ func (w *Work) Discard() {
 	w.file.Close()
 }
 
-// Publish gives the file the recording's owner and time, and then the first of
+// Publish gives the file the recording's owner, mode and time, and then the first of
 // the names that is free; an existing file is never replaced. If one of those in
 // the way has the same content, left by a run that was killed before it could
 // remove its recording, that is the published file. The name that it returns is
-// on the disk, with the content, when Publish returns; on an error there is no
-// new name.
+// on the disk, with the content, when Publish returns. On an error there is no new
+// name, unless it was the directory that could not be synced.
 func (w *Work) Publish(names iter.Seq[string]) (string, error) {
-	dir := int(w.source.dir.Fd())
 	if err := w.dress(); err != nil {
 		return "", err
 	}
 	// Delayed allocation: that the disk is full may come out only here.
-	if err := w.file.Sync(); err != nil {
+	if err := w.source.sync(w.file); err != nil {
 		return "", fmt.Errorf("sync %s: %w", w.Path(), err)
 	}
 	name, err := w.rename(names)
 	if err != nil {
 		return "", err
 	}
-	if err := unix.Fsync(dir); err != nil {
+	if err := w.source.sync(w.source.dir); err != nil {
 		return "", fmt.Errorf("sync directory %s: %w", w.source.Dir, err)
 	}
 	return name, nil
@@ -117,7 +117,7 @@ func (w *Work) rename(names iter.Seq[string]) (string, error) {
 		return "", &os.PathError{Op: "publish", Path: w.Path(), Err: ErrChanged}
 	}
 	for name := range names {
-		err := unix.Renameat2(dir, w.name, dir, name, unix.RENAME_NOREPLACE)
+		err := w.source.reveal(w.name, name)
 		switch {
 		case err == nil:
 			w.name = ""
@@ -135,18 +135,35 @@ func (w *Work) rename(names iter.Seq[string]) (string, error) {
 	return "", errors.New("no name is free")
 }
 
-// dress gives the hidden file what a published one has.
+// published is what a published file may have of its recording's mode: who may not
+// read the one may not read the other.
+const published fs.FileMode = 0o644
+
+// dress gives the hidden file what a published one has. Where the mount decides about
+// owner, mode and time, nothing is lost by leaving them.
 func (w *Work) dress() error {
-	if err := w.file.Chmod(0o644); err != nil {
+	s := w.source
+	info, err := w.file.Stat()
+	if err != nil {
 		return err
+	}
+	if have := info.Mode().Perm(); have != s.mode&published && have != s.mode {
+		err := w.file.Chmod(s.mode & published)
+		if unsupported(err) {
+			s.lack(Modes)
+		} else if err != nil {
+			return err
+		}
 	}
 	// Only root needs this, and only root may: others make files of their own.
-	if err := w.file.Chown(w.source.uid, w.source.gid); err != nil && !errors.Is(err, unix.EPERM) {
+	if err := w.file.Chown(s.uid, s.gid); err != nil && !unsupported(err) {
 		return err
 	}
-	id := w.source.id
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(id.MtimeSec*1e9 + id.MtimeNs)}
-	if err := unix.UtimesNanoAt(int(w.source.dir.Fd()), w.name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(s.id.MtimeSec*1e9 + s.id.MtimeNs)}
+	err = unix.UtimesNanoAt(int(s.dir.Fd()), w.name, times, unix.AT_SYMLINK_NOFOLLOW)
+	if unsupported(err) {
+		s.lack(Times)
+	} else if err != nil {
 		return &os.PathError{Op: "set time of", Path: w.Path(), Err: err}
 	}
 	return nil
@@ -210,21 +227,40 @@ func (s *Source) Published(names iter.Seq[string]) (string, bool) {
 	return "", false
 }
 
+// Is says whether name, in the recording's directory, is another name of its file.
+func (s *Source) Is(name string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(s.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && identity(&st) == s.id
+}
+
 // RemoveLeftover removes the hidden file at path unless a run is at work on it.
 func RemoveLeftover(path string) (removed bool, err error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
+	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return false, err
 	}
+	defer dir.Close()
+	s := &Source{Dir: dir.Name(), dir: dir}
+	return s.removeLeftover(filepath.Base(path))
+}
+
+func (s *Source) removeLeftover(name string) (removed bool, err error) {
+	path := filepath.Join(s.Dir, name)
+	fd, err := unix.Openat(int(s.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &os.PathError{Op: "open leftover", Path: path, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), path)
 	defer file.Close()
-	if ok, err := tryLock(file); !ok || err != nil {
+	if ok, err := s.tryLock(file); !ok || err != nil {
 		return false, err
 	}
-	if err := os.Remove(path); err != nil {
-		return false, err
+	if err := unix.Unlinkat(int(s.dir.Fd()), name, 0); err != nil {
+		return false, &os.PathError{Op: "remove", Path: path, Err: err}
 	}
 	return true, nil
 }

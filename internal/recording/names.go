@@ -66,6 +66,17 @@ func IsHiddenSource(name string) bool {
 	return strings.HasPrefix(name, hiddenPrefix) && strings.HasSuffix(name, hiddenSource)
 }
 
+// RecoveredNames returns the names, best first, under which a recording that was about
+// to be removed, and has the hidden name, is a recording again.
+func RecoveredNames(hidden string) iter.Seq[string] {
+	base := "recovered-" + strings.Trim(strings.TrimSuffix(hidden, hiddenSource), ".")
+	return func(yield func(string) bool) {
+		for name, n := base, 1; yield(name + ".flv"); n++ {
+			name = fmt.Sprintf("%s-%d", base, n)
+		}
+	}
+}
+
 func digest(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return fmt.Sprintf("%x", sum[:8])
