@@ -1,13 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -31,6 +37,25 @@ type status struct {
 	Problem  string    `json:"problem,omitempty"`
 }
 
+// problem is an error with a shorter text.
+type problem struct {
+	error
+	text string
+}
+
+func (p problem) Error() string { return p.text }
+func (p problem) Unwrap() error { return p.error }
+
+// checks are hook.Checks that know what helps somebody who may not look.
+type checks struct{ *hook.Checks }
+
+func (c checks) Say(what string, err error, remedy string) {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		remedy = "run it as root"
+	}
+	c.Checks.Say(what, err, remedy)
+}
+
 // check reports; with --heal it does first what a hook has missed, and a host
 // without charon or without a lineage is then no failure.
 func (h *host) check(ctx context.Context) error {
@@ -39,9 +64,9 @@ func (h *host) check(ctx context.Context) error {
 	if table {
 		lines = h.env.Stdout
 	}
-	checks := hook.NewChecks(lines)
+	checks := checks{hook.NewChecks(lines)}
 	dirs, err := h.lineages()
-	if err != nil {
+	if err != nil && h.cli.Check.Heal {
 		return err
 	}
 	if h.cli.Check.Heal {
@@ -49,7 +74,7 @@ func (h *host) check(ctx context.Context) error {
 		h.env.Metrics.Reset(notAfter)
 		h.env.Metrics.Reset(agree)
 	}
-	running := h.checkHost(ctx, checks, len(dirs))
+	running := h.checkHost(ctx, checks, dirs, err)
 	all := []status{} // an empty list is [] in JSON
 	for _, dir := range dirs {
 		var healing error
@@ -63,7 +88,7 @@ func (h *host) check(ctx context.Context) error {
 		}
 		if err != nil {
 			s.Problem = strings.TrimPrefix(err.Error(), "lineage "+dir+": ")
-			err = errors.New(s.Problem)
+			err = problem{err, s.Problem}
 		}
 		checks.Say("lineage "+dir, err, "")
 		all = append(all, s)
@@ -88,10 +113,11 @@ func (h *host) check(ctx context.Context) error {
 
 // checkHost says whether the tools are there, and returns whether charon
 // answers.
-func (h *host) checkHost(ctx context.Context, checks *hook.Checks, lineages int) (running bool) {
+func (h *host) checkHost(ctx context.Context, checks checks, lineages []string, unread error) (running bool) {
+	var loaded []string
 	session, err := charon.Dial(ctx, h.cli.Vici)
 	if err == nil {
-		_, err = session.Connections(ctx)
+		loaded, err = session.Connections(ctx)
 		session.Close()
 	}
 	if !h.cli.Check.Heal || err != nil && !errors.Is(err, charon.ErrNotRunning) {
@@ -102,37 +128,121 @@ func (h *host) checkHost(ctx context.Context, checks *hook.Checks, lineages int)
 	if h.cli.Check.Heal {
 		return err == nil
 	}
-	h.checkPaths(checks)
+	if unread != nil {
+		checks.Say("configuration in "+h.cli.SwanctlDir, unread, "")
+	}
+	h.checkHooks(checks, lineages)
+	h.checkConnections(checks, loaded)
+	h.checkIssuers(checks)
+	h.checkAppArmor(checks, lineages)
 	remedy, timerErr := units.Check(ctx, timer)
 	checks.Say("unit "+timer, timerErr, remedy)
 	_, missing := os.Stat(h.cli.Swanctl)
 	checks.Say("loader "+h.cli.Swanctl, missing, "install strongswan-swanctl")
-	checks.Say("AppArmor profile of swanctl", appArmor(h.root), "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and reload the profile")
-	if lineages == 0 {
-		checks.Say("lineages", fmt.Errorf("no connection in %s names a certificate of certbot", filepath.Join(h.swanctl.Dir, "swanctl.conf")),
-			"certs = /etc/letsencrypt/live/NAME/cert.pem in its local section")
+	if len(lineages) == 0 && unread == nil {
+		h.checkNoLineage(checks)
 	}
 	return err == nil
 }
 
 const timer = "tunnelcast-certcheck.timer"
 
-// checkPaths looks at what connects certbot, this program and charon: the hook,
-// and the files that connections name.
-func (h *host) checkPaths(checks *hook.Checks) {
-	dir := filepath.Join(h.root, "etc/letsencrypt/renewal-hooks/deploy")
-	err := errors.New("no program there is tunnelcast-certhook")
-	for _, file := range filesIn(dir, ".") {
-		real, linkErr := filepath.EvalSymlinks(file)
-		if linkErr == nil && filepath.Base(real) == "tunnelcast-certhook" {
-			err = nil
+// checkNoLineage says why there is nothing to look after.
+func (h *host) checkNoLineage(checks checks) {
+	cause := fmt.Errorf("no connection in %s names a certificate of certbot", filepath.Join(h.cli.SwanctlDir, "swanctl.conf"))
+	for _, live := range filesIn(filepath.Join(h.root, liveDir), ".") {
+		if file := h.inIPsecConf(live); file != "" {
+			cause = fmt.Errorf("%s is %w, it is in %s, which strongswan-starter reads", live, errIPsec, file)
 		}
 	}
-	checks.Say("certbot's hook in "+dir, err, "ln -s /usr/sbin/tunnelcast-certhook "+filepath.Join(dir, "tunnelcast"))
+	checks.Say("lineages", cause, "certs = /etc/letsencrypt/live/NAME/cert.pem in its local section")
+}
 
-	configured, err := charon.ReadConfigured(h.swanctl.Dir)
+// configDirs returns certbot's directories that lineages are in, /etc/letsencrypt
+// if there are none. A lineage that is not in a directory live is not certbot's.
+func (h *host) configDirs(lineages []string) []string {
+	var dirs []string
+	for _, lineage := range lineages {
+		if live := filepath.Dir(lineage); filepath.Base(live) == "live" && !slices.Contains(dirs, filepath.Dir(live)) {
+			dirs = append(dirs, filepath.Dir(live))
+		}
+	}
+	if len(lineages) == 0 {
+		dirs = []string{filepath.Join(h.root, "etc/letsencrypt")}
+	}
+	return dirs
+}
+
+var callsLoader = regexp.MustCompile(`(?m)^[^#\n]*\b(swanctl|ipsec)\s+(-|reload|reread|restart|update|start|stop)`)
+
+// checkHooks looks at what connects certbot and this program, and for other programs
+// there that load charon's credentials in a way that loses logins.
+func (h *host) checkHooks(checks checks, lineages []string) {
+	for _, configDir := range h.configDirs(lineages) {
+		dir := filepath.Join(configDir, "renewal-hooks/deploy")
+		err := error(errors.New("no program there is tunnelcast-certhook"))
+		var others []string
+		files := filesIn(configDir, "renewal-hooks/deploy", "renewal-hooks/post", "renewal-hooks/pre")
+		for _, file := range files {
+			real, linkErr := filepath.EvalSymlinks(file)
+			if linkErr != nil {
+				continue
+			}
+			if filepath.Base(real) == "tunnelcast-certhook" {
+				if filepath.Dir(file) == dir {
+					err = nil
+				}
+				continue
+			}
+			info, statErr := os.Stat(real)
+			runs := statErr == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 && !strings.HasSuffix(file, "~")
+			if runs && calls(real) {
+				others = append(others, file)
+			}
+		}
+		if _, statErr := os.ReadDir(dir); errors.Is(statErr, fs.ErrPermission) {
+			err = statErr
+		}
+		checks.Say("certbot's hook in "+dir, err, "ln -s /usr/sbin/tunnelcast-certhook "+filepath.Join(dir, "tunnelcast"))
+		for _, file := range filesIn(configDir, "renewal") {
+			text, _ := os.ReadFile(file)
+			for line := range strings.Lines(string(text)) {
+				key, command, _ := strings.Cut(line, "=")
+				if strings.HasSuffix(strings.TrimSpace(key), "_hook") && callsLoader.MatchString(strings.TrimSpace(command)) {
+					others = append(others, file)
+				}
+			}
+		}
+		for _, file := range others {
+			checks.Say("certbot's hook "+file, errors.New("it loads charon's credentials too: logins are lost between its steps at each renewal"),
+				"take it out, tunnelcast-certhook does that")
+		}
+	}
+}
+
+// calls reports whether a script, outside its comments, has swanctl or ipsec load or
+// restart something.
+func calls(file string) bool {
+	const most = 1 << 20 // bytes; a script is shorter
+	f, err := os.Open(file)
 	if err != nil {
-		checks.Say("configuration in "+h.swanctl.Dir, err, "")
+		return false
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most))
+	return err == nil && !bytes.HasPrefix(text, []byte("\x7fELF")) && callsLoader.Match(text)
+}
+
+// checkConnections looks at the files that connections name, and says what may
+// surprise about a connection.
+func (h *host) checkConnections(checks checks, loaded []string) {
+	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
+	if err != nil {
+		return // said
+	}
+	all, err := charon.ReadConnections(h.cli.SwanctlDir)
+	if err != nil {
+		return
 	}
 	for _, c := range configured {
 		for _, file := range c.Certs {
@@ -140,32 +250,58 @@ func (h *host) checkPaths(checks *hook.Checks) {
 			checks.Say(fmt.Sprintf("certs of connection %s, %s", c.Name, file), err,
 				"certs = /etc/letsencrypt/live/NAME/cert.pem in its local section; certbot certificates tells the names")
 		}
+		if leaf := firstCertificate(append(c.Certs, "")[0]); c.Identity == "" && len(lineage.Names(leaf)) > 0 {
+			checks.Say(fmt.Sprintf("id of connection %s: none, so it offers %q; clients that ask for %s by name are refused (id = %[3]s in its local section)",
+				c.Name, leaf.Subject, lineage.Names(leaf)[0]), nil, "")
+		}
+	}
+	var starting []string
+	for _, c := range configured {
+		if c.Starts && len(c.Certs) > 0 && !slices.Contains(starting, c.Name) {
+			starting = append(starting, c.Name)
+			checks.Say(fmt.Sprintf("start_action of connection %s: start, so a renewal leaves the connection as it is, and swanctl --load-conns would close its tunnel", c.Name), nil, "")
+		}
+	}
+	for _, name := range loaded {
+		if !slices.Contains(all, name) {
+			checks.Say(fmt.Sprintf("connection %s: of another VICI client, a renewal does not touch it; a reload of %s unloads it", name, h.cli.Unit), nil, "")
+		}
 	}
 }
 
-// appArmorRule is what swanctl's profile on Debian and Ubuntu lacks.
-const appArmorRule = "/etc/letsencrypt/archive/*/privkey*.pem r,"
-
-// appArmor says whether an enforced profile keeps swanctl from reading keys of
-// certbot, so that the next reload of charon would lose them.
-func appArmor(root string) error {
-	loaded, err := os.ReadFile(filepath.Join(root, "sys/kernel/security/apparmor/profiles"))
-	if err != nil || !strings.Contains(string(loaded), "/usr/sbin/swanctl (enforce)") {
-		return nil
+// checkIssuers looks for issuers' files of lineages that are gone: charon goes on
+// loading them.
+func (h *host) checkIssuers(checks checks) {
+	ours := regexp.MustCompile(`^tunnelcast-(.+)-[0-9]+\.pem$`)
+	dirs, err := h.lineages()
+	if err != nil {
+		return // said
 	}
-	for _, file := range []string{"etc/apparmor.d/local/usr.sbin.swanctl", "etc/apparmor.d/usr.sbin.swanctl"} {
-		rules, err := os.ReadFile(filepath.Join(root, file))
-		if err != nil {
+	for _, file := range filesIn(h.cli.SwanctlDir, "x509ca") {
+		match := ours.FindStringSubmatch(filepath.Base(file))
+		if match == nil || slices.ContainsFunc(dirs, func(dir string) bool { return filepath.Base(dir) == match[1] }) {
 			continue
 		}
-		for line := range strings.Lines(string(rules)) {
-			rule, _, _ := strings.Cut(line, "#")
-			if strings.Contains(rule, "/etc/letsencrypt/") {
-				return nil
-			}
-		}
+		checks.Say("issuer "+file, fmt.Errorf("no connection uses a lineage %s any more", match[1]), "rm "+file)
 	}
-	return fmt.Errorf("it lacks %q", appArmorRule)
+}
+
+// checkAppArmor asks whether swanctl, by which charon's unit loads everything, may
+// read what the lineages need.
+func (h *host) checkAppArmor(checks checks, lineages []string) {
+	var denied error
+	for _, dir := range lineages {
+		u, err := h.uses(dir)
+		if err != nil {
+			continue // said
+		}
+		p := plan{dir: dir, use: u}
+		if p.lineage, _ = h.read(dir, u); p.lineage == nil {
+			continue
+		}
+		denied = cmp.Or(denied, h.denied(p))
+	}
+	checks.Say("AppArmor profile of swanctl", denied, "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and run apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl")
 }
 
 // status compares the disk with charon. The error is the first thing that is
@@ -180,13 +316,22 @@ func (h *host) status(ctx context.Context, dir string, running bool) (status, er
 		return s, err
 	}
 	l, invalid := h.read(dir, u)
-	if l == nil {
+	leaf := firstCertificate(leafFile(dir))
+	if l != nil {
+		leaf = l.Leaf
+	}
+	if leaf.Raw == nil {
 		return s, invalid
 	}
-	s.Names = lineage.Names(l.Leaf)
-	s.NotAfter = l.Leaf.NotAfter.UTC()
-	s.DaysLeft = int(l.Leaf.NotAfter.Sub(h.env.Now()).Hours() / 24)
-	s.OnDisk = lineage.Fingerprint(l.Leaf)
+	s.Names = lineage.Names(leaf)
+	s.NotAfter = leaf.NotAfter.UTC()
+	s.DaysLeft = int(leaf.NotAfter.Sub(h.env.Now()).Hours() / 24)
+	s.OnDisk = lineage.Fingerprint(leaf)
+	if running {
+		if err := h.served(ctx, &s, u, leaf); err != nil {
+			return s, cmp.Or(invalid, err)
+		}
+	}
 	if invalid != nil {
 		return s, invalid
 	}
@@ -195,17 +340,7 @@ func (h *host) status(ctx context.Context, dir string, running bool) (status, er
 		if err != nil {
 			return s, err
 		}
-		defer session.Close()
-		certs, err := session.Certificates(ctx)
-		if err != nil {
-			return s, err
-		}
-		if _, s.Agree = holds(certs, l.Leaf); s.Agree {
-			s.Charon = append(s.Charon, s.OnDisk)
-		}
-		for _, old := range earlier(certs, dir, l.Leaf) {
-			s.Charon = append(s.Charon, lineage.Fingerprint(old))
-		}
+		session.Close()
 		if p.lacks != "" {
 			return s, fmt.Errorf("%s (tunnelcast-certhook deploy --lineage %s)", p.lacks, dir)
 		}
@@ -213,10 +348,60 @@ func (h *host) status(ctx context.Context, dir string, running bool) (status, er
 			return s, err
 		}
 	}
-	if s.DaysLeft < h.cli.WarnDays {
-		return s, fmt.Errorf("%d days left, fewer than %d: does certbot.timer run?", s.DaysLeft, h.cli.WarnDays)
+	if warn := h.warnDays(leaf); s.DaysLeft < warn {
+		return s, fmt.Errorf("%d days left, fewer than %d: does certbot.timer run?", s.DaysLeft, warn)
 	}
 	return s, nil
+}
+
+// warnDays returns how many days must be left. certbot renews when a third of the
+// lifetime is left, of long ones 30 days before the end, and has a day for it.
+func (h *host) warnDays(leaf *x509.Certificate) int {
+	if h.cli.WarnDays != 0 {
+		return h.cli.WarnDays
+	}
+	const longest = 30
+	lifetime := int(leaf.NotAfter.Sub(leaf.NotBefore).Hours()/24 + 0.5)
+	return max(min(lifetime/3, longest)-1, 1)
+}
+
+// served fills in what charon presents for the connections that use a lineage.
+func (h *host) served(ctx context.Context, s *status, u use, leaf *x509.Certificate) error {
+	session, err := charon.Dial(ctx, h.cli.Vici)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	certs, err := h.credentials(ctx, session)
+	if err != nil {
+		return err
+	}
+	add := func(cert *x509.Certificate) {
+		if cert != nil && !slices.Contains(s.Charon, lineage.Fingerprint(cert)) {
+			s.Charon = append(s.Charon, lineage.Fingerprint(cert))
+		}
+	}
+	_, key := certs.holds(leaf)
+	switch {
+	case len(u.connections) > 0 && key:
+		add(leaf)
+	case len(u.connections) > 0:
+		if old := certs.earlier(s.Lineage, leaf); len(old) > 0 {
+			add(old[0])
+		} else { // the names may be what changed
+			add(certs.shows(u.connections[0].identity))
+		}
+	}
+	if u.inX509 {
+		for _, c := range u.byIdentity {
+			add(certs.shows(c.identity))
+		}
+	}
+	if len(s.Charon) == 0 && key {
+		add(leaf)
+	}
+	s.Agree = slices.Equal(s.Charon, []string{s.OnDisk})
+	return nil
 }
 
 func printTable(w io.Writer, all []status) {

@@ -1,42 +1,64 @@
 package main
 
 import (
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
-func TestAppArmor(t *testing.T) {
-	const (
-		loaded = "sys/kernel/security/apparmor/profiles"
-		local  = "etc/apparmor.d/local/usr.sbin.swanctl"
-	)
-	for name, test := range map[string]struct {
-		files map[string]string
-		well  bool
-	}{
-		"no AppArmor":           {nil, true},
-		"no profile":            {map[string]string{loaded: "/usr/sbin/named (enforce)\n"}, true},
-		"complain mode":         {map[string]string{loaded: "/usr/sbin/swanctl (complain)\n"}, true},
-		"enforced":              {map[string]string{loaded: "/usr/sbin/swanctl (enforce)\n"}, false},
-		"enforced, empty":       {map[string]string{loaded: "/usr/sbin/swanctl (enforce)\n", local: "# /etc/letsencrypt/ r,\n"}, false},
-		"enforced, our line":    {map[string]string{loaded: "/usr/sbin/swanctl (enforce)\n", local: "\n" + appArmorRule + "\n"}, true},
-		"enforced, the guide's": {map[string]string{loaded: "/usr/sbin/swanctl (enforce)\n", local: "  /etc/letsencrypt/archive/vpn.example/* r, # keys\n"}, true},
+// The kernel's file that answers queries is none that a test can make; what comes
+// before the query is.
+func TestMayReadWithoutAnEnforcedProfile(t *testing.T) {
+	for name, profiles := range map[string]string{
+		"no AppArmor":   "",
+		"complain mode": "/usr/sbin/named (enforce)\n/usr/sbin/swanctl (complain)\n",
+		"unconfined":    "/usr/sbin/swanctl (unconfined)\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			for file, text := range test.files {
-				path := filepath.Join(root, file)
-				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			key := filepath.Join(root, "privkey.pem")
+			if err := os.WriteFile(key, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if profiles != "" {
+				dir := filepath.Join(root, appArmorDir)
+				if err := os.MkdirAll(dir, 0o755); err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				if err := os.WriteFile(filepath.Join(dir, "profiles"), []byte(profiles), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := appArmor(root); (err == nil) != test.well {
-				t.Errorf("got %v, want well %v", err, test.well)
+			if err := mayRead(root, key); err != nil {
+				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestDenialNamesOneRuleForAllRenewals(t *testing.T) {
+	for file, rule := range map[string]string{
+		"/etc/letsencrypt/archive/vpn.example/privkey12.pem": `"/etc/letsencrypt/archive/*/privkey*.pem r,"`,
+		"/srv/le/archive/vpn/cert3.pem":                      `"/srv/le/archive/*/cert*.pem r,"`,
+		"/etc/vpn/privkey.pem":                               `"/etc/vpn/privkey.pem r,"`,
+	} {
+		want := "it does not let swanctl read " + file + ": it lacks " + rule
+		if got := (denial{file}).Error(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+func TestWarnDays(t *testing.T) {
+	for days, want := range map[int]int{6: 1, 45: 14, 90: 29, 365: 29} {
+		leaf := &x509.Certificate{NotBefore: time.Unix(0, 0), NotAfter: time.Unix(0, 0).Add(time.Duration(days) * 24 * time.Hour)}
+		if got := new(host).warnDays(leaf); got != want {
+			t.Errorf("%d days of lifetime: got %d, want %d", days, got, want)
+		}
+		if got := (&host{cli: cli{WarnDays: 5}}).warnDays(leaf); got != 5 {
+			t.Errorf("set to 5: got %d", got)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -18,9 +19,8 @@ import (
 // returns what came of it in one line. After an error charon serves the
 // old pair, or the new one where the error says so.
 func (h *host) deploy(ctx context.Context, dir string) (outcome string, err error) {
-	dir, err = filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("read lineage: %w", err)
+	if dir, err = named(dir); err != nil {
+		return "", err
 	}
 	lock, err := h.lock(ctx)
 	switch {
@@ -37,6 +37,9 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 	switch {
 	case errors.Is(err, errUnused):
 		return err.Error(), nil
+	case errors.Is(err, errCopied), errors.Is(err, errIPsec): // a notice: certbot may pass it on
+		h.env.Log.Info(err.Error(), otherWay, "lineage", dir)
+		return err.Error(), nil
 	case errors.Is(err, charon.ErrNotRunning):
 		return h.charonDown(ctx, p, err)
 	case err != nil:
@@ -47,39 +50,84 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 		h.count(p.lineage.Leaf.NotAfter, dir, true)
 		return fmt.Sprintf("charon serves %s already: nothing to do", describe(p.lineage.Leaf)), h.survives(p)
 	}
-	if err := h.switchTo(ctx, session, p); err != nil {
+	after, err := h.switchTo(ctx, session, p)
+	if err != nil {
 		return "", fmt.Errorf("lineage %s: %w", dir, err)
 	}
-	h.env.Result.Info("charon serves the new certificate", switched, "lineage", dir, "serial", p.lineage.Leaf.SerialNumber.Text(16),
-		"until", p.lineage.Leaf.NotAfter.UTC().Format(time.RFC3339), "took", time.Since(start).Round(time.Millisecond))
+	if after != nil {
+		after = fmt.Errorf("lineage %s: %w", dir, after)
+	}
+	proven := !errors.Is(after, errNotProven)
+	if proven {
+		h.env.Result.Info("charon serves the new certificate", switched, "lineage", dir, "serial", p.lineage.Leaf.SerialNumber.Text(16),
+			"until", p.lineage.Leaf.NotAfter.UTC().Format(time.RFC3339), "took", time.Since(start).Round(time.Millisecond))
+	}
 	h.env.Metrics.Add(switches, 1)
-	h.count(p.lineage.Leaf.NotAfter, dir, true)
+	h.count(p.lineage.Leaf.NotAfter, dir, proven)
 	if err := h.denied(p); err != nil {
 		h.env.Log.Warn("the next reload of "+h.cli.Unit+" loses the key: AppArmor's profile of swanctl: "+err.Error(), reloadLosesKey, "lineage", dir)
 	}
-	return "charon serves " + describe(p.lineage.Leaf), errors.Join(h.reloadUnits(ctx), h.survives(p))
+	return "charon serves " + describe(p.lineage.Leaf), together(after, h.reloadUnits(ctx), h.survives(p))
 }
 
-var errKeyNotKept = errors.New("charon serves it now, but the next reload")
+// named returns the directory of a lineage that may be given by certbot's name.
+func named(lineage string) (dir string, err error) {
+	if !strings.Contains(lineage, "/") {
+		if _, err := os.Stat(lineage); errors.Is(err, fs.ErrNotExist) {
+			lineage = filepath.Join(liveDir, lineage)
+		}
+	}
+	if dir, err = filepath.Abs(lineage); err != nil {
+		return "", fmt.Errorf("read lineage: %w", err)
+	}
+	return dir, nil
+}
+
+// liveDir is where certbot keeps lineages by name.
+const liveDir = "/etc/letsencrypt/live"
+
+var (
+	errKeyNotKept  = errors.New("charon serves it now, but the next reload")
+	errRivalIssuer = errors.New("charon sends its issuers now, but the next reload")
+)
 
 // survives says why the next reload or restart of charon's unit, which loads
 // everything from files, would lose what was switched.
 func (h *host) survives(p plan) error {
-	if h.keysOnDisk()[p.lineage.Key.ID()] != "" {
-		return nil
+	var lost []error
+	if keys := h.keysOnDisk(); keys.files[p.lineage.Key.ID()] == "" {
+		private := filepath.Join(h.cli.SwanctlDir, "private")
+		why := fmt.Sprintf("no file in %s holds it (ln -s %s/privkey.pem %s/%s.pem)", private, p.dir, private, filepath.Base(p.dir))
+		if file := keys.refused[p.lineage.Key.ID()]; file != "" {
+			kind := filepath.Base(filepath.Dir(file))
+			why = fmt.Sprintf("%s holds it, and from %s swanctl loads %s keys only, which this %s is not (mv %s %s/)", file, kind, strings.ToUpper(kind), p.lineage.Key, file, private)
+		}
+		lost = append(lost, hook.Critical(fmt.Errorf("lineage %s: %w of %s loses the key: %s", p.dir, errKeyNotKept, h.cli.Unit, why)))
 	}
-	private := filepath.Join(h.swanctl.Dir, "private")
-	return hook.Critical(fmt.Errorf("lineage %s: %w of %s loses the key: no file in %s holds it (ln -s %s/privkey.pem %s/%s.pem)",
-		p.dir, errKeyNotKept, h.cli.Unit, private, p.dir, private, filepath.Base(p.dir)))
+	for file, cert := range h.rivals(p) {
+		lost = append(lost, hook.Critical(fmt.Errorf("lineage %s: %w or restart of %s may send another certificate of %s, signed by %s: it is in %s, left by something else (rm %s)",
+			p.dir, errRivalIssuer, h.cli.Unit, cert.Subject.CommonName, cert.Issuer.CommonName, file, file)))
+	}
+	return together(lost...)
 }
 
 // denied says why swanctl itself, which reloads and restarts of charon's unit rely
-// on, may not read the key. A copy of it in private/ may be read.
+// on, may not read the files that lead to the lineage. A copy of the key in private/
+// may be read where the lineage's own may not.
 func (h *host) denied(p plan) error {
-	if !within(h.keysOnDisk()[p.lineage.Key.ID()], p.dir) {
-		return nil
+	files := []string{h.keysOnDisk().files[p.lineage.Key.ID()]}
+	for _, c := range p.use.connections {
+		files = append(files, c.file)
 	}
-	return appArmor(h.root)
+	for _, file := range files {
+		if file == "" {
+			continue
+		}
+		if err := mayRead(h.root, file); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // charonDown leaves charon's next start to find the issuers; its unit loads the
@@ -89,10 +137,6 @@ func (h *host) charonDown(ctx context.Context, p plan, down error) (string, erro
 		return "", fmt.Errorf("%w, although %s is active (vici names another socket?)", down, h.cli.Unit)
 	}
 	log := h.env.Log.With("lineage", p.dir) // a notice: certbot may pass it on
-	if !p.use.any() {
-		log.Info("nothing to do: "+down.Error(), charonIdle)
-		return down.Error() + ": nothing to do", nil
-	}
 	for _, f := range p.files {
 		if _, err := replace(f.path, f.pem); err != nil {
 			return "", err

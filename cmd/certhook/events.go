@@ -15,6 +15,9 @@ var (
 	unitReloaded   = hook.Event("dc6c9604ac3541f088243a9be6c01fbe")
 	unitIdle       = hook.Event("2797d3df0b344ffd8fc5f6df09fb8d3c")
 
+	tunnelRestarted = hook.Event("627cda38ac16438b9e065427240f9961")
+	otherWay        = hook.Event("2c6bb1855f51453b8a08ef9cd9b6f9b3")
+
 	lineageInvalid = hook.Event("7bec677c87ef43ec8f38149c4bad1092")
 	lineageMissing = hook.Event("00798bdb9dcf4429ac9a9114da4a076b")
 	notProven      = hook.Event("b287a45348cb4a958e8b82bafd0ab00f")
@@ -24,17 +27,23 @@ var (
 	notNamed       = hook.Event("f305fffb709c4a0e819bec500f20da1b")
 	tooLong        = hook.Event("9f1728e27f6641dd92b8ee4ca4cd5360")
 	notReloaded    = hook.Event("09af5e60c96e49c1bbd52213cdf23512")
+	otherBroken    = hook.Event("8b30fe39787d432693dfe6584fe9ca16")
+	otherIssuer    = hook.Event("cd0fa611718b4d51a0b8ac9f29572a33")
+	rivalIssuer    = hook.Event("b3f4982cf70d46b0b49491b8f209c683")
 	runFailed      = hook.Event("fd704ba6d28d4897ba7527bc8c945ad9")
 )
 
 // failures are the causes that the catalogue tells apart.
 var failures = hook.Failures{
+	{Cause: errOtherIssuer, Event: otherIssuer},
 	{Cause: errNotProven, Event: notProven},
 	{Cause: errKeyNotKept, Event: keyNotKept},
+	{Cause: errRivalIssuer, Event: rivalIssuer},
 	{Cause: errInvalid, Event: lineageInvalid},
 	{Cause: errMissing, Event: lineageMissing},
 	{Cause: errCopy, Event: copyServed},
 	{Cause: errNotNamed, Event: notNamed},
+	{Cause: errOtherBroken, Event: otherBroken},
 	{Cause: hook.ErrSome, Event: notReloaded},
 	{Cause: charon.ErrNotRunning, Event: charonSilent},
 	{Cause: errTooLong, Event: tooLong},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -21,21 +22,24 @@ import (
 
 // host is this machine's swanctl configuration and the charon it belongs to.
 type host struct {
-	env     hook.Env
-	cli     cli
-	swanctl charon.Swanctl
-	root    string // where AppArmor's files are: /
+	env  hook.Env
+	cli  cli
+	root string // where AppArmor's files are: /
 }
 
 // use is how swanctl's configuration uses one lineage.
 type use struct {
-	connections []served
-	inX509      bool // a file of x509/ is the lineage's: charon picks it by identity
+	connections []served // name a file of it
+	byIdentity  []served // name no certificate; in use only with inX509
+	inX509      bool     // a file of x509/ is the lineage's: charon picks it by identity
+	authorities []string // name a file of it
 }
 
-// served is one connection and the file of the lineage that it names.
+// served is one local section of a connection and the file of the lineage that it
+// names.
 type served struct {
 	name, identity, file string
+	starts               bool // charon itself starts a tunnel of it
 }
 
 func (u use) any() bool { return len(u.connections) > 0 || u.inX509 }
@@ -55,7 +59,7 @@ func (h *host) listed(dir string) (ok, named bool) {
 // lineage's, through whatever links. No configuration at all is no use.
 func (h *host) uses(dir string) (use, error) {
 	var u use
-	configured, err := charon.ReadConfigured(h.swanctl.Dir)
+	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return u, nil
 	}
@@ -65,12 +69,24 @@ func (h *host) uses(dir string) (use, error) {
 	for _, c := range configured {
 		for _, file := range c.Certs {
 			if within(file, dir) {
-				u.connections = append(u.connections, served{c.Name, c.Identity, file})
+				u.connections = append(u.connections, served{c.Name, c.Identity, file, c.Starts})
 			}
 		}
+		if len(c.Certs) == 0 && !c.Other {
+			u.byIdentity = append(u.byIdentity, served{c.Name, c.Identity, "", c.Starts})
+		}
 	}
-	for _, file := range filesIn(h.swanctl.Dir, "x509") {
+	for _, file := range filesIn(h.cli.SwanctlDir, "x509") {
 		u.inX509 = u.inX509 || within(file, dir)
+	}
+	authorities, err := charon.ReadAuthorities(h.cli.SwanctlDir)
+	if err != nil {
+		return u, err
+	}
+	for _, a := range authorities {
+		if a.File != "" && within(a.File, dir) {
+			u.authorities = append(u.authorities, a.Name)
+		}
 	}
 	return u, nil
 }
@@ -81,18 +97,18 @@ func (h *host) lineages() ([]string, error) {
 	var dirs []string
 	for _, l := range h.cli.Lineages {
 		if !filepath.IsAbs(l) {
-			l = filepath.Join("/etc/letsencrypt/live", l)
+			l = filepath.Join(liveDir, l)
 		}
 		dirs = append(dirs, filepath.Clean(l))
 	}
 	if len(dirs) > 0 {
 		return dirs, nil
 	}
-	configured, err := charon.ReadConfigured(h.swanctl.Dir)
+	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	files := filesIn(h.swanctl.Dir, "x509")
+	files := filesIn(h.cli.SwanctlDir, "x509")
 	for _, c := range configured {
 		files = append(files, c.Certs...)
 	}
@@ -125,15 +141,24 @@ func isDirectory(dir string) error {
 	return nil
 }
 
-// isLineage tells a lineage's directory by its four names; what they lead to may
-// be missing.
+// isLineage recognises a lineage's directory by the two names that all ACME clients
+// write; what they lead to may be missing.
 func isLineage(dir string) bool {
-	for _, name := range []string{"cert.pem", "chain.pem", "fullchain.pem", "privkey.pem"} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+	for _, name := range []string{"fullchain.pem", "privkey.pem"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return false
 		}
 	}
 	return true
+}
+
+// leafFile returns the file of a lineage whose first certificate is the leaf.
+func leafFile(dir string) string {
+	file := filepath.Join(dir, "cert.pem")
+	if _, err := os.Lstat(file); err != nil {
+		return filepath.Join(dir, "fullchain.pem")
+	}
+	return file
 }
 
 // within says whether a path leads, at any of its links, to a lineage's live
@@ -144,8 +169,7 @@ func within(file, dir string) bool {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dirs = append(dirs, real)
 	}
-	cert := filepath.Join(dir, "cert.pem")
-	for _, hop := range hops(cert) {
+	for _, hop := range hops(leafFile(dir)) {
 		dirs = append(dirs, filepath.Dir(hop))
 	}
 	return slices.ContainsFunc(hops(file), func(hop string) bool { return slices.Contains(dirs, filepath.Dir(hop)) })
@@ -187,21 +211,49 @@ func filesIn(swanctlDir string, names ...string) []string {
 	return files
 }
 
-// keysOnDisk returns the files of the keys that swanctl --load-creds finds, by the
-// keys' ids. It unloads every other key, so these must stay and these survive a
-// reload.
-func (h *host) keysOnDisk() map[string]string {
-	files := make(map[string]string)
-	for _, file := range filesIn(h.swanctl.Dir, "private", "rsa", "ecdsa", "pkcs8") {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		if key, err := lineage.ParseKey(text); err == nil {
-			files[key.ID()] = file
+// diskKeys are the private keys that swanctl --load-creds finds. It unloads every
+// other key, so these must stay and these survive a reload.
+type diskKeys struct {
+	files   map[string]string // by the keys' ids
+	refused map[string]string // files whose kind of key swanctl does not load from their directory
+	unknown []string          // files and sections that may hold any key: encrypted, PKCS#12, on a token
+}
+
+// keyDirectories are swanctl's, with what it loads from each
+// (src/swanctl/commands/load_creds.c).
+var keyDirectories = []struct {
+	name  string
+	loads func(lineage.Key) bool
+}{
+	{"private", func(lineage.Key) bool { return true }},
+	{"pkcs8", func(lineage.Key) bool { return true }},
+	{"rsa", lineage.Key.RSA},
+	{"ecdsa", func(k lineage.Key) bool { return !k.RSA() }},
+}
+
+func (h *host) keysOnDisk() diskKeys {
+	keys := diskKeys{files: map[string]string{}, refused: map[string]string{}}
+	for _, dir := range keyDirectories {
+		for _, file := range filesIn(h.cli.SwanctlDir, dir.name) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				continue
+			}
+			switch key, err := lineage.ParseKey(text); {
+			case err != nil:
+				keys.unknown = append(keys.unknown, file)
+			case dir.loads(key):
+				keys.files[key.ID()] = cmp.Or(keys.files[key.ID()], file)
+			default:
+				keys.refused[key.ID()] = file
+			}
 		}
 	}
-	return files
+	keys.unknown = append(keys.unknown, filesIn(h.cli.SwanctlDir, "pkcs12")...)
+	if tokens, err := charon.HasTokens(h.cli.SwanctlDir); tokens || err != nil {
+		keys.unknown = append(keys.unknown, filepath.Join(h.cli.SwanctlDir, "swanctl.conf"))
+	}
+	return keys
 }
 
 // read reads a lineage and checks it as far as it needs no charon: the names too,
@@ -245,7 +297,7 @@ func presents(file string, leaf *x509.Certificate) error {
 // lock makes runs go one after the other. It is held until the file is closed
 // or the process ends.
 func (h *host) lock(ctx context.Context) (*os.File, error) {
-	dir, err := os.Open(h.swanctl.Dir)
+	dir, err := os.Open(h.cli.SwanctlDir)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
@@ -258,37 +310,107 @@ func (h *host) lock(ctx context.Context) (*os.File, error) {
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			dir.Close()
-			return nil, fmt.Errorf("lock %s: %w", h.swanctl.Dir, err)
+			return nil, fmt.Errorf("lock %s: %w", h.cli.SwanctlDir, err)
 		}
 		select {
 		case <-ctx.Done():
 			dir.Close()
-			return nil, fmt.Errorf("lock %s: another run holds it: %w", h.swanctl.Dir, context.Cause(ctx))
+			return nil, fmt.Errorf("lock %s: another run holds it: %w", h.cli.SwanctlDir, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
 }
 
-// holds returns what charon holds of a certificate: itself, and its key.
-func holds(certs []charon.Certificate, cert *x509.Certificate) (held, key bool) {
+// held is a certificate that charon holds.
+type held struct {
+	*x509.Certificate
+	key bool // it holds the private key too
+}
+
+// credentials are the certificates that charon holds, in the order in which it looks
+// for one (the answer to list-certs has it from the same enumerator).
+type credentials []held
+
+func (h *host) credentials(ctx context.Context, session *charon.Session) (credentials, error) {
+	certs, err := session.Certificates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all credentials
 	for _, c := range certs {
-		if bytes.Equal(c.DER, cert.Raw) {
-			return true, c.HasKey
+		if cert, err := x509.ParseCertificate(c.DER); err == nil {
+			all = append(all, held{cert, c.HasKey})
+		}
+	}
+	return all, nil
+}
+
+// holds returns what charon holds of a certificate: itself, and its key.
+func (all credentials) holds(cert *x509.Certificate) (held, key bool) {
+	for _, c := range all {
+		if c.Equal(cert) {
+			return true, c.key
 		}
 	}
 	return false, false
+}
+
+// shows returns the certificate that charon presents for a connection that names
+// none, or none that has a key: the first with a key that has the identity
+// (get_private in src/libstrongswan/credentials/credential_manager.c). It is nil if
+// there is none. Keys of the ids gone count as unloaded.
+func (all credentials) shows(identity string, gone ...string) *x509.Certificate {
+	for _, c := range all {
+		if !c.key || lineage.Holds(c.Certificate, identity) != nil {
+			continue
+		}
+		if id, err := lineage.KeyID(c.Certificate); err == nil && !slices.Contains(gone, id) {
+			return c.Certificate
+		}
+	}
+	return nil
+}
+
+// sends returns the chain that charon sends with a certificate, which it builds
+// from all that it holds (build_trustchain, the same file); a self-signed end is in
+// it, although that is not sent.
+func (all credentials) sends(leaf *x509.Certificate) []*x509.Certificate {
+	const most = 7 // MAX_TRUST_PATH_LEN
+	var chain []*x509.Certificate
+	for current := leaf; len(chain) < most; {
+		i := slices.IndexFunc(all, func(c held) bool {
+			return bytes.Equal(c.RawSubject, current.RawIssuer) && current.CheckSignatureFrom(c.Certificate) == nil
+		})
+		if i < 0 {
+			break
+		}
+		current = all[i].Certificate
+		chain = append(chain, current)
+		if selfIssued(current) {
+			break
+		}
+	}
+	return chain
+}
+
+func selfIssued(cert *x509.Certificate) bool { return bytes.Equal(cert.RawSubject, cert.RawIssuer) }
+
+// sameIssuer reports whether two different certificates are of one subject and key,
+// so that charon takes one for the other: a cross-sign.
+func sameIssuer(a, b *x509.Certificate) bool {
+	return !a.Equal(b) && bytes.Equal(a.RawSubject, b.RawSubject) && bytes.Equal(a.RawSubjectPublicKeyInfo, b.RawSubjectPublicKeyInfo)
 }
 
 // archive returns the DER of the lineage's certificates of all times, which
 // certbot keeps beside the present one.
 func archive(dir string) map[string]bool {
 	all := make(map[string]bool)
-	present, err := filepath.EvalSymlinks(filepath.Join(dir, "cert.pem"))
+	present, err := filepath.EvalSymlinks(leafFile(dir))
 	if err != nil {
 		return all
 	}
 	for _, file := range filesIn(filepath.Dir(present), ".") {
-		if !strings.HasPrefix(filepath.Base(file), "cert") {
+		if name := filepath.Base(file); !strings.HasPrefix(name, "cert") && !strings.HasPrefix(name, "fullchain") {
 			continue
 		}
 		text, err := os.ReadFile(file)
@@ -306,22 +428,23 @@ func archive(dir string) map[string]bool {
 // versions of a lineage: those that certbot keeps, and those with the same names
 // and the same kind of key. A connection may have two certificates for the same
 // names, an RSA one and an ECDSA one.
-func earlier(certs []charon.Certificate, dir string, leaf *x509.Certificate) []*x509.Certificate {
+func (all credentials) earlier(dir string, leaf *x509.Certificate) []*x509.Certificate {
 	archived := archive(dir)
-	names := func(c *x509.Certificate) string {
-		n := lineage.Names(c)
-		slices.Sort(n)
-		return strings.Join(n, " ")
-	}
 	var old []*x509.Certificate
-	for _, c := range certs {
-		cert, err := x509.ParseCertificate(c.DER)
-		if err != nil || !c.HasKey || cert.IsCA || cert.Equal(leaf) {
+	for _, c := range all {
+		if !c.key || c.IsCA || c.Equal(leaf) {
 			continue
 		}
-		if archived[string(cert.Raw)] || cert.PublicKeyAlgorithm == leaf.PublicKeyAlgorithm && names(cert) == names(leaf) {
-			old = append(old, cert)
+		if archived[string(c.Raw)] || c.PublicKeyAlgorithm == leaf.PublicKeyAlgorithm && sameNames(c.Certificate, leaf) {
+			old = append(old, c.Certificate)
 		}
 	}
 	return old
+}
+
+func sameNames(a, b *x509.Certificate) bool {
+	x, y := lineage.Names(a), lineage.Names(b)
+	slices.Sort(x)
+	slices.Sort(y)
+	return slices.Equal(x, y)
 }

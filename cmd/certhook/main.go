@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 )
 
@@ -25,16 +24,16 @@ var errTooLong = fmt.Errorf("not done within %s", deadline)
 type cli struct {
 	hook.Common
 	Vici        string   `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
-	Swanctl     string   `help:"The loader of charon's configuration." default:"/usr/sbin/swanctl" placeholder:"PROGRAM"`
+	Swanctl     string   `help:"The program by which charon's unit loads the configuration; check looks for it." default:"/usr/sbin/swanctl" placeholder:"PROGRAM"`
 	SwanctlDir  string   `help:"The directory of swanctl.conf." default:"/etc/swanctl" placeholder:"DIR"`
 	Unit        string   `help:"charon's unit." default:"strongswan.service" placeholder:"UNIT"`
 	ReloadUnits []string `help:"Units to reload after a switch." placeholder:"UNIT"`
 	Lineages    []string `help:"Names or directories of the lineages to look after. Default: those that swanctl.conf names." placeholder:"LINEAGE"`
-	WarnDays    int      `help:"Days of validity left under which check fails." default:"14" placeholder:"DAYS"`
+	WarnDays    int      `help:"Days of validity left under which check fails. Default: a day less than a third of the lifetime, 29 at most." placeholder:"DAYS"`
 
 	Hook   struct{} `cmd:"" default:"1" hidden:""`
 	Deploy struct {
-		Lineage string `help:"The lineage's directory, as certbot names it: /etc/letsencrypt/live/NAME." required:"" placeholder:"DIR"`
+		Lineage string `help:"The lineage's directory, as certbot names it: /etc/letsencrypt/live/NAME, or NAME." required:"" placeholder:"DIR"`
 		DryRun  bool   `help:"Print what would be done and do nothing."`
 	} `cmd:"" help:"Move charon to a lineage's certificate, by hand."`
 	Check struct {
@@ -58,8 +57,7 @@ func run(ctx context.Context, env hook.Env) error {
 	defer cancel()
 	h := host{
 		env: env, cli: c,
-		swanctl: charon.Swanctl{Path: c.Swanctl, Dir: c.SwanctlDir, Socket: c.Vici},
-		root:    "/",
+		root: "/",
 	}
 	switch command {
 	case "deploy":

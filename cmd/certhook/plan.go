@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -22,6 +23,8 @@ import (
 var (
 	errUnused   = errors.New("charon does not use this lineage")
 	errCopy     = errors.New("charon serves a copy of its certificate")
+	errCopied   = errors.New("charon serves a copy of the renewed certificate already: an old hook may have made it, and must go on doing so")
+	errIPsec    = errors.New("not served from swanctl.conf")
 	errNotNamed = errors.New("no connection")
 )
 
@@ -30,9 +33,12 @@ type plan struct {
 	dir     string
 	use     use
 	lineage *lineage.Lineage
-	files   []issuerFile // every issuer in a file of its own
+	chosen  []served     // connections for which charon picks the certificate by identity
+	files   []issuerFile // every issuer that clients need in a file of its own
 	stale   []string     // files of a chain that was longer
+	held    credentials  // what charon holds before the switch
 	old     []oldKey     // keys of earlier versions that charon still holds
+	kept    []string     // serials of earlier versions that keep a key: a file has it, or it is the new one
 	lacks   string       // the first thing that is not as it should be; "" if nothing is to do
 }
 
@@ -41,6 +47,9 @@ type issuerFile struct {
 	cert *x509.Certificate
 	pem  []byte
 }
+
+// name is by what charon knows the issuer.
+func (f issuerFile) name() string { return strings.TrimSuffix(filepath.Base(f.path), ".pem") }
 
 type oldKey struct {
 	id   string
@@ -70,9 +79,9 @@ func (h *host) prepare(ctx context.Context, dir string) (p plan, s *charon.Sessi
 				session.Close()
 			}
 		}()
-		if !p.use.any() {
-			return p, nil, h.unused(ctx, session, dir, named)
-		}
+	}
+	if !p.use.any() {
+		return p, nil, h.unused(ctx, session, dir, named)
 	}
 	if p.lineage, err = h.read(dir, p.use); err != nil {
 		return p, nil, err
@@ -83,63 +92,203 @@ func (h *host) prepare(ctx context.Context, dir string) (p plan, s *charon.Sessi
 	if down != nil {
 		return p, nil, down
 	}
-	certs, err := session.Certificates(ctx)
-	if err != nil {
+	if p.held, err = h.credentials(ctx, session); err != nil {
 		return p, nil, err
 	}
-	h.compare(&p, certs)
+	h.compare(&p)
 	return p, session, nil
 }
 
 // unused returns errUnused for a lineage that the configuration does not name,
-// unless that is a mistake.
+// unless that is a mistake or somebody else's way. session is nil if charon does not
+// run.
 func (h *host) unused(ctx context.Context, session *charon.Session, dir string, named bool) error {
-	certs, err := session.Certificates(ctx)
-	if err != nil {
-		return err
+	var certs credentials
+	var err error
+	if session != nil {
+		if certs, err = h.credentials(ctx, session); err != nil {
+			return err
+		}
+	}
+	if _, key := certs.holds(firstCertificate(leafFile(dir))); key {
+		return fmt.Errorf("lineage %s: %w (certs = %s and a link to privkey.pem in %s need none)", dir, errCopied, leafFile(dir), filepath.Join(h.cli.SwanctlDir, "private"))
 	}
 	archived := archive(dir)
 	for _, c := range certs {
-		if c.HasKey && archived[string(c.DER)] {
-			return fmt.Errorf("lineage %s: %w: name %s/cert.pem in certs of swanctl.conf and link privkey.pem into %s", dir, errCopy, dir, filepath.Join(h.swanctl.Dir, "private"))
+		if c.key && archived[string(c.Raw)] {
+			return fmt.Errorf("lineage %s: %w: name %s in certs of swanctl.conf and link privkey.pem into %s", dir, errCopy, leafFile(dir), filepath.Join(h.cli.SwanctlDir, "private"))
 		}
 	}
+	if file := h.inIPsecConf(dir); file != "" {
+		return fmt.Errorf("lineage %s: %w, it is in %s, which strongswan-starter reads: after a renewal run ipsec rereadall and ipsec reload, or move the connection to swanctl.conf (charon-systemd)", dir, errIPsec, file)
+	}
 	if named {
-		return fmt.Errorf("lineage %s: %w in %s names a file of it", dir, errNotNamed, filepath.Join(h.swanctl.Dir, "swanctl.conf"))
+		return fmt.Errorf("lineage %s: %w in %s names a file of it", dir, errNotNamed, filepath.Join(h.cli.SwanctlDir, "swanctl.conf"))
 	}
 	return errUnused
 }
 
-// compare completes a plan by what charon holds.
-func (h *host) compare(p *plan, certs []charon.Certificate) {
-	onDisk := h.keysOnDisk()
-	for _, cert := range earlier(certs, p.dir, p.lineage.Leaf) {
-		id, err := lineage.KeyID(cert)
-		if err != nil || id == p.lineage.Key.ID() || onDisk[id] != "" {
+// inIPsecConf returns the file of strongSwan's older configuration that leads to a
+// lineage, "" if none does.
+func (h *host) inIPsecConf(dir string) string {
+	conf := filepath.Join(h.root, "etc/ipsec.conf")
+	text, _ := os.ReadFile(conf)
+	for line := range strings.Lines(string(text)) {
+		key, file, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if key = strings.TrimSpace(key); key != "leftcert" && key != "rightcert" {
 			continue
 		}
-		// Several certificates may have had the key (certbot --reuse-key).
-		if slices.ContainsFunc(p.old, func(o oldKey) bool { return o.id == id }) {
-			continue
+		file = strings.Trim(strings.TrimSpace(file), `"`)
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(h.root, "etc/ipsec.d/certs", file)
 		}
-		p.old = append(p.old, oldKey{id, cert})
+		if within(file, dir) {
+			return conf
+		}
 	}
-	_, served := holds(certs, p.lineage.Leaf)
+	return ""
+}
+
+// firstCertificate returns the certificate that charon reads from a file; an empty
+// one, which is equal to none, if there is none.
+func firstCertificate(file string) *x509.Certificate {
+	text, err := os.ReadFile(file)
+	if err == nil {
+		if certs, err := lineage.ParseCertificates(text); err == nil {
+			return certs[0]
+		}
+	}
+	return &x509.Certificate{}
+}
+
+// compare completes a plan by what charon holds.
+func (h *host) compare(p *plan) {
+	leaf := p.lineage.Leaf
+	for _, c := range p.use.byIdentity {
+		if c.identity == "" && len(lineage.Names(leaf)) > 0 {
+			c.identity = lineage.Names(leaf)[0]
+		}
+		if p.use.inX509 && lineage.Holds(leaf, c.identity) == nil {
+			p.chosen = append(p.chosen, c)
+		}
+	}
+	h.findOld(p)
+	_, served := p.held.holds(leaf)
 	switch {
 	case !served:
 		p.lacks = "charon does not serve what is on disk"
-	case slices.ContainsFunc(p.files, func(f issuerFile) bool { return !f.installed(certs) }):
+	case slices.ContainsFunc(p.files, func(f issuerFile) bool { return !f.installed(p.held) }):
 		p.lacks = "charon lacks an issuer as a file of its own, so clients that trust only the root may refuse it"
 	case len(p.stale) > 0:
 		p.lacks = "the issuers of an earlier, longer chain are still in " + filepath.Dir(p.stale[0])
 	case len(p.old) > 0:
 		p.lacks = "charon still holds the key of an earlier certificate"
+	default:
+		if err := cmp.Or(h.showsOther(p.chosen, p.held, leaf), h.sendsOther(*p, p.held)); err != nil {
+			p.lacks = err.Error()
+		}
 	}
 }
 
+// findOld finds the keys that charon is to forget: those of earlier versions that no
+// file has and that nothing else uses. Where files may have any key, because they are
+// encrypted, only those that certbot knows to be old are.
+func (h *host) findOld(p *plan) {
+	onDisk, elsewhere := h.keysOnDisk(), h.elsewhere(p.dir)
+	archived := archive(p.dir)
+	for _, cert := range p.held.earlier(p.dir, p.lineage.Leaf) {
+		id, err := lineage.KeyID(cert)
+		if err != nil {
+			continue
+		}
+		if id == p.lineage.Key.ID() || onDisk.files[id] != "" || elsewhere[string(cert.Raw)] || len(onDisk.unknown) > 0 && !archived[string(cert.Raw)] {
+			p.kept = append(p.kept, cert.SerialNumber.Text(16))
+			continue
+		}
+		// Several certificates may have had the key (certbot --reuse-key).
+		if !slices.Contains(p.oldIDs(), id) {
+			p.old = append(p.old, oldKey{id, cert})
+		}
+	}
+}
+
+func (p plan) oldIDs() []string {
+	var ids []string
+	for _, old := range p.old {
+		ids = append(ids, old.id)
+	}
+	return ids
+}
+
+// elsewhere returns the DER of the certificates that the configuration leads to and
+// that are not of the lineage now: their keys are in use.
+func (h *host) elsewhere(dir string) map[string]bool {
+	files := filesIn(h.cli.SwanctlDir, "x509")
+	configured, _ := charon.ReadConfigured(h.cli.SwanctlDir)
+	for _, c := range configured {
+		files = append(files, c.Certs...)
+	}
+	all := make(map[string]bool)
+	for _, file := range files {
+		all[string(firstCertificate(file).Raw)] = true
+	}
+	return all
+}
+
+// showsOther says which of the connections that leave the choice to charon would
+// present another certificate than the leaf. Keys of the ids gone count as unloaded.
+func (h *host) showsOther(connections []served, certs credentials, leaf *x509.Certificate, gone ...string) error {
+	for _, c := range connections {
+		if shown := certs.shows(c.identity, gone...); shown == nil {
+			return fmt.Errorf("charon has no certificate with a key for connection %s", c.name)
+		} else if !shown.Equal(leaf) {
+			return fmt.Errorf("charon presents %s for connection %s, which names no certificate: certs = %s in its local section", describe(shown), c.name, "/etc/letsencrypt/live/NAME/cert.pem")
+		}
+	}
+	return nil
+}
+
+var errOtherIssuer = errors.New("charon sends another chain")
+
+// sendsOther says that charon sends another certificate in place of an issuer: one
+// of the same subject and key, which it holds too and cannot be told to forget.
+func (h *host) sendsOther(p plan, certs credentials) error {
+	chain := certs.sends(p.lineage.Leaf)
+	for i, f := range p.files {
+		if i >= len(chain) || chain[i].Equal(f.cert) || !sameIssuer(chain[i], f.cert) {
+			continue
+		}
+		remedy := "systemctl restart " + h.cli.Unit
+		for file := range h.rivals(p) {
+			remedy = "rm " + file + " && " + remedy
+		}
+		return fmt.Errorf("%w: %s signed by %s in place of that by %s, so clients that trust only the root of chain.pem refuse it; charon forgets it only when it restarts (%s)",
+			errOtherIssuer, f.cert.Subject.CommonName, chain[i].Issuer.CommonName, f.cert.Issuer.CommonName, remedy)
+	}
+	return nil
+}
+
+// rivals returns the files in x509ca that hold another certificate of an issuer's
+// subject and key. Which of them charon sends after its next start is left to the
+// order in which the directory is read.
+func (h *host) rivals(p plan) map[string]*x509.Certificate {
+	all := make(map[string]*x509.Certificate)
+	for _, file := range filesIn(h.cli.SwanctlDir, "x509ca") {
+		ours := slices.ContainsFunc(p.files, func(f issuerFile) bool { return f.path == file })
+		if ours || slices.Contains(p.stale, file) {
+			continue
+		}
+		cert := firstCertificate(file)
+		if slices.ContainsFunc(p.files, func(f issuerFile) bool { return sameIssuer(cert, f.cert) }) {
+			all[file] = cert
+		}
+	}
+	return all
+}
+
 // installed says whether charon holds the issuer now and finds it when it starts.
-func (f issuerFile) installed(certs []charon.Certificate) bool {
-	held, _ := holds(certs, f.cert)
+func (f issuerFile) installed(certs credentials) bool {
+	held, _ := certs.holds(f.cert)
 	text, err := os.ReadFile(f.path)
 	return held && err == nil && bytes.Equal(text, f.pem)
 }
@@ -148,8 +297,8 @@ func (f issuerFile) installed(certs []charon.Certificate) bool {
 // certificate of one, and finds the files of a longer chain of the past.
 func (h *host) issuerFiles(p plan) (files []issuerFile, stale []string, err error) {
 	name := filepath.Base(p.dir)
-	dir := filepath.Join(h.swanctl.Dir, "x509ca")
-	for i, cert := range p.lineage.Issuers {
+	dir := filepath.Join(h.cli.SwanctlDir, "x509ca")
+	for i, cert := range p.lineage.Needed(h.env.Now()) {
 		files = append(files, issuerFile{
 			path: filepath.Join(dir, fmt.Sprintf("tunnelcast-%s-%d.pem", name, i+1)),
 			cert: cert,
@@ -158,7 +307,7 @@ func (h *host) issuerFiles(p plan) (files []issuerFile, stale []string, err erro
 	}
 	// Not a glob: tunnelcast-vpn-*.pem would be another lineage's files too.
 	ours := regexp.MustCompile(`^tunnelcast-` + regexp.QuoteMeta(name) + `-[0-9]+\.pem$`)
-	for _, path := range filesIn(h.swanctl.Dir, "x509ca") {
+	for _, path := range filesIn(h.cli.SwanctlDir, "x509ca") {
 		wanted := slices.ContainsFunc(files, func(f issuerFile) bool { return f.path == path })
 		if ours.MatchString(filepath.Base(path)) && !wanted {
 			stale = append(stale, path)
@@ -169,12 +318,12 @@ func (h *host) issuerFiles(p plan) (files []issuerFile, stale []string, err erro
 
 // dryRun prints what deploy would do.
 func (h *host) dryRun(ctx context.Context, dir string) error {
-	dir, err := filepath.Abs(dir)
+	dir, err := named(dir)
 	if err != nil {
-		return fmt.Errorf("read lineage: %w", err)
+		return err
 	}
 	p, session, err := h.prepare(ctx, dir)
-	if errors.Is(err, errUnused) || errors.Is(err, charon.ErrNotRunning) {
+	if errors.Is(err, errUnused) || errors.Is(err, errCopied) || errors.Is(err, errIPsec) || errors.Is(err, charon.ErrNotRunning) {
 		fmt.Fprintf(h.env.Stdout, "nothing to do: %v\n", err)
 		return nil
 	}
@@ -187,15 +336,19 @@ func (h *host) dryRun(ctx context.Context, dir string) error {
 		return nil
 	}
 	say := func(what, format string, args ...any) {
-		fmt.Fprintf(h.env.Stdout, "%-12s "+format+"\n", append([]any{what}, args...)...)
+		fmt.Fprintf(h.env.Stdout, "%-14s "+format+"\n", append([]any{what}, args...)...)
 	}
 	say("load-key", "%s", p.lineage.Key)
 	for _, f := range p.files {
 		say("write", "%s: %s", f.path, describe(f.cert))
 		say("load-cert", "%s", describe(f.cert))
 	}
-	say("swanctl", "--load-authorities")
-	say("swanctl", "--load-conns")
+	for _, name := range p.use.authorities {
+		say("load-authority", "%s", name)
+	}
+	for _, name := range p.connections() {
+		say("load-conn", "%s", name)
+	}
 	say("prove", "charon holds %s with its key and issuers", describe(p.lineage.Leaf))
 	for _, old := range p.old {
 		say("unload-key", "%s of %s", old.id, describe(old.cert))

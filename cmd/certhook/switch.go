@@ -26,29 +26,69 @@ type move struct {
 	plan    plan
 	moved   bool           // a connection may have the new certificate
 	undo    []func() error // of the steps so far
+	left    []error        // what was left undone, each hook.ErrSome
 }
 
 // switchTo takes the steps in the one order that has no gap: the new key before
 // the certificate, the certificate before the old key goes. Until the proof any
 // failure puts the files back and leaves the old key in place; connections that
 // have moved by then have the new key.
-func (h *host) switchTo(ctx context.Context, s *charon.Session, p plan) error {
+//
+// Nothing is loaded but what the lineage changes: swanctl's own commands would
+// unload connections and authorities of other VICI clients, close and restart
+// tunnels of connections that did not change, and fail for a connection that is
+// none of ours.
+//
+// after is what is wrong although charon has the new pair.
+func (h *host) switchTo(ctx context.Context, s *charon.Session, p plan) (after, err error) {
 	m := &move{host: h, session: s, plan: p}
 	for _, step := range []func(context.Context) error{
 		m.loadKey,
 		m.loadIssuers,
-		h.swanctl.LoadAuthorities,
+		m.loadAuthorities,
 		m.loadConnections,
 		m.prove,
 	} {
 		if err := step(ctx); err != nil {
-			return m.rollBack(err)
+			return nil, m.rollBack(err)
 		}
 	}
 	if err := m.forgetOld(ctx); err != nil {
-		return fmt.Errorf("charon serves the new certificate, but %w", err)
+		return nil, fmt.Errorf("charon serves the new certificate, but %w", err)
 	}
-	return nil
+	return together(append(m.left, m.proveChoice(ctx), h.othersBroken(p))...), nil
+}
+
+// faults are several errors in one line. If one of them is a failure of the whole,
+// so are they.
+type faults []error
+
+// together returns the errors that are not nil as one.
+func together(errs ...error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	return faults(errs)
+}
+
+func (f faults) Error() string {
+	var texts []string
+	for _, err := range f {
+		texts = append(texts, err.Error())
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (f faults) Unwrap() []error {
+	whole := slices.DeleteFunc(slices.Clone(f), func(err error) bool { return errors.Is(err, hook.ErrSome) })
+	if len(whole) > 0 {
+		return whole
+	}
+	return f
 }
 
 func (m *move) rollBack(err error) error {
@@ -89,29 +129,126 @@ func (m *move) loadKey(ctx context.Context) error {
 
 func (m *move) loadIssuers(ctx context.Context) error {
 	for _, f := range m.plan.files {
+		before := firstCertificate(f.path)
 		putBack, err := replace(f.path, f.pem)
 		if err != nil {
 			return err
 		}
 		m.undo = append(m.undo, putBack)
-		if err := m.session.LoadIssuer(ctx, f.cert.Raw); err != nil {
+		if err := m.session.LoadIssuer(ctx, f.name(), f.cert.Raw); err != nil {
 			return err
 		}
+		m.undo = append(m.undo, func() error {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			if before.Raw == nil {
+				return m.session.UnloadIssuer(ctx, f.name())
+			}
+			return m.session.LoadIssuer(ctx, f.name(), before.Raw)
+		})
 	}
 	return nil
 }
 
-// loadConnections brings the new certificate: swanctl sends it along with the
-// connections that name it. One that is used through x509 alone is nobody's
-// there.
+// loadAuthorities loads the authorities of swanctl.conf that name a file of the
+// lineage. The issuers are in charon already, so one that fails costs no login.
+func (m *move) loadAuthorities(ctx context.Context) error {
+	for _, name := range m.plan.use.authorities {
+		if err := m.session.LoadAuthority(ctx, m.host.cli.SwanctlDir, name); err != nil {
+			m.left = append(m.left, fmt.Errorf("%w: charon serves the new certificate, but authority %s of swanctl.conf: %w", hook.ErrSome, name, err))
+		}
+	}
+	return ctx.Err()
+}
+
+// connections returns the names of the connections that name the lineage.
+func (p plan) connections() []string {
+	var names []string
+	for _, c := range p.use.connections {
+		if !slices.Contains(names, c.name) {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// soon is how long before the end of the certificate that charon presents a tunnel
+// is closed for the new one, where it cannot be had otherwise.
+const soon = 48 * time.Hour
+
+// loadConnections brings the new certificate with the connections that name it.
+// One that is used through x509 alone is in none of them.
+//
+// charon closes the tunnels of a connection that it starts itself when its
+// certificate changes. So such a connection is left as it is where charon will find
+// the new certificate by identity as soon as the old key is gone.
 func (m *move) loadConnections(ctx context.Context) error {
+	loaded, err := m.session.Connections(ctx)
+	if err != nil {
+		return err
+	}
 	m.moved = true
-	if len(m.plan.use.connections) == 0 {
-		if err := m.session.LoadCertificate(ctx, m.plan.lineage.Leaf.Raw); err != nil {
+	leaf := m.plan.lineage.Leaf
+	var quiet []served
+	for _, name := range m.plan.connections() {
+		sections := m.sectionsOf(name)
+		if sections[0].starts && slices.Contains(loaded, name) {
+			up, err := m.session.Up(ctx, name)
+			if err != nil {
+				return err
+			}
+			ends, mayStay := m.keepsUp(sections)
+			switch {
+			case up && mayStay:
+				quiet = append(quiet, sections...)
+				continue
+			case up && ends.Sub(m.host.env.Now()) > soon:
+				m.left = append(m.left, fmt.Errorf("%w: connection %s goes on with an earlier certificate, until %s, because its key is kept (%s) and loading the connection would close its tunnel (start_action = start): swanctl --load-conns does",
+					hook.ErrSome, name, ends.UTC().Format(time.RFC3339), strings.Join(m.plan.kept, ", ")))
+				continue
+			case up:
+				m.host.env.Log.Warn("the tunnel of connection "+name+" is closed and started anew: its certificate ends soon", tunnelRestarted, "lineage", m.plan.dir, "connection", name)
+			}
+		}
+		if err := m.session.LoadConnection(ctx, m.host.cli.SwanctlDir, name); err != nil {
 			return err
 		}
 	}
-	return m.host.swanctl.LoadConnections(ctx)
+	if len(quiet) > 0 || m.plan.use.inX509 {
+		if err := m.session.LoadCertificate(ctx, leaf.Raw); err != nil {
+			return err
+		}
+	}
+	m.plan.chosen = append(m.plan.chosen, quiet...)
+	return m.session.FlushCertificates(ctx)
+}
+
+func (m *move) sectionsOf(connection string) []served {
+	var all []served
+	for _, c := range m.plan.use.connections {
+		if c.name == connection {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// keepsUp reports whether charon will find the new certificate by itself for a
+// connection that has an earlier one; otherwise, when that ends.
+func (m *move) keepsUp(sections []served) (ends time.Time, ok bool) {
+	ok = len(m.plan.kept) == 0
+	leaf := m.plan.lineage.Leaf
+	for _, c := range sections {
+		// A certificate of somebody else may come first when the old keys are gone.
+		shown := m.plan.held.shows(c.identity, m.plan.oldIDs()...)
+		ok = ok && c.identity != "" && (shown == nil || shown.Equal(leaf) || sameNames(shown, leaf))
+	}
+	for _, cert := range m.plan.held.earlier(m.plan.dir, leaf) {
+		if ends.IsZero() || cert.NotAfter.After(ends) {
+			ends = cert.NotAfter
+		}
+	}
+	return ends, ok
 }
 
 var errNotProven = errors.New("charon has given no proof")
@@ -122,15 +259,15 @@ type unproven struct{ error }
 func (unproven) Is(target error) bool { return target == errNotProven }
 func (e unproven) Unwrap() error      { return e.error }
 
-// prove asks charon whether the next client will see the new certificate; that
+// prove asks charon whether the next client will be shown the new certificate; that
 // it will not is critical.
 //
 // list-conns names certificates by their subjects, which are the same before and
 // after. But where connections name the certificate's file, nobody except
-// load-conn gives charon the leaf: that it is there, is theirs.
+// load-conn gives charon the leaf: if charon holds it, they have it.
 func (m *move) prove(ctx context.Context) error {
 	leaf := m.plan.lineage.Leaf
-	certs, err := m.session.Certificates(ctx)
+	certs, err := m.host.credentials(ctx, m.session)
 	if err != nil {
 		return hook.Critical(unproven{err})
 	}
@@ -141,17 +278,20 @@ func (m *move) prove(ctx context.Context) error {
 	fail := func(format string, args ...any) error {
 		return hook.Critical(unproven{fmt.Errorf("%s; it holds %s", fmt.Sprintf(format, args...), holding(certs, leaf))})
 	}
-	held, key := holds(certs, leaf)
+	held, key := certs.holds(leaf)
+	if !held && len(m.left) > 0 { // a tunnel is not to be closed for it
+		return nil
+	}
 	if !held {
-		return fail("charon did not get %s: another path in certs of swanctl.conf, or AppArmor keeps swanctl from reading it", describe(leaf))
+		return fail("charon did not get %s: certs in swanctl.conf names another path", describe(leaf))
 	}
 	if !key {
-		return fail("charon has lost the key of %s: something ran swanctl --load-creds, which did not find it in %s, or AppArmor denies swanctl the rule %q",
-			describe(leaf), filepath.Join(m.host.swanctl.Dir, "private"), appArmorRule)
+		return fail("charon has lost the key of %s: something ran swanctl --load-creds, which did not find it in %s, or AppArmor keeps swanctl from reading it",
+			describe(leaf), filepath.Join(m.host.cli.SwanctlDir, "private"))
 	}
-	for _, issuer := range m.plan.lineage.Issuers {
-		if held, _ := holds(certs, issuer); !held {
-			return fail("charon did not get the issuer %s", describe(issuer))
+	for _, f := range m.plan.files {
+		if held, _ := certs.holds(f.cert); !held {
+			return fail("charon did not get the issuer %s", describe(f.cert))
 		}
 	}
 	for _, c := range m.plan.use.connections {
@@ -163,7 +303,41 @@ func (m *move) prove(ctx context.Context) error {
 			return fail("connection %s: %v", c.name, err)
 		}
 	}
+	if err := m.host.showsOther(m.plan.chosen, certs, leaf, m.plan.oldIDs()...); err != nil {
+		return fail("%v", err)
+	}
 	return nil
+}
+
+// proveChoice asks once more when the old key is gone, for what charon is left to
+// choose: the certificate of connections that name none, and the chain. A login that
+// began before the switch may have put the old certificate into charon's cache again.
+func (m *move) proveChoice(ctx context.Context) error {
+	const tries = 5
+	for try := 1; ; try++ {
+		if err := m.session.FlushCertificates(ctx); err != nil {
+			return hook.Critical(unproven{err})
+		}
+		certs, err := m.host.credentials(ctx, m.session)
+		if err != nil {
+			return hook.Critical(unproven{err})
+		}
+		err = m.host.showsOther(m.plan.chosen, certs, m.plan.lineage.Leaf)
+		if err == nil {
+			err = m.host.sendsOther(m.plan, certs)
+		}
+		if err == nil {
+			return nil
+		}
+		if try == tries {
+			return hook.Critical(unproven{err})
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // forgetOld ends the old pair. Not by swanctl --load-creds, which would also throw
@@ -174,7 +348,37 @@ func (m *move) forgetOld(ctx context.Context) error {
 			return fmt.Errorf("keeps the old key: %w", err)
 		}
 	}
+	for _, path := range m.plan.stale {
+		if err := m.session.UnloadIssuer(ctx, issuerFile{path: path}.name()); err != nil {
+			return fmt.Errorf("keeps an issuer of the old chain: %w", err)
+		}
+	}
 	return m.plan.removeStale()
+}
+
+// errOtherBroken is a fault of a connection that does not use the lineage.
+var errOtherBroken = errors.New("charon serves the new certificate, but another connection is broken")
+
+// othersBroken names the connections of others that swanctl cannot load: the next
+// reload of charon's unit fails at them.
+func (h *host) othersBroken(p plan) error {
+	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, c := range configured {
+		for _, file := range c.Certs {
+			if within(file, p.dir) {
+				continue
+			}
+			if _, err := os.ReadFile(file); err != nil {
+				all = append(all, fmt.Errorf("%w: %w: the next reload of %s (swanctl --load-all) fails at connection %s: certs: %w (certbot certificates lists what there is)",
+					hook.ErrSome, errOtherBroken, h.cli.Unit, c.Name, err))
+			}
+		}
+	}
+	return together(all...)
 }
 
 func (p plan) removeStale() error {
@@ -212,18 +416,17 @@ func replace(path string, text []byte) (undo func() error, err error) {
 }
 
 // holding lists the certificates of the leaf's names that charon holds.
-func holding(certs []charon.Certificate, leaf *x509.Certificate) string {
+func holding(certs credentials, leaf *x509.Certificate) string {
 	var all []string
 	for _, c := range certs {
-		cert, err := x509.ParseCertificate(c.DER)
-		if err != nil || cert.IsCA || !slices.Equal(cert.DNSNames, leaf.DNSNames) {
+		if c.IsCA || !slices.Equal(c.DNSNames, leaf.DNSNames) {
 			continue
 		}
 		key := "without key"
-		if c.HasKey {
+		if c.key {
 			key = "with key"
 		}
-		all = append(all, describe(cert)+" "+key)
+		all = append(all, describe(c.Certificate)+" "+key)
 	}
 	if len(all) == 0 {
 		return "no certificate of these names"

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -20,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage"
 	"tunnelcast/internal/lineage/lineagetest"
@@ -216,13 +213,7 @@ func TestFaultsLeaveTheOldPairServing(t *testing.T) {
 		return files
 	}
 	chain := lineagetest.PEM(g.authority.Chain()...)
-	script := func(text string) []string {
-		path := filepath.Join(t.TempDir(), "swanctl")
-		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		return []string{"--swanctl", path}
-	}
+	refuse := func(command string) []string { return []string{"--vici", g.between(t, command, "no memory")} }
 	for _, fault := range []struct {
 		name  string
 		files lineagetest.Files
@@ -245,11 +236,11 @@ func TestFaultsLeaveTheOldPairServing(t *testing.T) {
 		{name: "expired", files: issue(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), want: "expired at"},
 		{name: "not yet valid", files: issue(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }), want: "not valid before"},
 		{name: "wrong name", files: issue(func(c *x509.Certificate) { c.DNSNames = []string{"www.example"} }), want: `the identity "vpn.example" is not among`},
-		{name: "swanctl fails", files: issue(nil), args: script("echo broken; exit 22"), want: "exit status 22: broken"},
-		{name: "swanctl fails at the connections", files: issue(nil), args: script("case $1 in --load-conns) echo bad conn; exit 22; esac"), want: "exit status 22: bad conn"},
-		{name: "swanctl does nothing", files: issue(nil), args: script("exit 0"), want: "charon did not get vpn.example"},
-		{name: "swanctl hangs", files: issue(nil), args: script("exec sleep 100"), want: "not done within 5s"},
-		{name: "swanctl missing", files: issue(nil), args: []string{"--swanctl", "/nonexistent/swanctl"}, want: "no such file"},
+		{name: "charon refuses the key", files: issue(nil), args: refuse("load-key"), want: "charon load-key: "},
+		{name: "charon refuses an issuer", files: issue(nil), args: refuse("load-authority"), want: "charon load-authority: "},
+		{name: "charon refuses the connection", files: issue(nil), args: refuse("load-conn"), want: "no memory"},
+		{name: "charon says it has loaded the connection, and has not", files: issue(nil), args: []string{"--vici", g.between(t, "load-conn", "")}, want: "charon did not get vpn.example"},
+		{name: "charon cannot list certificates", files: issue(nil), args: refuse("list-certs"), want: "no memory"},
 		{name: "VICI hangs", files: issue(nil), args: []string{"--vici", hungSocket(t)}, want: "no answer within 5s"},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
@@ -381,7 +372,7 @@ func TestTheOrdinaryDays(t *testing.T) {
 		for line := range strings.Lines(out) {
 			verbs = append(verbs, strings.Fields(line)[0])
 		}
-		if want := "load-key write load-cert write load-cert swanctl swanctl prove unload-key"; err != nil || strings.Join(verbs, " ") != want {
+		if want := "load-key write load-cert write load-cert load-authority load-conn prove unload-key"; err != nil || strings.Join(verbs, " ") != want {
 			t.Errorf("error %v, plan:\n%s", err, out)
 		}
 		if out, _, _ := g.certhook(nil, "check"); !strings.Contains(out, "charon does not serve what is on disk") {
@@ -467,29 +458,6 @@ func TestTheOrdinaryDays(t *testing.T) {
 		wg.Wait()
 		if !g.presented("c1").Equal(leaf) {
 			t.Error("the next client does not see the new certificate")
-		}
-	})
-	do("AppArmor's missing rule is said once", func(t *testing.T) {
-		root := t.TempDir()
-		profiles := filepath.Join(root, "sys/kernel/security/apparmor")
-		if err := errors.Join(os.MkdirAll(profiles, 0o755), os.WriteFile(filepath.Join(profiles, "profiles"), []byte("/usr/sbin/swanctl (enforce)\n"), 0o644)); err != nil {
-			t.Fatal(err)
-		}
-		var log bytes.Buffer
-		h := host{
-			env:     hook.Env{Log: slog.New(slog.NewTextHandler(&log, nil)), Result: slog.New(slog.DiscardHandler), Now: time.Now},
-			cli:     cli{Vici: g.socket("gw"), Unit: "strongswan.service"},
-			swanctl: charon.Swanctl{Path: filepath.Join(g.dir, "swanctl"), Dir: filepath.Join(g.dir, "gw"), Socket: g.socket("gw")},
-			root:    root,
-		}
-		g.renew()
-		for range 2 {
-			if _, err := h.deploy(t.Context(), g.live); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if strings.Count(log.String(), "level=WARN") != 1 || !strings.Contains(log.String(), "the next reload of strongswan.service loses the key: AppArmor") {
-			t.Errorf("log %s", log.String())
 		}
 	})
 	t.Run("a key that the next reload would lose is said", func(t *testing.T) {

@@ -86,13 +86,6 @@ func (s *Session) UnloadKey(ctx context.Context, id string) error {
 	return err
 }
 
-// LoadIssuer gives charon the DER of an authority's certificate, as a file in
-// x509ca would.
-func (s *Session) LoadIssuer(ctx context.Context, der []byte) error {
-	_, err := s.callCredentials(ctx, "load-cert", map[string]any{"type": "X509", "flag": "CA", "data": string(der)})
-	return err
-}
-
 // LoadCertificate gives charon the DER of an end entity's certificate, as a file
 // in x509 would.
 func (s *Session) LoadCertificate(ctx context.Context, der []byte) error {

@@ -35,11 +35,12 @@ func TestCertificatesLosesNone(t *testing.T) {
 
 func TestKeysAndConnections(t *testing.T) {
 	s := (&fake{answer: map[string][]byte{
-		"load-key":   append(value("success", "yes"), value("id", "0123")...),
-		"get-keys":   list("keys", "0123", "4567"),
-		"get-conns":  list("conns", "rw"),
-		"load-cert":  value("success", "yes"),
-		"unload-key": append(value("success", "no"), value("errmsg", "key not found")...),
+		"load-key":       append(value("success", "yes"), value("id", "0123")...),
+		"get-keys":       list("keys", "0123", "4567"),
+		"get-conns":      list("conns", "rw"),
+		"load-cert":      value("success", "yes"),
+		"load-authority": value("success", "yes"),
+		"unload-key":     append(value("success", "no"), value("errmsg", "key not found")...),
 	}}).start(t)
 	ctx := t.Context()
 	if id, err := s.LoadKey(ctx, []byte("PEM")); err != nil || id != "0123" {
@@ -51,7 +52,7 @@ func TestKeysAndConnections(t *testing.T) {
 	if names, err := s.Connections(ctx); err != nil || !slices.Equal(names, []string{"rw"}) {
 		t.Errorf("Connections: %q, %v", names, err)
 	}
-	if err := errors.Join(s.LoadIssuer(ctx, []byte("DER")), s.LoadCertificate(ctx, []byte("DER"))); err != nil {
+	if err := errors.Join(s.LoadIssuer(ctx, "ca", []byte("DER")), s.LoadCertificate(ctx, []byte("DER"))); err != nil {
 		t.Error(err)
 	}
 	if err := s.UnloadKey(ctx, "89"); err == nil || !strings.HasPrefix(err.Error(), "charon unload-key: ") || !strings.Contains(err.Error(), "key not found") {

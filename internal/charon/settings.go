@@ -10,17 +10,19 @@ import (
 	"strings"
 )
 
-// A Configured connection is what swanctl.conf says of one way in which this
-// host proves who it is: one local section of a connection.
+// A Configured connection is one local section of a connection in swanctl.conf:
+// one way in which this host authenticates with a certificate.
 type Configured struct {
 	Name     string   // of the connection
-	Identity string   // local id, empty when the certificate's subject is meant
+	Identity string   // local id, empty if charon is to take the certificate's subject
 	Certs    []string // absolute paths, as swanctl resolves them; no link followed
+	Other    bool     // it also names certificates in no file, or raw public keys
+	Starts   bool     // charon itself starts a tunnel of the connection (start_action)
 }
 
 // ReadConfigured returns the local sections of the connections in the
-// swanctl.conf of a directory, those with public-key authentication only. A
-// directory without that file gives fs.ErrNotExist.
+// swanctl.conf of a directory that authenticate with a certificate. A directory
+// without that file gives fs.ErrNotExist.
 func ReadConfigured(dir string) ([]Configured, error) {
 	connections, err := readConnections(dir)
 	if err != nil {
@@ -29,33 +31,122 @@ func ReadConfigured(dir string) ([]Configured, error) {
 	var all []Configured
 	for _, name := range connections.order {
 		for _, local := range connections.sections[name].order {
-			if !strings.HasPrefix(local, "local") {
+			if !strings.HasPrefix(strings.ToLower(local), "local") {
 				continue
 			}
 			s := connections.sections[name].sections[local]
-			if auth := s.values["auth"]; auth != "" && auth != "pubkey" && !hasAnyPrefix(auth, "rsa", "ecdsa", "ike:") {
+			if !byCertificate(s.values["auth"]) {
 				continue
 			}
-			c := Configured{Name: name, Identity: s.values["id"]}
-			for cert := range strings.SplitSeq(s.values["certs"], ",") {
-				cert = strings.TrimSpace(cert)
-				if cert == "" || hasAnyPrefix(strings.ToLower(cert), "0x", "0s") { // written out in place
+			c := Configured{Name: name, Identity: s.values["id"], Other: s.values["pubkeys"] != "", Starts: starts(connections.sections[name])}
+			for _, cert := range tokens(s.values["certs"]) {
+				if inPlace(cert) {
+					c.Other = true
 					continue
 				}
-				if !filepath.IsAbs(cert) {
-					cert = filepath.Join(dir, "x509", cert)
-				}
-				c.Certs = append(c.Certs, cert)
+				c.Certs = append(c.Certs, inDirectory(dir, "x509", cert))
 			}
 			for _, sub := range s.order {
-				if file := s.sections[sub].values["file"]; strings.HasPrefix(sub, "cert") && file != "" {
+				if !strings.HasPrefix(sub, "cert") {
+					continue
+				}
+				if file := s.sections[sub].values["file"]; file != "" {
 					c.Certs = append(c.Certs, file)
+				} else {
+					c.Other = true
 				}
 			}
 			all = append(all, c)
 		}
 	}
 	return all, nil
+}
+
+// byCertificate reports whether auth of a local section means a certificate
+// (parse_auth in src/libcharon/plugins/vici/vici_config.c; its default is
+// pubkey). Of the EAP methods those do that are TLS or that tunnel in it; plain
+// "eap" leaves the method to the peer.
+func byCertificate(auth string) bool {
+	if auth == "" || hasAnyPrefix(auth, "ike:", "pubkey", "rsa", "ecdsa") {
+		return true
+	}
+	method, _, _ := strings.Cut(strings.ToLower(auth), ":")
+	return slices.Contains([]string{"eap", "eap-dynamic", "eap-tls", "eap-ttls", "eap-peap", "eap-13", "eap-21", "eap-25"}, method)
+}
+
+// starts reports whether a child of a connection has start_action = start, alone
+// or beside trap.
+func starts(connection *section) bool {
+	children := connection.section("children")
+	return slices.ContainsFunc(children.order, func(name string) bool {
+		return strings.Contains(strings.ToLower(children.sections[name].values["start_action"]), "start")
+	})
+}
+
+// tokens splits a list as swanctl does.
+func tokens(list string) []string {
+	var all []string
+	for token := range strings.SplitSeq(list, ",") {
+		if token = strings.Trim(token, " "); token != "" {
+			all = append(all, token)
+		}
+	}
+	return all
+}
+
+// inPlace reports whether an item of a list of files is no file but the
+// certificate itself, in hexadecimal digits or base64.
+func inPlace(item string) bool { return hasAnyPrefix(strings.ToLower(item), "0x", "0s") }
+
+// inDirectory makes a path absolute that swanctl.conf may give relative to one of
+// swanctl's directories.
+func inDirectory(dir, sub, file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(dir, sub, file)
+}
+
+// ReadConnections returns the names of all connections, from the same place.
+func ReadConnections(dir string) ([]string, error) {
+	connections, err := readConnections(dir)
+	if err != nil {
+		return nil, err
+	}
+	return connections.order, nil
+}
+
+// An Authority is what swanctl.conf has for one authority.
+type Authority struct {
+	Name string
+	File string // absolute path of its certificate; "" if it is not in a file
+}
+
+// ReadAuthorities returns the authorities of the swanctl.conf of a directory.
+func ReadAuthorities(dir string) ([]Authority, error) {
+	authorities, err := readSection(dir, "authorities")
+	if err != nil {
+		return nil, err
+	}
+	var all []Authority
+	for _, name := range authorities.order {
+		a := Authority{Name: name, File: authorities.sections[name].values["file"]}
+		if cert := authorities.sections[name].values["cacert"]; cert != "" {
+			a.File = inDirectory(dir, "x509ca", cert)
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+// HasTokens reports whether swanctl.conf has keys of smartcards or TPMs loaded,
+// which are in no file.
+func HasTokens(dir string) (bool, error) {
+	secrets, err := readSection(dir, "secrets")
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(secrets.order, func(name string) bool { return strings.HasPrefix(name, "token") }), nil
 }
 
 // A Child is what swanctl.conf has for one kind of tunnel of a connection.
@@ -81,12 +172,16 @@ func ReadChildren(dir string) ([]Child, error) {
 	return all, nil
 }
 
-func readConnections(dir string) (*section, error) {
+func readConnections(dir string) (*section, error) { return readSection(dir, "connections") }
+
+// readSection returns a section of the swanctl.conf of a directory, with all that
+// it inherits.
+func readSection(dir, name string) (*section, error) {
 	root := newSection()
 	if err := new(parser).file(filepath.Join(dir, "swanctl.conf"), root); err != nil {
 		return nil, fmt.Errorf("read swanctl.conf: %w", err)
 	}
-	return root.section("connections").merged(root), nil
+	return root.section(name).merged(root), nil
 }
 
 func hasAnyPrefix(s string, prefixes ...string) bool {

@@ -6,6 +6,7 @@
 package lineage
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -38,25 +39,27 @@ type Lineage struct {
 	Key     Key
 }
 
-// Read reads the four files of a lineage's directory. It promises that the key
-// belongs to the leaf, that every certificate of the chain signs the one before
-// and that the three certificate files agree; not that the leaf is valid now.
-// The error names the file and what is wrong with it, in one line.
+// Read reads a lineage's directory. It promises that the key belongs to the leaf,
+// that every certificate of the chain signs the one before and that the
+// certificate files agree; not that the leaf is valid now. Other ACME clients write
+// fullchain.pem and privkey.pem alone: cert.pem and chain.pem may both be absent, but
+// not dangling links. The error names the file and what is wrong with it, in one line.
 func Read(dir fs.FS) (*Lineage, error) {
-	leaf, err := readCertificates(dir, leafFile)
+	full, err := readCertificates(dir, fullchainFile)
+	var leaf, issuers []*x509.Certificate
+	if absent(dir, leafFile) && absent(dir, chainFile) && err == nil {
+		leaf, issuers = full[:1], full[1:]
+	} else {
+		var leafErr, chainErr error
+		leaf, leafErr = readCertificates(dir, leafFile)
+		issuers, chainErr = readCertificates(dir, chainFile)
+		err = cmp.Or(leafErr, chainErr, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if len(leaf) != 1 {
 		return nil, fmt.Errorf("%s holds %d certificates instead of one", leafFile, len(leaf))
-	}
-	issuers, err := readCertificates(dir, chainFile)
-	if err != nil {
-		return nil, err
-	}
-	full, err := readCertificates(dir, fullchainFile)
-	if err != nil {
-		return nil, err
 	}
 	text, err := readFile(dir, keyFile)
 	if err != nil {
@@ -71,6 +74,12 @@ func Read(dir fs.FS) (*Lineage, error) {
 		return nil, fmt.Errorf("%w%s", err, halfTurned(dir))
 	}
 	return l, nil
+}
+
+// absent reports that there is neither a file nor a link of that name.
+func absent(dir fs.FS, name string) bool {
+	_, err := fs.Lstat(dir, name)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // agree checks everything that one file says about another.
@@ -102,9 +111,10 @@ func (l *Lineage) agree(full []*x509.Certificate) error {
 	return nil
 }
 
-// ValidAt says why the leaf or one of its issuers is not valid at the time.
+// ValidAt reports why the leaf, or an issuer that clients need, is not valid at the
+// time.
 func (l *Lineage) ValidAt(now time.Time) error {
-	for i, cert := range append([]*x509.Certificate{l.Leaf}, l.Issuers...) {
+	for i, cert := range append([]*x509.Certificate{l.Leaf}, l.Needed(now)...) {
 		what := leafFile
 		if i > 0 {
 			what = fmt.Sprintf("certificate %d of %s", i, chainFile)
@@ -117,6 +127,17 @@ func (l *Lineage) ValidAt(now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// Needed returns the issuers without an expired end of the chain. Such an end is a
+// root's certificate by an older root: clients trust the root itself. The issuer
+// that signed the leaf is always needed.
+func (l *Lineage) Needed(now time.Time) []*x509.Certificate {
+	needed := l.Issuers
+	for len(needed) > 1 && now.After(needed[len(needed)-1].NotAfter) {
+		needed = needed[:len(needed)-1]
+	}
+	return needed
 }
 
 // Fingerprint returns the SHA-256 of a certificate's DER in hexadecimal digits.
@@ -151,9 +172,12 @@ type Key struct {
 	id   string
 }
 
-// ParseKey parses an unencrypted ECDSA or RSA private key in any of the PEM
-// forms that charon reads. Errors never quote the text.
+// ParseKey parses an unencrypted ECDSA or RSA private key in any of the forms that
+// charon reads, PEM or DER. Errors never quote the text.
 func ParseKey(text []byte) (Key, error) {
+	if key := parseDER(text); key != nil {
+		return newKey(key, text)
+	}
 	blocks, err := decodePEM(text)
 	if err != nil {
 		return Key{}, err
@@ -186,6 +210,20 @@ func ParseKey(text []byte) (Key, error) {
 	return Key{}, errors.New("no private key in it")
 }
 
+// parseDER returns the private key of a text in DER, nil if it is none.
+func parseDER(text []byte) any {
+	if key, err := x509.ParsePKCS8PrivateKey(text); err == nil {
+		return key
+	}
+	if key, err := x509.ParseECPrivateKey(text); err == nil {
+		return key
+	}
+	if key, err := x509.ParsePKCS1PrivateKey(text); err == nil {
+		return key
+	}
+	return nil
+}
+
 func newKey(key any, text []byte) (Key, error) {
 	k := Key{pem: text}
 	var public crypto.PublicKey
@@ -207,6 +245,9 @@ func newKey(key any, text []byte) (Key, error) {
 
 // PEM returns the secret itself, as it stood in the file.
 func (k Key) PEM() []byte { return k.pem }
+
+// RSA reports whether it is an RSA key; otherwise it is ECDSA.
+func (k Key) RSA() bool { return strings.HasPrefix(k.kind, "RSA ") }
 
 // ID returns what KeyID returns for a certificate of this key.
 func (k Key) ID() string { return k.id }
