@@ -11,18 +11,15 @@ import (
 )
 
 func TestLeasesWork(t *testing.T) {
-	lease := func(err unix.Errno) archivetest.Refusal {
-		return archivetest.Refusal{Call: unix.SYS_FCNTL, Arg: 1, Mask: ^uint32(0), Value: unix.F_SETLEASE, Err: err}
-	}
 	tests := []struct {
 		name    string
 		refused []archivetest.Refusal
 		want    bool
 	}{
 		{"granted", nil, true},
-		{"EINVAL", []archivetest.Refusal{lease(unix.EINVAL)}, false},
-		{"EAGAIN", []archivetest.Refusal{lease(unix.EAGAIN)}, false},
-		{"EACCES", []archivetest.Refusal{lease(unix.EACCES)}, false},
+		{"EINVAL", refuse(unix.EINVAL, lease), false},
+		{"EAGAIN", refuse(unix.EAGAIN, lease), false},
+		{"EACCES", refuse(unix.EACCES, lease), false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

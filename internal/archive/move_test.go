@@ -1,0 +1,235 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tunnelcast/internal/archive/archivetest"
+)
+
+// refuse has the kernel answer err to each of the calls.
+func refuse(err unix.Errno, calls ...archivetest.Refusal) []archivetest.Refusal {
+	for i := range calls {
+		calls[i].Err = err
+	}
+	return calls
+}
+
+var (
+	noReplace = archivetest.Refusal{Call: unix.SYS_RENAMEAT2, Arg: 4, Mask: unix.RENAME_NOREPLACE, Value: unix.RENAME_NOREPLACE}
+	link      = archivetest.Refusal{Call: unix.SYS_LINKAT}
+	lease     = archivetest.Refusal{Call: unix.SYS_FCNTL, Arg: 1, Mask: ^uint32(0), Value: unix.F_SETLEASE}
+	fsync     = archivetest.Refusal{Call: unix.SYS_FSYNC}
+	syncfs    = archivetest.Refusal{Call: unix.SYS_SYNCFS}
+	chmod     = archivetest.Refusal{Call: unix.SYS_FCHMOD}
+	chown     = archivetest.Refusal{Call: unix.SYS_FCHOWN}
+	utimes    = archivetest.Refusal{Call: unix.SYS_UTIMENSAT}
+)
+
+// What a file system lacks is named, and everything is done all the same.
+func TestLacking(t *testing.T) {
+	tests := []struct {
+		name    string
+		refused []archivetest.Refusal
+		want    []Lack
+		again   bool // what other tests expect holds too
+	}{
+		{"nothing", nil, nil, false},
+		{"ZFS 2.1", refuse(unix.EINVAL, noReplace), nil, true},
+		{"FUSE without rename2", refuse(unix.ENOSYS, noReplace), nil, true},
+		{"FUSE for cloud storage", append(refuse(unix.EINVAL, noReplace), refuse(unix.EPERM, link)...), []Lack{NoReplace}, true},
+		{"no links in the protocol", append(refuse(unix.EOPNOTSUPP, noReplace), refuse(unix.ENOSYS, link)...), []Lack{NoReplace}, true},
+		{"too many links", append(refuse(unix.EINVAL, noReplace), refuse(unix.EMLINK, link)...), []Lack{NoReplace}, true},
+		{"CIFS before Linux 4.17", refuse(unix.EINVAL, fsync), nil, true},
+		{"no sync", refuse(unix.EINVAL, fsync, syncfs), []Lack{Sync}, true},
+		{"NFS 3", refuse(unix.EINVAL, noReplace, lease), []Lack{Leases}, false},
+		{"NFS 4", append(refuse(unix.EINVAL, noReplace), refuse(unix.EAGAIN, lease)...), []Lack{Leases}, false},
+		{"owner of the mount", refuse(unix.EPERM, chmod, chown, utimes), []Lack{Times}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if !archivetest.Refuse(t, test.refused...) {
+				return
+			}
+			dir := t.TempDir()
+			lacks, err := Try(dir, 100)
+			if !slices.Equal(lacks, test.want) || err != nil {
+				t.Errorf("lacks %q, want %q; error %v", lacks, test.want, err)
+			}
+			for _, lack := range lacks {
+				if lack.Effect() == "" {
+					t.Errorf("nothing is said of the lack of %s", lack)
+				}
+			}
+			if got := files(t, dir); got != "" {
+				t.Errorf("left %s", got)
+			}
+			if test.again {
+				t.Run("publish", TestPublish)
+				t.Run("remove", TestRemove)
+				t.Run("remove, name taken", TestRemoveNameTaken)
+				t.Run("rename", TestRename)
+			}
+		})
+	}
+}
+
+// An error that is not a lack is one.
+func TestFailing(t *testing.T) {
+	tests := []struct {
+		name    string
+		refused []archivetest.Refusal
+		want    unix.Errno
+	}{
+		{"rename", refuse(unix.EACCES, noReplace), unix.EACCES},
+		{"link", append(refuse(unix.EINVAL, noReplace), refuse(unix.ENOSPC, link)...), unix.ENOSPC},
+		{"sync", refuse(unix.EIO, fsync), unix.EIO},
+		{"sync of the file system", append(refuse(unix.EINVAL, fsync), refuse(unix.EIO, syncfs)...), unix.EIO},
+		{"mode", refuse(unix.EIO, chmod), unix.EIO},
+		{"time", refuse(unix.EIO, utimes), unix.EIO},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if !archivetest.Refuse(t, test.refused...) {
+				return
+			}
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "cam.flv"), "recording")
+			s, err := Open(filepath.Join(dir, "cam.flv"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if err := s.Identify(); err != nil {
+				t.Fatal(err)
+			}
+			w, err := s.NewWork(".hidden")
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, w.Path(), "new")
+			if name, err := w.Publish(names); !errors.Is(err, test.want) {
+				t.Errorf("published as %q, error %v, want %v", name, err, test.want)
+			}
+			w.Discard()
+			if got := files(t, dir); got != "cam.flv=recording" {
+				t.Errorf("left %s", got)
+			}
+		})
+	}
+}
+
+// Where leases do not tell, a recording whose end nobody was told counts as closed when
+// it was not written to for a while.
+func TestSettled(t *testing.T) {
+	if !archivetest.Refuse(t, refuse(unix.EAGAIN, lease)...) {
+		return
+	}
+	tests := []struct {
+		name     string
+		age      time.Duration
+		orphaned bool
+		locked   bool
+		want     error
+	}{
+		{"just written, by nginx", 0, false, false, nil},
+		{"just written", 0, true, false, ErrInUse},
+		{"nine minutes ago", 9 * time.Minute, true, false, ErrInUse},
+		{"eleven minutes ago", 11 * time.Minute, true, false, nil},
+		{"in the future", -time.Hour, true, false, ErrInUse},
+		{"locked by nginx", 11 * time.Minute, false, true, ErrInUse},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "cam.flv")
+			write(t, path, "recording")
+			at := time.Now().Add(-test.age)
+			if err := os.Chtimes(path, at, at); err != nil {
+				t.Fatal(err)
+			}
+			if test.locked {
+				file, err := os.OpenFile(path, os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer file.Close()
+				// Of the open file, for those of the process would be our own.
+				lock := unix.Flock_t{Type: unix.F_WRLCK}
+				if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s, err := Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			s.Orphaned = test.orphaned
+			if err := s.Identify(); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if got := s.Lacks(); !slices.Equal(got, []Lack{Leases}) {
+				t.Errorf("lacks %q", got)
+			}
+		})
+	}
+}
+
+// Who may not read the recording may not read the MP4.
+func TestPublishMode(t *testing.T) {
+	for _, test := range []struct{ flv, want os.FileMode }{
+		{0o644, 0o644}, {0o600, 0o600}, {0o640, 0o640}, {0o400, 0o400}, {0o666, 0o644}, {0o755, 0o644},
+	} {
+		t.Run(fmt.Sprintf("%o", test.flv), func(t *testing.T) {
+			s, path := openRecording(t)
+			if err := os.Chmod(path, test.flv); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Identify(); err != nil {
+				t.Fatal(err)
+			}
+			w, err := s.NewWork(".hidden")
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, err := w.Publish(names)
+			w.Discard()
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(filepath.Join(filepath.Dir(path), name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode() != test.want {
+				t.Errorf("mode %v, want %v", info.Mode(), test.want)
+			}
+		})
+	}
+}
+
+func TestRename(t *testing.T) {
+	s, path := openRecording(t)
+	dir := filepath.Dir(path)
+	write(t, filepath.Join(dir, "a.flv"), "another")
+	name, err := s.Rename(slices.Values([]string{"a.flv", "b.flv"}))
+	if name != "b.flv" || err != nil {
+		t.Errorf("renamed to %q, error %v", name, err)
+	}
+	if got := files(t, dir); got != "a.flv=another b.flv=recording" || s.Path() != filepath.Join(dir, "b.flv") {
+		t.Errorf("got %s, path %s", got, s.Path())
+	}
+	if err := s.Same(); err != nil {
+		t.Error(err)
+	}
+	if name, err := s.Rename(slices.Values([]string{"a.flv"})); err == nil {
+		t.Errorf("renamed to %q", name)
+	}
+}
