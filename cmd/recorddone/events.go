@@ -30,6 +30,8 @@ var (
 	noMedia          = hook.Event("d05ab072064d459eb58f4cbef43523b5")
 	wrongCodec       = hook.Event("5d093078178d4b3faf700172aae5fd13")
 	recordingDamaged = hook.Event("cd10d7b106724c9fb4537b044991e80e")
+	notAll           = hook.Event("5c3f1e0b9a4d4f0e8d2b7a6c91e3f508")
+	unsupported      = hook.Event("e7b04d2a6f3c4c19b85d0e9f1a72c36d")
 	diskFull         = hook.Event("d9bf4ee2ea1e46e09f72d4f38458b9a9")
 	notAllowed       = hook.Event("455a9d25000840eebfb1d83221eda749")
 	notFound         = hook.Event("be6eb467208a4d51ac92c0ccb701b971")
@@ -37,15 +39,20 @@ var (
 	runFailed        = hook.Event("be1a1365646142a0aad8e27b8b6422ec")
 )
 
-// errDamaged is the ErrSome of one recording.
-var errDamaged = fmt.Errorf("%w", hook.ErrSome)
+// These are the ErrSome of one recording.
+var (
+	errDamaged    = fmt.Errorf("%w", hook.ErrSome)
+	errIncomplete = fmt.Errorf("%w", hook.ErrSome)
+)
 
 // failures are the causes that the catalogue tells apart.
 var failures = hook.Failures{
 	{Cause: recording.ErrNotFLV, Event: notFLV},
 	{Cause: recording.ErrNoMedia, Event: noMedia},
 	{Cause: recording.ErrCodec, Event: wrongCodec},
+	{Cause: recording.ErrUnsupported, Event: unsupported},
 	{Cause: errDamaged, Event: recordingDamaged},
+	{Cause: errIncomplete, Event: notAll},
 	{Cause: remux.ErrDiskFull, Event: diskFull},
 	{Cause: syscall.ENOSPC, Event: diskFull},
 	{Cause: fs.ErrPermission, Event: notAllowed},

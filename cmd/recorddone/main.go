@@ -194,8 +194,9 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) 
 	if err != nil {
 		return w.keep(source, err)
 	}
-	if name, ok := source.Published(recording.MP4Names(source.Name, 1)); ok && w.sweeping && len(survey.Damage) > 0 {
-		w.env.Log.Debug("damaged recording was published before", "path", source.Path(), "mp4", name)
+	losses := survey.Losses()
+	if name, ok := source.Published(recording.MP4Names(source.Name, 1)); ok && w.sweeping && len(losses) > 0 {
+		w.env.Log.Debug("recording was published before, not all of it", "path", source.Path(), "mp4", name)
 		return nil
 	}
 	works, err := w.write(ctx, source, survey) // hidden
@@ -215,10 +216,14 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) 
 		w.env.Log.Info("recording published", recordingPublished, "path", path,
 			"seconds", length/1000, "took", w.env.Now().Sub(began).Round(time.Millisecond))
 	}
-	if n := len(survey.Damage); n > 0 {
-		w.env.Metrics.Add(keptRecordings, 1)
-		return fmt.Errorf("%s: damaged at byte %d and in %d places in all; what can be read is %s, the FLV stays: %w",
-			source.Path(), survey.Damage[0].Off, n, strings.Join(published, ", "), errDamaged)
+	if len(losses) > 0 {
+		w.countLosses(survey)
+		cause := errIncomplete
+		if len(survey.Damage) > 0 {
+			cause = errDamaged
+		}
+		return fmt.Errorf("%s: %s; what can be read is %s, the FLV stays: %w",
+			source.Path(), strings.Join(losses, "; "), strings.Join(published, ", "), cause)
 	}
 	if survey.Cut > 0 {
 		w.env.Log.Info("recording ended in the middle of a packet", endedInPacket, "path", source.Path(), "bytes", survey.Cut)

@@ -1,12 +1,15 @@
 package recording
 
 import (
-	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
+	"strings"
 )
 
 // The layout of the file is Adobe's "Video File Format Specification", version
@@ -24,6 +27,8 @@ var (
 	ErrNoMedia = errors.New("no audio and no video in it")
 	// ErrCodec says that MP4 cannot hold what is in an FLV file.
 	ErrCodec = errors.New("MP4 cannot hold")
+	// ErrUnsupported says that MP4 could, but this program does not read it.
+	ErrUnsupported = errors.New("not supported")
 )
 
 // Codec is the name of what a stream is encoded with.
@@ -41,6 +46,19 @@ func (c Codec) InMP4() bool { return c == H264 || c == HEVC || c == AAC || c == 
 
 // Extent is a stretch of a file, in bytes.
 type Extent struct{ Off, Len int64 }
+
+// Stretch is a stretch of whole tags of a part.
+type Stretch struct {
+	Extent
+	// Shift is what its video's and audio's times have to be moved by, in milliseconds.
+	Shift [2]int64
+	// NoDelay says that its pictures' PTS are to be their DTS.
+	NoDelay bool
+
+	packets [2]int64
+	last    [2]int64 // time of the last packet, as in the file
+	pinned  bool     // its time is not known yet
+}
 
 // Stream is the video or the audio of a part.
 type Stream struct {
@@ -60,11 +78,25 @@ type Part struct {
 	Video, Audio Stream
 	// Picture is of H.264 video, and zero where its parameter sets do not say.
 	Picture Picture
-	// Duration is from the first packet to the last, in milliseconds.
+	// Duration is how long it plays, in milliseconds.
 	Duration int64
-	// Extents are the part's tags: its sequence headers, then its packets, in
-	// the order of the file. After FLVHeader they make an FLV file.
-	Extents []Extent
+	// Lead is the number of pictures in front of the first that a decoder can start
+	// at: nothing can show them.
+	Lead int64
+	// Starts are the numbers, from 0, of the pictures that a player can start at
+	// though they do not say so: of intra slices only, or the first of a video that
+	// has no such picture.
+	Starts []int64
+	// Early is the number of packets, none or one of each stream, in front of all
+	// others that come again in their place: a demuxer that looks for what it knows
+	// at the beginning finds a stream that begins late.
+	Early [2]int64
+	// Moved is the number of packets whose time was wrong by more than a packet's
+	// time, and Furthest how much the worst was wrong, in milliseconds.
+	Moved, Furthest int64
+	// Stretches are the part's tags: its sequence headers, then its packets, in
+	// the order of the file. See Reader.
+	Stretches []Stretch
 }
 
 // Survey is what an FLV file holds.
@@ -79,12 +111,18 @@ type Survey struct {
 	// Cut is the length in bytes of a last tag that is not all there, or of the
 	// zeros after the last tag that a power cut leaves.
 	Cut int64
+	// Unsupported are the tags of streams that MP4 could hold and this program
+	// does not support, by codec.
+	Unsupported map[Codec]int64
 
 	tooMany bool
 }
 
 // Err says why a file with this content cannot become MP4, or is nil.
 func (s Survey) Err() error {
+	if len(s.Parts) == 0 && len(s.Unsupported) > 0 {
+		return fmt.Errorf("its %s is %w", strings.Join(s.unsupported(), " and its "), ErrUnsupported)
+	}
 	if len(s.Parts) == 0 && len(s.Damage) > 0 {
 		return errors.New("nothing in it can be read")
 	}
@@ -100,11 +138,64 @@ func (s Survey) Err() error {
 				return fmt.Errorf("%w its %s", ErrCodec, stream.Codec)
 			}
 		}
-		if p.Video.Packets > 0 && p.Video.Keys == 0 {
-			return errors.New("no key frame in its video")
-		}
 	}
 	return nil
+}
+
+func (s Survey) unsupported() []string {
+	var codecs []string
+	for c := range s.Unsupported {
+		codecs = append(codecs, string(c))
+	}
+	slices.Sort(codecs)
+	return codecs
+}
+
+// Losses says, a phrase each, what of the recording is not in the MP4 files of its
+// parts, or not at the time that the FLV file gives it. Where there is such a thing
+// the FLV file has something that they have not.
+func (s Survey) Losses() (losses []string) {
+	say := func(format string, args ...any) { losses = append(losses, fmt.Sprintf(format, args...)) }
+	switch n := len(s.Damage); {
+	case n == 1:
+		say("damaged at byte %d", s.Damage[0].Off)
+	case n > 1:
+		say("damaged at byte %d and in %d places in all", s.Damage[0].Off, n)
+	}
+	var lead, moved, furthest int64
+	for _, p := range s.Parts {
+		lead += p.Lead
+		moved += p.Moved
+		furthest = max(furthest, p.Furthest)
+	}
+	if lead > 0 {
+		say("%d pictures left out before the first that can be decoded", lead)
+	}
+	if moved > 0 {
+		say("%d packets with wrong times moved, by up to %.3f s", moved, float64(furthest)/1000)
+	}
+	for _, c := range s.unsupported() {
+		say("%d packets of %s left out, which is %v", s.Unsupported[Codec(c)], c, ErrUnsupported)
+	}
+	return losses
+}
+
+// Dropped and Moved count the packets that Losses tells of.
+func (s Survey) Dropped() (n int64) {
+	for _, p := range s.Parts {
+		n += p.Lead
+	}
+	for _, of := range s.Unsupported {
+		n += of
+	}
+	return n
+}
+
+func (s Survey) Moved() (n int64) {
+	for _, p := range s.Parts {
+		n += p.Moved
+	}
+	return n
 }
 
 // Walk reads the tags of the FLV file of size bytes behind r, but not the
@@ -148,6 +239,7 @@ func Walk(r io.ReaderAt, size int64) (Survey, error) {
 		w.damage = append(w.damage, Extent{pos, next - pos})
 		pos = next
 	}
+	w.finishTimes()
 	return w.survey(), nil
 }
 
@@ -187,24 +279,43 @@ func (w *walker) tag(off int64) (tag, bool, error) {
 	}
 	copy(t.head[:], b[tagHeader:])
 	t.end = off + tagHeader + t.size + 4
-	if t.end-4 > w.in.size || !knownTag(b) {
+	id := uint32(b[8])<<16 | uint32(b[9])<<8 | uint32(b[10])
+	if t.end-4 > w.in.size || !knownKind(b) {
 		return t, false, nil
 	}
-	b, err = w.in.at(t.end-4, 4)
+	b, err = w.in.at(t.end-4, 4+tagHeader)
 	if err != nil {
 		return t, false, err
 	}
 	if len(b) < 4 { // cut behind the tag
 		t.end = w.in.size
-		return t, true, nil
+		return t, id == w.id, nil
 	}
 	behind := int64(binary.BigEndian.Uint32(b))
-	return t, behind == t.size+tagHeader || behind == t.size+tagHeader-1 || behind == t.size && behind != 0, nil
+	ok := behind == t.size+tagHeader
+	if !ok && id == w.id {
+		ok = behind == t.size+tagHeader-1 || behind == t.size && behind != 0
+		if next := b[4:]; behind == 0 && (len(next) < tagHeader || knownKind(next)) {
+			// Some write no length behind any tag.
+			if off == w.start {
+				w.unsized = true
+			}
+			ok = w.unsized
+			w.skipped = w.skipped || ok
+		}
+	}
+	if ok && off == w.start {
+		w.id = id // always 0, the specification says
+	}
+	return t, ok, nil
 }
 
-// knownTag looks at a tag's header: one of the three kinds, stream 0.
-func knownTag(b []byte) bool {
-	return (b[0] == tagAudio || b[0] == tagVideo || b[0] == tagScript) && b[8]|b[9]|b[10] == 0
+func knownKind(b []byte) bool { return b[0] == tagAudio || b[0] == tagVideo || b[0] == tagScript }
+
+// knownTag looks at a tag's header: one of the three kinds, and the stream of the
+// file's first tag.
+func (w *walker) knownTag(b []byte) bool {
+	return knownKind(b) && uint32(b[8])<<16|uint32(b[9])<<8|uint32(b[10]) == w.id
 }
 
 // resync returns the offset of the first whole tag at off or behind it.
@@ -214,7 +325,7 @@ func (w *walker) resync(off int64) (int64, bool, error) {
 		if err != nil {
 			return 0, false, err
 		}
-		if !knownTag(b) {
+		if !w.knownTag(b) {
 			continue
 		}
 		if t, ok, err := w.tag(off); err != nil || ok && t.size > 0 {
@@ -231,7 +342,7 @@ func (w *walker) tail(off int64) error {
 	if err != nil {
 		return err
 	}
-	cut := len(b) < tagHeader || knownTag(b)
+	cut := len(b) < tagHeader || w.knownTag(b)
 	if !cut {
 		cut, err = w.in.zero(off)
 		if err != nil {
@@ -250,32 +361,48 @@ func (w *walker) tail(off int64) error {
 // config is what a stream's packets cannot be read without. Two streams of equal
 // sum can share a track.
 type config struct {
-	codec  Codec
-	sum    [sha256.Size]byte
-	header Extent // the sequence header's tag, empty for a codec without
+	codec      Codec
+	sum        [sha256.Size]byte
+	header     Extent // the sequence header's tag, empty for a codec without
+	lengthSize int    // of the length before each NAL unit, bytes
 }
 
 func (c config) same(d config) bool { return c.codec == d.codec && c.sum == d.sum }
 
 type walker struct {
-	in     window
-	start  int64
-	parts  []part
-	damage []Extent
-	cut    int64
+	in      window
+	start   int64
+	id      uint32 // of the stream that the tags belong to
+	unsized bool   // there is no length behind the tags
+	parts   []part
+	current [2]int // the part that a stream is in
+	damage  []Extent
+	cut     int64
 	// skipped: a tag was left out that a demuxer would stumble over.
-	skipped bool
-	tooMany bool
+	skipped     bool
+	tooMany     bool
+	unsupported map[Codec]int64
+	times       [2]timeline
+	suspect     *suspect
+	pins        int // stretches that something refers to
 }
 
 // part is a Part in the making.
 type part struct {
 	configs     [2]config // video, audio
 	streams     [2]Stream
-	data        []Extent
-	from        int64 // offset of the first packet
-	first, last int64 // DTS in milliseconds
+	scripts     []Extent // metadata before the first packet
+	data        []Stretch
+	from        int64    // offset of the first packet
+	first, last [2]int64 // DTS in milliseconds, as in the file
+	firstAt     [2]int   // stretch of the first packet
+	firstTag    [2]Extent
+	late        [2]bool // it comes after much of the other
 	runs        [2]run
+	starts      []int64
+	lead        int64
+	started     bool
+	delayed     int64 // packets whose PTS is wrong
 	picture     Picture
 	sets        *parameterSets // while the picture is looked for
 }
@@ -285,9 +412,8 @@ type run struct{ dts, pace, delay int64 } // milliseconds
 
 func (p *part) empty() bool { return p.streams[0].Packets+p.streams[1].Packets == 0 }
 
-// A stream that joins late begins another part. FFmpeg looks for streams in the
-// first 5 MB and 90 s of an FLV file and ignores those it meets later
-// (libavformat/demux.c, avformat_find_stream_info).
+// FFmpeg looks for streams in the first 5 MB and 90 s of an FLV file and ignores
+// those it meets later (libavformat/demux.c, avformat_find_stream_info).
 const (
 	lateBytes = 4 << 20
 	lateTime  = 30_000 // milliseconds
@@ -314,62 +440,269 @@ func (w *walker) take(t tag) error {
 	case tagAudio:
 		m = audioTag(b, t.size)
 	default:
-		// FFmpeg reads these and then goes back, as far as its buffer of 32 KiB.
-		w.skipped = w.skipped || t.size > maxScript
+		w.script(t)
 		return nil
 	}
 	switch m.kind {
-	case broken:
+	case broken, ignored:
+		w.skipped = true
+	case unsupported:
+		if w.unsupported == nil {
+			w.unsupported = map[Codec]int64{}
+		}
+		w.unsupported[m.codec]++
 		w.skipped = true
 	case sequenceHeader:
-		sum, err := w.in.sum(t.off+tagHeader+m.skip, t.size-m.skip)
+		return w.header(t, m)
+	case packet:
+		return w.packet(t, m)
+	}
+	return nil
+}
+
+// script keeps the metadata that a demuxer reads before the first packet. FFmpeg
+// makes a stream of any other.
+func (w *walker) script(t tag) {
+	const name = "\x02\x00\x0aonMetaData"
+	if len(w.parts) == 0 {
+		w.parts = append(w.parts, part{})
+	}
+	p := &w.parts[0]
+	if len(w.parts) > 1 || !p.empty() || t.size > maxScript || t.dts != 0 || string(t.head[:len(name)]) != name {
+		w.skipped = true
+		return
+	}
+	p.scripts = append(p.scripts, t.extent())
+}
+
+func (t tag) extent() Extent { return Extent{t.off, t.end - t.off} }
+
+func (w *walker) header(t tag, m media) error {
+	sum, err := w.in.sum(t.off+tagHeader+m.skip, t.size-m.skip)
+	if err != nil {
+		return err
+	}
+	c := config{codec: m.codec, sum: sum, header: t.extent()}
+	// ISO/IEC 14496-15, AVCDecoderConfigurationRecord and that of HEVC.
+	at := map[Codec]int64{H264: 4, HEVC: 21}[m.codec]
+	if at > 0 && t.size-m.skip > at {
+		b, err := w.in.at(t.off+tagHeader+m.skip+at, 1)
 		if err != nil {
 			return err
 		}
-		w.open(m.stream, config{m.codec, sum, Extent{t.off, t.end - t.off}}, t)
-	case packet:
-		c := config{codec: m.codec, sum: m.sum}
-		if hasHeader(m.codec) {
-			if len(w.parts) == 0 || w.parts[len(w.parts)-1].configs[m.stream].codec != m.codec {
-				// Nobody can decode it before its sequence header.
-				w.damage = append(w.damage, Extent{t.off, t.end - t.off})
-				return nil
-			}
-			c = w.parts[len(w.parts)-1].configs[m.stream]
-		}
-		p := w.open(m.stream, c, t)
-		if p.empty() {
-			p.from, p.first = t.off, t.dts
-		}
-		s := &p.streams[m.stream]
-		if m.codec == H264 && p.picture.Width == 0 && s.Packets < maxLooks {
-			if err := w.look(p, t, m.skip); err != nil {
-				return err
-			}
-		}
-		s.Packets++
-		s.Bytes += t.size - m.skip
-		if m.key {
-			s.Keys++
-		}
-		r := &p.runs[m.stream]
-		if pace := t.dts - r.dts; s.Packets <= 2 || pace != r.pace {
-			s.Paces++
-			r.pace = pace
-		}
-		if s.Packets == 1 || m.delay != r.delay {
-			s.Delays++
-			r.delay = m.delay
-		}
-		r.dts = t.dts
-		p.last = max(p.last, t.dts)
-		if n := len(p.data); n > 0 && p.data[n-1].Off+p.data[n-1].Len == t.off {
-			p.data[n-1].Len += t.end - t.off
-		} else {
-			p.data = append(p.data, Extent{t.off, t.end - t.off})
-		}
+		c.lengthSize = int(b[0]&3) + 1
+	}
+	if len(w.parts) == 0 {
+		w.parts = append(w.parts, part{})
+	}
+	p := &w.parts[len(w.parts)-1]
+	had := p.configs[m.stream]
+	switch {
+	case had.same(c):
+		w.skipped = true // FFmpeg would take FLV's idea of the sample rate with it
+	case had.codec != "" && p.streams[m.stream].Packets > 0:
+		w.split(m.stream, c)
+	default:
+		w.skipped = w.skipped || had.codec != ""
+		p.configs[m.stream] = c
 	}
 	return nil
+}
+
+// split begins another part, in which one stream has other parameters.
+func (w *walker) split(stream int, c config) {
+	if len(w.parts) == maxParts {
+		w.tooMany = true
+		return
+	}
+	p := &w.parts[len(w.parts)-1]
+	next := part{configs: p.configs}
+	next.configs[stream] = c
+	w.parts = append(w.parts, next)
+	w.current[audio] = len(w.parts) - 1
+	if stream == video || p.streams[video].Packets == 0 && w.current[video] == len(w.parts)-2 {
+		w.current[video] = len(w.parts) - 1
+	}
+}
+
+// packet adds a packet to its part. Where only the sound has changed its parameters
+// the video goes on in the part before, up to a picture that it can start at.
+func (w *walker) packet(t tag, m media) error {
+	if len(w.parts) == 0 {
+		w.parts = append(w.parts, part{})
+	}
+	last := &w.parts[len(w.parts)-1]
+	c := config{codec: m.codec, sum: m.sum}
+	if hasHeader(m.codec) {
+		had := last.configs[m.stream]
+		adts, isADTS := adtsConfig(m, t)
+		switch {
+		case had.codec == m.codec && had.header.Len > 0:
+			c = had
+		case isADTS:
+			c = adts
+		default:
+			// Nobody can decode it before its sequence header.
+			w.damage = append(w.damage, t.extent())
+			return nil
+		}
+	}
+	switch had := last.configs[m.stream]; {
+	case had.same(c):
+	case had.codec != "" && last.streams[m.stream].Packets > 0:
+		w.split(m.stream, c)
+		last = &w.parts[len(w.parts)-1]
+	default:
+		w.skipped = w.skipped || had.codec != ""
+		last.configs[m.stream] = c
+	}
+	kind := noStart
+	if m.stream == video {
+		var err error
+		if kind, err = w.startOf(t, m, c, !w.parts[w.current[video]].started || w.current[video] < len(w.parts)-1); err != nil {
+			return err
+		}
+		if kind != noStart {
+			w.current[video] = len(w.parts) - 1
+		}
+	}
+	n := w.current[m.stream]
+	p := &w.parts[n]
+	s := &p.streams[m.stream]
+	if m.stream == video {
+		switch {
+		case kind == intraStart:
+			p.starts = append(p.starts, s.Packets)
+			p.started = true
+			s.Keys++
+		case kind == randomStart:
+			p.started = true
+			s.Keys++
+		case !p.started:
+			p.lead++
+		}
+	}
+	if m.codec == H264 && p.picture.Width == 0 && s.Packets < maxLooks {
+		if err := w.look(p, t, m.skip); err != nil {
+			return err
+		}
+	}
+	if m.stream == audio {
+		s.Keys++
+	}
+	w.place(n, t, m)
+	return nil
+}
+
+// place adds the packet to the part's stretches.
+func (w *walker) place(n int, t tag, m media) {
+	p := &w.parts[n]
+	s := &p.streams[m.stream]
+	if p.empty() {
+		p.from = t.off
+	}
+	raw, pinned := w.time(m.stream, t.dts)
+	c := &w.times[m.stream]
+	wrongDelay := m.delay > max(maxDelay, 16*c.pace) || m.delay < -max(maxDelay, 16*c.pace)
+	if wrongDelay {
+		p.delayed++
+		m.delay = 0
+	}
+	shift := [2]int64{w.times[video].shift, w.times[audio].shift}
+	i := len(p.data) - 1
+	if pinned || wrongDelay || i < 0 || p.data[i].pinned || p.data[i].NoDelay ||
+		p.data[i].Off+p.data[i].Len != t.off || !p.data[i].goesOn(shift) {
+		if len(p.data) >= 64 && len(p.data) == cap(p.data) {
+			w.compact(n)
+		}
+		p.data = append(p.data, Stretch{Extent: Extent{Off: t.off}, Shift: shift, NoDelay: wrongDelay, pinned: pinned})
+		i = len(p.data) - 1
+		if pinned {
+			w.pins++
+		}
+	}
+	p.data[i].Len += t.end - t.off
+	p.data[i].Shift[m.stream] = shift[m.stream]
+	p.data[i].packets[m.stream]++
+	p.data[i].last[m.stream] = raw
+	if s.Packets == 0 {
+		p.first[m.stream], p.firstAt[m.stream], p.firstTag[m.stream] = raw, i, t.extent()
+		p.late[m.stream] = !p.empty() && (t.off-p.from > lateBytes || raw-p.last[1-m.stream] > lateTime ||
+			p.last[1-m.stream]-p.first[1-m.stream] > lateTime)
+	}
+	s.Packets++
+	s.Bytes += t.size - m.skip
+	r := &p.runs[m.stream]
+	if pace := raw - r.dts; s.Packets <= 2 || pace != r.pace {
+		s.Paces++
+		r.pace = pace
+	}
+	if s.Packets == 1 || m.delay != r.delay {
+		s.Delays++
+		r.delay = m.delay
+	}
+	r.dts = raw
+	p.last[m.stream] = raw
+	w.timed(m.stream, raw, pinned, place{n, i})
+}
+
+// goesOn reports whether packets that are moved by shift belong to the stretch. What
+// it has no packets of does not matter.
+func (s *Stretch) goesOn(shift [2]int64) bool {
+	for i := range shift {
+		if s.packets[i] > 0 && s.Shift[i] != shift[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// compact makes one of stretches that turned out to be. Times that jump about have a
+// stretch for each packet at first.
+func (w *walker) compact(n int) {
+	p := &w.parts[n]
+	if w.pins > 0 {
+		return
+	}
+	kept := p.data[:1]
+	at := make([]int, len(p.data)) // where a stretch is now
+	for i, s := range p.data[1:] {
+		last := &kept[len(kept)-1]
+		both := s
+		for j := range s.packets {
+			if s.packets[j] == 0 {
+				both.Shift[j], both.last[j] = last.Shift[j], last.last[j]
+			}
+		}
+		if last.Off+last.Len == s.Off && !last.NoDelay && !s.NoDelay && last.goesOn(both.Shift) {
+			last.Len += s.Len
+			last.Shift, last.last = both.Shift, both.last
+			last.packets[video] += s.packets[video]
+			last.packets[audio] += s.packets[audio]
+		} else {
+			kept = append(kept, s)
+		}
+		at[i+1] = len(kept) - 1
+	}
+	p.data = kept
+	for stream := range 2 {
+		p.firstAt[stream] = at[p.firstAt[stream]]
+		if c := &w.times[stream]; c.stepAt.part == n {
+			c.stepAt.stretch = at[c.stepAt.stretch]
+		}
+	}
+}
+
+// adtsConfig returns the parameters of AAC that comes without a sequence header, in
+// ADTS frames: ISO/IEC 14496-3, adts_fixed_header.
+func adtsConfig(m media, t tag) (config, bool) {
+	b := t.head[m.skip:]
+	if m.codec != AAC || t.size-m.skip < 7 || b[0] != 0xff || b[1]&0xf6 != 0xf0 {
+		return config{}, false
+	}
+	c := config{codec: AAC}
+	c.sum[0], c.sum[1], c.sum[2] = 1, b[2]&0xfd, b[3]&0xc0
+	return c, true
 }
 
 // maxLooks is how many packets FFmpeg decodes at most to know a stream, and
@@ -406,58 +739,90 @@ func (w *walker) look(p *part, t tag, skip int64) error {
 	return nil
 }
 
-// open returns the part that a stream of configuration c goes on in: the last
-// one if it holds that already or nothing that contradicts it, else a new one
-// that keeps the other stream's configuration.
-func (w *walker) open(stream int, c config, t tag) *part {
-	if len(w.parts) == 0 {
-		w.parts = append(w.parts, part{})
-	}
-	p := &w.parts[len(w.parts)-1]
-	switch had := p.configs[stream]; {
-	case had.same(c):
-		return p
-	case p.empty():
-		w.skipped = w.skipped || had.codec != ""
-	case had.codec != "", t.off-p.from > lateBytes, max(t.dts, p.last)-p.first > lateTime:
-		if len(w.parts) == maxParts {
-			w.tooMany = true
-			return p
-		}
-		other := p.configs[1-stream]
-		if other.header.Len == 0 {
-			other = config{} // nothing to open the part with: it may join late again
-		}
-		w.parts = append(w.parts, part{})
-		p = &w.parts[len(w.parts)-1]
-		p.configs[1-stream] = other
-	}
-	p.configs[stream] = c
-	return p
-}
-
 func (w *walker) survey() Survey {
-	s := Survey{Damage: w.damage, Cut: w.cut, tooMany: w.tooMany}
-	for _, p := range w.parts {
-		if p.empty() {
+	s := Survey{Damage: w.damage, Cut: w.cut, Unsupported: w.unsupported, tooMany: w.tooMany}
+	plain := len(w.parts) == 1 && !w.skipped
+	for n := range w.parts {
+		if w.parts[n].empty() {
 			continue
 		}
-		done := Part{Duration: p.last - p.first, Picture: p.picture}
-		for stream, to := range []*Stream{&done.Video, &done.Audio} {
-			*to = p.streams[stream]
-			if to.Packets == 0 {
-				continue
-			}
-			to.Codec = p.configs[stream].codec
-			if h := p.configs[stream].header; h.Len > 0 {
-				done.Extents = append(done.Extents, h)
-			}
-		}
-		done.Extents = append(done.Extents, p.data...)
+		w.compact(n)
+		done, asIs := w.finish(&w.parts[n])
+		plain = plain && asIs
 		s.Parts = append(s.Parts, done)
 	}
-	s.Plain = len(s.Parts) == 1 && len(w.parts) == 1 && len(s.Damage) == 0 && s.Cut == 0 && !w.skipped
+	s.Plain = plain && len(s.Parts) == 1 && len(s.Damage) == 0 && s.Cut == 0
 	return s
+}
+
+// finish makes a Part, and tells whether it is all that the file has of it.
+func (w *walker) finish(p *part) (done Part, asIs bool) {
+	asIs = true
+	done = Part{Picture: p.picture, Lead: p.lead, Starts: p.starts, Moved: p.delayed}
+	if p.delayed > 0 {
+		done.Furthest = maxDelay
+	}
+	if p.streams[video].Packets > 0 && !p.started {
+		// Nothing says that it cannot be decoded from its beginning on.
+		done.Lead, done.Starts = 0, []int64{0}
+	}
+	var base int64
+	begin, end := int64(math.MaxInt64), int64(math.MinInt64)
+	moved := p.delayed > 0
+	for i, st := range p.data {
+		for stream, n := range st.packets {
+			if n == 0 {
+				continue
+			}
+			moved = moved || st.Shift[stream] != 0
+			by := max(st.Shift[stream], -st.Shift[stream])
+			if pace := w.times[stream].paceOr(); by > pace {
+				done.Moved += n
+				done.Furthest = max(done.Furthest, by)
+			}
+			if i == p.firstAt[stream] {
+				begin = min(begin, p.first[stream]+st.Shift[stream])
+			}
+			end = max(end, st.last[stream]+st.Shift[stream]+w.times[stream].pace)
+		}
+	}
+	done.Duration = max(0, end-begin)
+	if moved {
+		asIs, base = false, begin
+	}
+	heads := p.scripts
+	for stream, to := range []*Stream{&done.Video, &done.Audio} {
+		h := p.configs[stream].header
+		if p.streams[stream].Packets == 0 {
+			asIs = asIs && h.Len == 0
+			continue
+		}
+		*to = p.streams[stream]
+		to.Codec = p.configs[stream].codec
+		if h.Len > 0 {
+			heads = append(heads, h)
+		}
+	}
+	slices.SortStableFunc(heads, func(a, b Extent) int { return cmp.Compare(a.Off, b.Off) })
+	for _, h := range heads {
+		done.Stretches = append(done.Stretches, Stretch{Extent: h})
+	}
+	for stream, late := range p.late {
+		if late {
+			asIs = false
+			done.Early[stream] = 1
+			first := p.data[p.firstAt[stream]]
+			first.Extent = p.firstTag[stream]
+			done.Stretches = append(done.Stretches, first)
+		}
+	}
+	done.Stretches = append(done.Stretches, p.data...)
+	for i := range done.Stretches {
+		for stream := range 2 {
+			done.Stretches[i].Shift[stream] -= base
+		}
+	}
+	return done, asIs
 }
 
 // media is what the first bytes of a tag's body say.
@@ -476,6 +841,8 @@ type mediaKind int
 const (
 	nothing mediaKind = iota
 	broken
+	ignored // that says how to show it, and nothing to show
+	unsupported
 	sequenceHeader
 	packet
 )
@@ -484,7 +851,29 @@ func hasHeader(c Codec) bool { return c == H264 || c == HEVC || c == AAC }
 
 var videoCodecs = map[byte]Codec{
 	1: "JPEG", 2: "Sorenson H.263", 3: "Screen Video", 4: "VP6", 5: "VP6 with alpha",
-	6: "Screen Video 2", 7: H264, 8: "H.263", 9: "MPEG-4", 12: "HEVC with codec id 12",
+	6: "Screen Video 2", 7: H264, 8: "H.263", 9: "MPEG-4", 12: HEVC, 13: "AV1",
+}
+
+// fourCCs are the names of "Enhanced RTMP", version 2.
+var fourCCs = map[string]Codec{
+	"avc1": "H.264 of enhanced RTMP", "hvc1": HEVC, "vvc1": "VVC", "av01": "AV1", "vp08": "VP8", "vp09": "VP9",
+	"Opus": "Opus", "fLaC": "FLAC", "ac-3": "AC-3", "ec-3": "E-AC-3", ".mp3": "MP3 of enhanced RTMP", "mp4a": "AAC of enhanced RTMP",
+}
+
+func fourCC(b []byte, what string) Codec {
+	if c, ok := fourCCs[string(b)]; ok {
+		return c
+	}
+	return Codec(fmt.Sprintf("%s with codec id %q", what, string(b)))
+}
+
+// couldBe are the codecs that an MP4 file of this program's could hold, but does not.
+func couldBe(c Codec) bool {
+	switch c {
+	case "MPEG-4", "AV1", "PCM":
+		return true
+	}
+	return false
 }
 
 // videoTag reads VIDEODATA, of which b are the first bytes and size the length.
@@ -495,7 +884,7 @@ func videoTag(b []byte, size int64) media {
 	}
 	frame := b[0] >> 4 & 7
 	if frame == 5 { // a command to the player, or metadata
-		return m
+		return m.ignored()
 	}
 	m.key = frame == 1
 	var kind byte
@@ -506,7 +895,10 @@ func videoTag(b []byte, size int64) media {
 			codec = Codec(fmt.Sprintf("video with codec id %d", id))
 		}
 		m.codec, m.skip = codec, 1
-		if codec != H264 {
+		if couldBe(codec) {
+			return m.unsupported()
+		}
+		if codec != H264 && codec != HEVC {
 			return m.packet(size)
 		}
 		if len(b) < 5 {
@@ -517,19 +909,26 @@ func videoTag(b []byte, size int64) media {
 		if len(b) < 5 {
 			return m.broken()
 		}
-		m.codec, m.skip = Codec(fmt.Sprintf("video with codec id %q", string(b[1:5]))), 5
-		if !bytes.Equal(b[1:5], []byte("hvc1")) {
-			return m.packet(size)
+		m.codec, m.skip, kind = fourCC(b[1:5], "video"), 5, b[0]&0x0f
+		if kind == 6 { // several tracks
+			m.codec = "video of several tracks"
+			return m.unsupported()
 		}
-		m.codec, kind = HEVC, b[0]&0x0f
 		switch kind {
-		case 1: // with a composition time, which 3 has not
+		case 2, 4: // end of sequence, metadata
+			if size > m.skip {
+				return m.ignored()
+			}
+			return media{}
+		}
+		if m.codec != HEVC {
+			return m.unsupported()
+		}
+		if kind == 1 { // with a composition time, which 3 has not
 			m.skip = 8
 			if len(b) >= 8 {
 				m.delay = signed24(b[5:])
 			}
-		case 2, 4: // end of sequence, metadata
-			return media{}
 		}
 	}
 	if kind == 0 {
@@ -554,11 +953,21 @@ func audioTag(b []byte, size int64) media {
 		return m
 	}
 	id := b[0] >> 4
+	if id == 9 && len(b) >= 5 { // enhanced RTMP
+		m.codec = fourCC(b[1:5], "audio")
+		if b[0]&0x0f == 5 {
+			m.codec = "audio of several tracks"
+		}
+		return m.unsupported()
+	}
 	codec, known := audioCodecs[id]
 	if !known {
 		codec = Codec(fmt.Sprintf("audio with codec id %d", id))
 	}
 	m.codec = codec
+	if couldBe(codec) {
+		return m.unsupported()
+	}
 	if codec != AAC {
 		m.sum[0] = b[0] // rate, sample size, channels
 		return m.packet(size)
@@ -592,6 +1001,13 @@ func (m media) header(size int64) media {
 }
 
 func (m media) broken() media { return media{kind: broken} }
+
+func (m media) ignored() media { return media{kind: ignored} }
+
+func (m media) unsupported() media {
+	m.kind = unsupported
+	return m
+}
 
 // window reads a file a few kilobytes at a time where tags are small, and only
 // what is asked for where the last was large.

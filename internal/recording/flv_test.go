@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -37,7 +38,7 @@ func (f *file) sound(ms int) *file    { return f.tag(8, ms, 0xaf, 1, 9, 9, 9) }
 func (f *file) cut(n int) *file       { f.Truncate(f.Len() - n); return f }
 
 func plainFile() *file {
-	return newFile().tag(18, 0, 2, 0, 1, 'x').asc(1).avc(1).key(0).sound(1).frame(40).sound(24)
+	return newFile().tag(18, 0, []byte("\x02\x00\x0aonMetaData\x08")...).asc(1).avc(1).key(0).sound(1).frame(40).sound(24)
 }
 
 // text is a survey as the tables below have it: a line per part, then what is
@@ -57,7 +58,7 @@ func text(s Survey, err error) string {
 				fmt.Fprintf(b, "%s %d/%d %dB, ", stream.Codec, stream.Keys, stream.Packets, stream.Bytes)
 			}
 		}
-		fmt.Fprintf(b, "%dms, %d extents] ", p.Duration, len(p.Extents))
+		fmt.Fprintf(b, "%dms, %d stretches] ", p.Duration, len(p.Stretches))
 	}
 	for _, d := range s.Damage {
 		fmt.Fprintf(b, "damage %d ", d.Len)
@@ -83,36 +84,36 @@ func TestWalk(t *testing.T) {
 		{"half the header", new(file).raw(FLVHeader[:9]...), "(no audio and no video in it)"},
 		{"sequence headers only", newFile().asc(1).avc(1), "(no audio and no video in it)"},
 		{"only garbage", newFile().raw(bytes.Repeat([]byte{0xee}, 10000)...), "damage 10000 (nothing in it can be read)"},
-		{"plain", plainFile(), "plain [H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents]"},
-		{"audio only", newFile().asc(1).sound(0).sound(23), "plain [AAC 2/2 6B, 23ms, 2 extents]"},
-		{"video only", newFile().avc(1).key(0).frame(40), "plain [H.264 1/2 6B, 40ms, 2 extents]"},
-		{"MP3", newFile().tag(8, 0, 0x2f, 1, 2, 3).tag(8, 26, 0x2f, 1, 2), "plain [MP3 2/2 5B, 26ms, 1 extents]"},
+		{"plain", plainFile(), "plain [H.264 1/2 6B, AAC 2/2 6B, 80ms, 4 stretches]"},
+		{"audio only", newFile().asc(1).sound(0).sound(23), "plain [AAC 2/2 6B, 46ms, 2 stretches]"},
+		{"video only", newFile().avc(1).key(0).frame(40), "plain [H.264 1/2 6B, 80ms, 2 stretches]"},
+		{"MP3", newFile().tag(8, 0, 0x2f, 1, 2, 3).tag(8, 26, 0x2f, 1, 2), "plain [MP3 2/2 5B, 52ms, 1 stretches]"},
 		{"HEVC", newFile().tag(9, 0, 0x90, 'h', 'v', 'c', '1', 1, 2).tag(9, 0, 0x91, 'h', 'v', 'c', '1', 0, 0, 0, 1, 2, 3).tag(9, 40, 0xa3, 'h', 'v', 'c', '1', 1).tag(9, 40, 0x92, 'h', 'v', 'c', '1'),
-			"plain [HEVC 1/2 4B, 40ms, 2 extents]"},
-		{"the same headers again", plainFile().asc(1).avc(1).key(80), "plain [H.264 2/3 10B, AAC 2/2 6B, 80ms, 4 extents]"},
-		{"the length behind the last tag is missing", plainFile().cut(3), "plain [H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents]"},
-		{"the last tag is cut", plainFile().cut(5), "[H.264 1/2 6B, AAC 1/1 3B, 40ms, 3 extents] cut 15"},
-		{"cut in a tag's header", plainFile().cut(12), "[H.264 1/2 6B, AAC 1/1 3B, 40ms, 3 extents] cut 8"},
-		{"zeros behind", plainFile().raw(make([]byte, 10000)...), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents] cut 10000"},
-		{"garbage behind", plainFile().raw(bytes.Repeat([]byte{0xee}, 10000)...), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents] damage 10000"},
-		{"a hole", plainFile().raw(make([]byte, 9000)...).key(80).sound(80), "[H.264 2/3 10B, AAC 3/3 9B, 80ms, 4 extents] damage 9000"},
-		{"a tag whose body was not written", plainFile().raw(9, 0, 1, 0, 0, 0, 50, 0, 0, 0, 0).key(80), "[H.264 2/3 10B, AAC 2/2 6B, 80ms, 4 extents] damage 11"},
-		{"a length beyond the end", plainFile().raw(9, 0xff, 0xff, 0xff, 0, 0, 50, 0, 0, 0, 0, 1, 2).key(80), "[H.264 2/3 10B, AAC 2/2 6B, 80ms, 4 extents] damage 13"},
-		{"the resolution changes", plainFile().avc(2).key(80).sound(80), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents] [H.264 1/1 4B, AAC 1/1 3B, 0ms, 3 extents]"},
-		{"both change", plainFile().asc(2).avc(2).key(80).sound(80), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents] [H.264 1/1 4B, AAC 1/1 3B, 0ms, 3 extents]"},
-		{"changes before anything", newFile().avc(1).avc(2).key(0), "[H.264 1/1 4B, 0ms, 2 extents]"},
-		{"changes and ends", plainFile().avc(2), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents]"},
-		{"audio becomes MP3", plainFile().tag(8, 50, 0x2f, 1, 2, 3), "[H.264 1/2 6B, AAC 2/2 6B, 40ms, 3 extents] [MP3 1/1 3B, 0ms, 1 extents]"},
-		{"audio joins late", newFile().avc(1).key(0).key(40_000).asc(1).sound(40_001).key(40_040), "[H.264 2/2 8B, 40000ms, 2 extents] [H.264 1/1 4B, AAC 1/1 3B, 39ms, 3 extents]"},
-		{"audio joins soon", newFile().avc(1).key(0).asc(1).sound(1), "plain [H.264 1/1 4B, AAC 1/1 3B, 1ms, 4 extents]"},
-		{"no key frame", newFile().avc(1).frame(0), "plain [H.264 0/1 2B, 0ms, 2 extents] (no key frame in its video)"},
-		{"packets before their header", newFile().key(0).avc(1).key(40), "[H.264 1/1 4B, 0ms, 2 extents] damage 24"},
-		{"a video tag that is too short", newFile().avc(1).key(0).tag(9, 0, 0x17, 1), "[H.264 1/1 4B, 0ms, 2 extents]"},
-		{"end of sequence", newFile().avc(1).key(0).tag(9, 0, 0x17, 2, 0, 0, 0), "plain [H.264 1/1 4B, 0ms, 2 extents]"},
-		{"time beyond 2^31 ms", newFile().asc(1).sound(1 << 31).sound(1<<31 + 23), "plain [AAC 2/2 6B, 23ms, 2 extents]"},
-		{"Speex", newFile().avc(1).key(0).tag(8, 0, 0xb2, 1, 2), "plain [H.264 1/1 4B, Speex 1/1 2B, 0ms, 2 extents] (MP4 cannot hold its Speex)"},
-		{"Sorenson H.263", newFile().tag(9, 0, 0x12, 1, 2), "plain [Sorenson H.263 1/1 2B, 0ms, 1 extents] (MP4 cannot hold its Sorenson H.263)"},
-		{"AV1", newFile().tag(9, 0, 0x91, 'a', 'v', '0', '1', 1, 2), `plain [video with codec id "av01" 1/1 2B, 0ms, 1 extents] (MP4 cannot hold its video with codec id "av01")`},
+			"plain [HEVC 1/2 4B, 80ms, 2 stretches]"},
+		{"the same headers again", plainFile().asc(1).avc(1).key(80), "[H.264 2/3 10B, AAC 2/2 6B, 120ms, 5 stretches]"},
+		{"the length behind the last tag is missing", plainFile().cut(3), "plain [H.264 1/2 6B, AAC 2/2 6B, 80ms, 4 stretches]"},
+		{"the last tag is cut", plainFile().cut(5), "[H.264 1/2 6B, AAC 1/1 3B, 80ms, 4 stretches] cut 15"},
+		{"cut in a tag's header", plainFile().cut(12), "[H.264 1/2 6B, AAC 1/1 3B, 80ms, 4 stretches] cut 8"},
+		{"zeros behind", plainFile().raw(make([]byte, 10000)...), "[H.264 1/2 6B, AAC 2/2 6B, 80ms, 4 stretches] cut 10000"},
+		{"garbage behind", plainFile().raw(bytes.Repeat([]byte{0xee}, 10000)...), "[H.264 1/2 6B, AAC 2/2 6B, 80ms, 4 stretches] damage 10000"},
+		{"a hole", plainFile().raw(make([]byte, 9000)...).key(80).sound(80), "[H.264 2/3 10B, AAC 3/3 9B, 136ms, 5 stretches] damage 9000"},
+		{"a tag whose body was not written", plainFile().raw(9, 0, 1, 0, 0, 0, 50, 0, 0, 0, 0).key(80), "[H.264 2/3 10B, AAC 2/2 6B, 120ms, 5 stretches] damage 11"},
+		{"a length beyond the end", plainFile().raw(9, 0xff, 0xff, 0xff, 0, 0, 50, 0, 0, 0, 0, 1, 2).key(80), "[H.264 2/3 10B, AAC 2/2 6B, 120ms, 5 stretches] damage 13"},
+		{"the resolution changes", plainFile().avc(2).key(80).sound(80), "[H.264 1/2 6B, AAC 2/2 6B, 80ms, 4 stretches] [H.264 1/1 4B, AAC 1/1 3B, 56ms, 3 stretches]"},
+		{"both change", plainFile().asc(2).avc(2).key(80).sound(80), "[H.264 1/2 6B, AAC 2/2 6B, 80ms, 4 stretches] [H.264 1/1 4B, AAC 1/1 3B, 56ms, 3 stretches]"},
+		{"changes before anything", newFile().avc(1).avc(2).key(0), "[H.264 1/1 4B, 0ms, 2 stretches]"},
+		{"changes and ends", plainFile().avc(2), "[H.264 1/2 6B, AAC 2/2 6B, 80ms, 4 stretches]"},
+		{"audio becomes MP3", plainFile().tag(8, 50, 0x2f, 1, 2, 3), "[H.264 1/2 6B, AAC 2/2 6B, 80ms, 4 stretches] [MP3 1/1 3B, 26ms, 1 stretches]"},
+		{"audio joins late", newFile().avc(1).key(0).key(40_000).asc(1).sound(40_001).key(40_040), "[H.264 3/3 12B, AAC 1/1 3B, 40080ms, 5 stretches]"},
+		{"audio joins soon", newFile().avc(1).key(0).asc(1).sound(1), "plain [H.264 1/1 4B, AAC 1/1 3B, 1ms, 4 stretches]"},
+		{"no key frame", newFile().avc(1).frame(0), "plain [H.264 0/1 2B, 0ms, 2 stretches]"},
+		{"packets before their header", newFile().key(0).avc(1).key(40), "[H.264 1/1 4B, 0ms, 2 stretches] damage 24"},
+		{"a video tag that is too short", newFile().avc(1).key(0).tag(9, 0, 0x17, 1), "[H.264 1/1 4B, 0ms, 2 stretches]"},
+		{"end of sequence", newFile().avc(1).key(0).tag(9, 0, 0x17, 2, 0, 0, 0), "plain [H.264 1/1 4B, 0ms, 2 stretches]"},
+		{"time beyond 2^31 ms", newFile().asc(1).sound(1 << 31).sound(1<<31 + 23), "plain [AAC 2/2 6B, 46ms, 2 stretches]"},
+		{"Speex", newFile().avc(1).key(0).tag(8, 0, 0xb2, 1, 2), "plain [H.264 1/1 4B, Speex 1/1 2B, 0ms, 2 stretches] (MP4 cannot hold its Speex)"},
+		{"Sorenson H.263", newFile().tag(9, 0, 0x12, 1, 2), "plain [Sorenson H.263 1/1 2B, 0ms, 1 stretches] (MP4 cannot hold its Sorenson H.263)"},
+		{"AV1", newFile().tag(9, 0, 0x91, 'a', 'v', '0', '1', 1, 2), "(its AV1 is not supported)"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -244,14 +245,23 @@ func checkSurvey(t *testing.T, s Survey, size int64) {
 		if p.Video.Packets+p.Audio.Packets == 0 {
 			t.Error("a part without packets")
 		}
-		if len(p.Extents) == 0 || p.Duration < 0 {
+		if len(p.Stretches) == 0 || p.Duration < 0 {
 			t.Errorf("part %+v", p)
 		}
 		bytes += p.Video.Bytes + p.Audio.Bytes
 		packets += p.Video.Packets + p.Audio.Packets
-		for _, e := range p.Extents {
+		early := p.Early[0] + p.Early[1]
+		for _, st := range p.Stretches {
+			e := st.Extent
+			if st.pinned {
+				t.Errorf("stretch %+v has no time", st)
+			}
 			if e.Off < 13 || e.Len < tagHeader || e.Off+e.Len > size {
 				t.Errorf("extent %+v in a file of %d bytes", e, size)
+			}
+			if early > 0 && st.packets[0]+st.packets[1] > 0 {
+				early-- // comes again
+				continue
 			}
 			all = append(all, e)
 		}
@@ -287,9 +297,9 @@ func FuzzWalk(f *testing.F) {
 
 		// What a part's extents make is a file of that part and nothing else.
 		for _, p := range s.Parts {
-			part := slices.Clone(FLVHeader)
-			for _, e := range p.Extents {
-				part = append(part, b[e.Off:e.Off+e.Len]...)
+			part, err := io.ReadAll(p.Reader(bytes.NewReader(b)))
+			if err != nil {
+				t.Fatal(err)
 			}
 			again, err := Walk(bytes.NewReader(part), int64(len(part)))
 			if err != nil || len(again.Parts) != 1 || again.Parts[0].Video != p.Video || again.Parts[0].Audio != p.Audio || again.Parts[0].Picture != p.Picture || len(again.Damage) > 0 {

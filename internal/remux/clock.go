@@ -20,7 +20,6 @@ type clock struct {
 	frameSize int64    // samples in an audio packet, 0 if not known
 	start     int64    // of the recording, in units of in
 
-	started bool
 	wrapped bool  // the 32 bits were looked at
 	next    int64 // DTS to assume for a packet without, in units of in
 	sample  int64 // where the audio is, in samples
@@ -48,26 +47,30 @@ func newClock(t *track, startTime int64) clock {
 	return c
 }
 
-// set changes the packet's times, or says that the packet is to be left out: it
-// comes before the first that a player can start at.
-func (c *clock) set(s *stamp, key bool) bool {
+// skip takes the time of a packet that is left out.
+func (c *clock) skip(s *stamp) {
 	c.unwrap(s)
+	c.next = c.guess(s) + s.duration
+}
+
+// guess moves the times to the recording's start and returns the DTS.
+func (c *clock) guess(s *stamp) int64 {
+	guess := c.next
 	if s.dts != noTime {
 		s.dts -= c.start
+		guess = s.dts
 	}
 	if s.pts != noTime {
 		s.pts -= c.start
 	}
-	guess := c.next
-	if s.dts != noTime {
-		guess = s.dts
-	}
-	c.next = guess + s.duration
-	if !c.started && (!key || s.pts == noTime && guess < 0 || s.pts != noTime && s.pts < 0) {
-		return false
-	}
-	c.started = true
-	s.dts = guess
+	return guess
+}
+
+// set changes the packet's times.
+func (c *clock) set(s *stamp) {
+	c.unwrap(s)
+	s.dts = c.guess(s)
+	c.next = s.dts + s.duration
 	if c.audio {
 		s.dts = c.steady(s.dts)
 		s.pts = s.dts
@@ -79,7 +82,6 @@ func (c *clock) set(s *stamp, key bool) bool {
 	}
 	s.duration = rescale(s.duration, c.in, c.out, nearest)
 	c.order(s)
-	return true
 }
 
 // unwrap makes times before the 32-bit turn of a recording that began shortly

@@ -46,7 +46,7 @@ type Input struct {
 // Count is what became of one stream's packets.
 type Count struct {
 	Read, Bytes int64
-	// Dropped were before the first key frame: nothing can show them.
+	// Dropped were before the first that a decoder can start at: nothing can show them.
 	Dropped int64
 	Written int64
 }
@@ -173,6 +173,9 @@ type track struct {
 	index   int // of out
 	clock   clock
 	count   Count
+	early   int64   // packets that come again
+	lead    int64   // packets that nothing can show
+	starts  []int64 // the numbers of packets that a player can start at, beside those that libav knows
 }
 
 func (j *job) openInput() error {
@@ -193,7 +196,7 @@ func (j *job) openInput() error {
 			return fmt.Errorf("open input: %w", err)
 		}
 	} else {
-		flv := newSections(j.in.File, j.in.Part.Extents)
+		flv := j.in.Part.Reader(j.in.File)
 		source, err := astiav.AllocIOContext(64<<10, false, flv.Read, nil, nil)
 		if err != nil {
 			return err
@@ -227,6 +230,8 @@ func (j *job) openInput() error {
 		}
 		t.in = stream
 	}
+	j.video.early, j.audio.early = j.in.Part.Early[0], j.in.Part.Early[1]
+	j.video.lead, j.video.starts = j.in.Part.Lead, j.in.Part.Starts
 	if (j.video.in != nil) != (j.in.Part.Video.Packets > 0) || (j.audio.in != nil) != (j.in.Part.Audio.Packets > 0) {
 		return errors.New("find streams: libav does not find those that the recording holds")
 	}
@@ -374,13 +379,26 @@ func (j *job) copyPacket(packet *astiav.Packet) (written bool, err error) {
 	if t == nil {
 		return false, nil // captions, data: an MP4 of ours has none
 	}
+	if t.early > 0 {
+		t.early--
+		return false, nil
+	}
+	n := t.count.Read
 	t.count.Read++
 	t.count.Bytes += int64(packet.Size())
 	stamp := stamp{packet.Pts(), packet.Dts(), packet.Duration()}
-	if !t.clock.set(&stamp, packet.Flags().Has(astiav.PacketFlagKey)) {
+	if n < t.lead {
+		t.clock.skip(&stamp)
 		t.count.Dropped++
 		return false, nil
 	}
+	for len(t.starts) > 0 && t.starts[0] <= n {
+		if t.starts[0] == n {
+			packet.SetFlags(packet.Flags().Add(astiav.PacketFlagKey))
+		}
+		t.starts = t.starts[1:]
+	}
+	t.clock.set(&stamp)
 	packet.SetPts(stamp.pts)
 	packet.SetDts(stamp.dts)
 	packet.SetDuration(stamp.duration)

@@ -203,7 +203,7 @@ func TestRunIdentical(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2))
 		long := flv
 		for i := range uint32(29) {
-			long = later(long, flv, (i+1)*2000)
+			long = later(long, withoutHeaders(flv), (i+1)*2000)
 		}
 		for b := long[13:]; len(b) > 0; b = b[15+int(b[1])<<16+int(b[2])<<8+int(b[3]):] {
 			ts := (uint32(b[4])<<16 | uint32(b[5])<<8 | uint32(b[6])) + random.Uint32N(8)
@@ -230,7 +230,6 @@ func TestRunIdentical(t *testing.T) {
 		"no first key":    noFirstKey(av),
 		"appended":        later(av, av, 2000),
 		"appended, gap":   later(av, av, 60_000),
-		"time goes back":  later(av, av, 500),
 		"no metadata":     later(recording.FLVHeader, av, 0),
 		"header again":    later(later(recording.FLVHeader, av, 0), av, 2000),
 		"audio then none": later(av, makeFLV(t, picture, h264), 2000),
@@ -318,15 +317,9 @@ func addPictures(t *testing.T, vectors map[string][]byte) {
 		"sets with the key": inBand(plain),
 		"broken sets":       withConfig(inBand(plain), func(c []byte) []byte { c = bytes.Clone(c); clear(c[9:16]); return c }),
 		"two sets":          twoSets(t, x264("sps-id=3:colorprim=bt709:transfer=bt709:colormatrix=bt709", "-pix_fmt", "yuv420p"), x264("", "-pix_fmt", "yuv420p", "-vf", "scale=640:360,setsar=4/3")),
-		"time goes back":    later(plain, plain, 500),
 		"pyramid goes on":   later(b, b, 2000),
 		"smaller metadata":  metadata(t, x264("", "-pix_fmt", "yuv420p", "-vf", "scale=320:228"), 234),
 		"larger metadata":   metadata(t, x264("", "-pix_fmt", "yuv420p", "-vf", "scale=320:228"), 1000),
-		"soon goes back":    later(x264("", "-pix_fmt", "yuv420p", "-frames:v", "12"), plain, 200),
-		"at once goes back": later(x264("", "-pix_fmt", "yuv420p", "-frames:v", "3"), plain, 40),
-		"pyramid goes back": later(b, b, 500),
-		"pyramid soon back": later(x264("bframes=3:b-pyramid=normal:b-adapt=0", "-pix_fmt", "yuv420p", "-profile:v", "main", "-frames:v", "12"), b, 200),
-		"two clips":         later(x264("", "-pix_fmt", "yuv420p", "-frames:v", "30"), plain, 1000),
 	} {
 		vectors["picture/"+name] = flv
 	}
@@ -345,6 +338,16 @@ func eachTag(flv []byte, visit func(kind byte, body []byte) []byte) []byte {
 		b = b[15+n:]
 	}
 	return out
+}
+
+// withoutHeaders takes the sequence headers of H.264 and AAC out.
+func withoutHeaders(flv []byte) []byte {
+	return eachTag(flv, func(kind byte, body []byte) []byte {
+		if (kind == 9 || kind == 8 && body[0]>>4 == 10) && body[1] == 0 {
+			return nil
+		}
+		return body
+	})
 }
 
 // withConfig changes an H.264 recording's AVCDecoderConfigurationRecord.
