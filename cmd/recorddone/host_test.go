@@ -1,0 +1,191 @@
+//go:build cgo
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tunnelcast/internal/archive/archivetest"
+)
+
+func TestNginxArgs(t *testing.T) {
+	tests := []struct {
+		name, args string
+		own, path  string
+		extra      string
+	}{
+		{"the README's line", "/a/cam.flv cam.flv cam /a", "/a/cam.flv", "/a/cam.flv", ""},
+		{"a relative record_path", "rec/cam.flv cam.flv cam rec", "rec/cam.flv", "rec/cam.flv", ""},
+		{"record_path .", "./cam.flv cam.flv cam .", "./cam.flv", "./cam.flv", ""},
+		{"flags in front", "--jobs 2 --no-faststart /a/cam.flv cam.flv cam /a", "--jobs 2 --no-faststart /a/cam.flv", "/a/cam.flv", ""},
+		{"one", "/a/cam.flv", "/a/cam.flv", "", ""},
+		{"two", "/a/cam.flv cam.flv", "/a/cam.flv", "/a/cam.flv", ""},
+		{"three", "/a/cam.flv cam.flv cam", "/a/cam.flv", "/a/cam.flv", ""},
+		{"$basename alone", "/a/cam.flv cam", "/a/cam.flv", "/a/cam.flv", ""},
+		{"$dirname first", "/a/cam.flv /a cam.flv", "/a/cam.flv", "/a/cam.flv", ""},
+		{"five", "/a/cam.flv cam.flv cam /a live", "/a/cam.flv", "/a/cam.flv", "live"},
+		{"a stream called --help", "/a/--help.flv --help.flv --help /a --help", "/a/--help.flv", "/a/--help.flv", ""},
+		{"$name of one", "/a/x.flv x.flv x /a --jobs=9", "/a/x.flv", "/a/x.flv", "--jobs=9"},
+		{"a stream called sweep", "/a/sweep.flv sweep.flv sweep /a", "/a/sweep.flv", "/a/sweep.flv", ""},
+		{"two recordings", "/a/one.flv /a/two.flv", "/a/one.flv /a/two.flv", "", ""},
+		{"a sweep", "sweep /a/b /a", "sweep /a/b /a", "", ""},
+		{"a sweep of this directory", "sweep .", "sweep .", "", ""},
+		{"a check", "check --archive /a/b", "check --archive /a/b", "", ""},
+		{"nothing", "", "", "", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			own, path, extra := nginxArgs(strings.Fields(test.args))
+			if got := strings.Join(own, " "); got != test.own || path != test.path || strings.Join(extra, " ") != test.extra {
+				t.Errorf("got %q, path %q, extra %q", got, path, extra)
+			}
+		})
+	}
+}
+
+// The hook, a sweep and check on file systems that lack what others have.
+func TestLackingFileSystems(t *testing.T) {
+	const all = ^uint32(0)
+	refuse := func(call uintptr, arg int, mask, value uint32, err unix.Errno) archivetest.Refusal {
+		return archivetest.Refusal{Call: call, Arg: arg, Mask: mask, Value: value, Err: err}
+	}
+	noReplace := refuse(unix.SYS_RENAMEAT2, 4, unix.RENAME_NOREPLACE, unix.RENAME_NOREPLACE, unix.EINVAL)
+	lease := func(err unix.Errno) archivetest.Refusal {
+		return refuse(unix.SYS_FCNTL, 1, all, unix.F_SETLEASE, err)
+	}
+	tests := []struct {
+		name    string
+		refused []archivetest.Refusal
+		lacks   string // as check names it
+	}{
+		{"ZFS 2.1", []archivetest.Refusal{noReplace}, ""},
+		{"FUSE for cloud storage", []archivetest.Refusal{noReplace, refuse(unix.SYS_LINKAT, 0, 0, 0, unix.ENOSYS),
+			refuse(unix.SYS_FSYNC, 0, 0, 0, unix.EINVAL), refuse(unix.SYS_FCHMOD, 0, 0, 0, unix.EPERM),
+			refuse(unix.SYS_FCHOWN, 0, 0, 0, unix.EPERM), refuse(unix.SYS_UTIMENSAT, 0, 0, 0, unix.EPERM)}, "renaming without replacing"},
+		{"NFS 4", []archivetest.Refusal{noReplace, lease(unix.EAGAIN)}, "leases"},
+		{"NFS 3", []archivetest.Refusal{noReplace, lease(unix.EINVAL)}, "leases"},
+		{"another owner", []archivetest.Refusal{lease(unix.EACCES)}, "leases"},
+	}
+	sample := sample(t, 2, "200k")
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if !archivetest.Refuse(t, test.refused...) {
+				return
+			}
+			dir := t.TempDir()
+			path := filepath.Join(dir, "cam.flv")
+			leases := test.lacks != "leases"
+			record := func() {
+				t.Helper()
+				if err := os.WriteFile(path, sample, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run := func(args ...string) string {
+				t.Helper()
+				out, err := exec.Command("recorddone", args...).CombinedOutput()
+				if err != nil {
+					t.Errorf("%v\n%s", err, out)
+				}
+				return string(out)
+			}
+			names := func() string {
+				var names []string
+				for _, entry := range must(os.ReadDir(dir)) {
+					names = append(names, entry.Name())
+				}
+				return strings.Join(names, " ")
+			}
+
+			record()
+			out := run(path, "cam.flv", "cam", dir)
+			if got := names(); got != "cam.mp4" {
+				t.Fatalf("after the hook: %s\n%s", got, out)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "cam.mp4"), []byte("another"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			record()
+			run(path)
+			if got := names(); got != "cam-1.mp4 cam.mp4" || string(must(os.ReadFile(filepath.Join(dir, "cam.mp4")))) != "another" {
+				t.Errorf("beside another file: %s", got)
+			}
+
+			// What a killed run left.
+			for _, name := range []string{path, filepath.Join(dir, ".recorddone-0123456789abcdef.done")} {
+				if err := os.WriteFile(name, sample, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				if old := time.Now().Add(-time.Hour); !leases {
+					if err := os.Chtimes(name, old, old); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			run("sweep", dir)
+			if got := names(); strings.Contains(got, ".flv") || strings.Contains(got, ".done") {
+				t.Errorf("after a sweep: %s", got)
+			}
+
+			// Live, or perhaps live.
+			record()
+			file := must(os.OpenFile(path, os.O_WRONLY, 0))
+			defer file.Close()
+			run("sweep", dir)
+			if !slices.Contains(strings.Fields(names()), "cam.flv") {
+				t.Errorf("a sweep took what is being written: %s", names())
+			}
+			// No unit may write there, so it fails.
+			check, _ := exec.Command("recorddone", "check", "--archive", dir).Output()
+			line, _, _ := strings.Cut(string(check), "\n")
+			if want := "ok    recordings in " + dir; !strings.HasPrefix(line, want) || !strings.Contains(line, test.lacks) {
+				t.Errorf("check says %s", line)
+			}
+		})
+	}
+}
+
+// Without /run/lock recordings are made into MP4 all the same.
+func TestNoJobLocks(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	sample := sample(t, 2, "200k")
+	for _, test := range []struct {
+		name    string
+		arrange func() error
+		locks   bool
+	}{
+		{"none", func() error { return nil }, false},
+		{"not a directory", func() error { return os.WriteFile("/run/lock", nil, 0o644) }, false},
+		{"there", func() error { return os.Mkdir("/run/lock", 0o777) }, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			archivetest.Mount(t, "/run", "tmpfs", "none", 0, "")
+			if err := test.arrange(); err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			path := filepath.Join(dir, "cam.flv")
+			if err := os.WriteFile(path, sample, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.Command("recorddone", path).CombinedOutput()
+			if err != nil || kinds(t, dir) != ".mp4" || strings.Contains(string(out), "working without job locks") == test.locks {
+				t.Errorf("%v, %s\n%s", err, kinds(t, dir), out)
+			}
+			check, _ := exec.Command("recorddone", "check", "--archive", dir).Output()
+			if got := strings.Contains(string(check), "ok    job locks in /run/lock"); got != test.locks {
+				t.Errorf("check says %s", check)
+			}
+		})
+	}
+}
