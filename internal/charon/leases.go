@@ -172,7 +172,7 @@ func poolRange(base, size string) (r lease.Range, ok bool, err error) {
 	}
 	last := first.AsSlice()
 	carry := n - 1
-	if whole := n + 2; n > 2 && whole&(whole-1) == 0 && binary.BigEndian.Uint32(last[len(last)-4:])&uint32(whole-1) == 0 {
+	if whole := n + 2; n > 1 && whole&(whole-1) == 0 && binary.BigEndian.Uint32(last[len(last)-4:])&uint32(whole-1) == 0 {
 		carry = n
 	}
 	for i := len(last) - 1; i >= 0 && carry > 0; i-- {

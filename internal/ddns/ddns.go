@@ -55,6 +55,10 @@ var (
 	ErrBadTime  = errors.New("BADTIME")                      // its clock is another
 	ErrNotAuth  = errors.New("NOTAUTH")                      // the zone is another server's
 	ErrRefused  = errors.New("REFUSED")                      // no grant, or a frozen zone
+
+	errServerFailure = errors.New("SERVFAIL")
+	errNotZone       = errors.New("NOTZONE")
+	errFormat        = errors.New("FORMERR")
 )
 
 // Update sends the change. A large one is split into several messages, each of
@@ -64,14 +68,22 @@ var (
 // message whose names were not as seen. After a timeout a message may still be
 // applied later.
 func (s *Server) Update(ctx context.Context, change lease.Change, ttl time.Duration) error {
-	for _, part := range split(change, ttl) {
-		reply, err := s.exchange(ctx, part.message)
-		if err == nil {
-			err = s.verdict(reply)
+	for _, part := range split(change) {
+		if err := s.send(ctx, change.Zone, part.message(change.Zone, ttl)); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("update zone %s at %s: %w", change.Zone, s.Addr, err)
-		}
+	}
+	return nil
+}
+
+// send sends one message of an update.
+func (s *Server) send(ctx context.Context, zone string, message func() *dns.Msg) error {
+	reply, err := s.exchange(ctx, message)
+	if err == nil {
+		err = s.verdict(reply)
+	}
+	if err != nil {
+		return fmt.Errorf("update zone %s at %s: %w", zone, s.Addr, err)
 	}
 	return nil
 }
@@ -103,6 +115,26 @@ func (s *Server) Lookup(ctx context.Context, name string) (lease.Owner, error) {
 	return owner, nil
 }
 
+// Has tells whether a name has an RR of a type, such as "DHCID".
+func (s *Server) Has(ctx context.Context, name, rrtype string) (bool, error) {
+	reply, err := s.exchange(ctx, func() *dns.Msg { return new(dns.Msg).SetQuestion(name, dns.StringToType[rrtype]) })
+	if err == nil && reply.Rcode == dns.RcodeNameError {
+		return false, nil
+	}
+	if err == nil {
+		err = s.verdict(reply)
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up %s at %s: %w", name, s.Addr, err)
+	}
+	for _, rr := range reply.Answer {
+		if rr := toLease(rr); rr.Owner == name && rr.Type == rrtype {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // Serial returns the serial number of a zone that the server has authority for.
 func (s *Server) Serial(ctx context.Context, zone string) (uint32, error) {
 	reply, err := s.exchange(ctx, func() *dns.Msg { return new(dns.Msg).SetQuestion(zone, dns.TypeSOA) })
@@ -120,12 +152,14 @@ func (s *Server) Serial(ctx context.Context, zone string) (uint32, error) {
 	return 0, fmt.Errorf("look up SOA of %s at %s: the server has no authority for it", zone, s.Addr)
 }
 
-// part is one message of an update, ready to be made as often as it is tried.
-type part struct {
-	zone                         string
-	prerequisite, update         []record
-	prerequisiteSize, updateSize int
+// unit is what an update has for one owner name, or one RR to remove.
+type unit struct {
+	seen        *lease.Owner // nil: nothing is added
+	remove, add []lease.RR
 }
+
+// part is what one message of an update is made of.
+type part []unit
 
 // record makes a fresh RR: the library changes those it is given.
 type record func() dns.RR
@@ -134,49 +168,64 @@ type record func() dns.RR
 // TCP carries. It counts names in full, so it is met on the safe side.
 const maxMessage = 60_000
 
-// split cuts a change into messages. What an owner name gets stays together
-// with its prerequisites, which would otherwise see the first message's work.
-func split(change lease.Change, ttl time.Duration) []*part {
-	current := &part{zone: change.Zone}
-	parts := []*part{current}
-	add := func(prerequisites, updates []record) {
-		p := size(prerequisites)
-		u := size(updates)
-		if n := current.prerequisiteSize + current.updateSize; n > 0 && n+p+u > maxMessage {
-			current = &part{zone: change.Zone}
-			parts = append(parts, current)
-		}
-		current.prerequisite = append(current.prerequisite, prerequisites...)
-		current.update = append(current.update, updates...)
-		current.prerequisiteSize += p
-		current.updateSize += u
-	}
-
+// units cuts a change by its owner names. What a name gets stays together with
+// its prerequisites, which would otherwise see the first message's work.
+func units(change lease.Change) []unit {
+	var all []unit
 	adds := map[string][]lease.RR{}
-	for _, rr := range change.Add {
-		adds[rr.Owner] = append(adds[rr.Owner], rr)
+	for _, rrs := range [][]lease.RR{change.Add, change.Renew} {
+		for _, rr := range rrs {
+			adds[rr.Owner] = append(adds[rr.Owner], rr)
+		}
 	}
 	removes := map[string][]lease.RR{}
 	for _, rr := range change.Remove {
 		removes[rr.Owner] = append(removes[rr.Owner], rr)
 	}
 	for _, owner := range change.Seen {
-		var updates []record
-		for _, rr := range removes[owner.Name] {
-			updates = append(updates, remove(rr))
-		}
-		for _, rr := range adds[owner.Name] {
-			updates = append(updates, func() dns.RR { return fromLease(rr, dns.ClassINET, ttl) })
-		}
+		all = append(all, unit{&owner, removes[owner.Name], adds[owner.Name]})
 		delete(removes, owner.Name)
-		add(prerequisites(owner), updates)
 	}
 	for _, rr := range change.Remove {
 		if _, left := removes[rr.Owner]; left {
-			add(nil, []record{remove(rr)})
+			all = append(all, unit{remove: []lease.RR{rr}})
 		}
 	}
+	return all
+}
+
+// split puts the units of a change into as few messages as can be sent.
+func split(change lease.Change) []part {
+	var parts []part
+	length := 0
+	for _, u := range units(change) {
+		n := size(u.prerequisites()) + size(u.updates(0))
+		if len(parts) == 0 || length+n > maxMessage {
+			parts = append(parts, nil)
+			length = 0
+		}
+		parts[len(parts)-1] = append(parts[len(parts)-1], u)
+		length += n
+	}
 	return parts
+}
+
+func (u unit) prerequisites() []record {
+	if u.seen == nil {
+		return nil
+	}
+	return prerequisites(*u.seen)
+}
+
+func (u unit) updates(ttl time.Duration) []record {
+	var updates []record
+	for _, rr := range u.remove {
+		updates = append(updates, remove(rr))
+	}
+	for _, rr := range u.add {
+		updates = append(updates, func() dns.RR { return fromLease(rr, dns.ClassINET, ttl) })
+	}
+	return updates
 }
 
 // remove deletes one RR of an RRset (RFC 2136 section 2.5.4), which is no error
@@ -223,25 +272,29 @@ func size(records []record) int {
 	return n
 }
 
-// message makes the update anew.
-func (p *part) message() *dns.Msg {
-	m := new(dns.Msg).SetUpdate(p.zone)
-	m.Compress = true
-	for _, r := range p.prerequisite {
-		m.Answer = append(m.Answer, r())
+// message returns what makes the update, as often as it is tried.
+func (p part) message(zone string, ttl time.Duration) func() *dns.Msg {
+	return func() *dns.Msg {
+		m := new(dns.Msg).SetUpdate(zone)
+		m.Compress = true
+		for _, u := range p {
+			for _, r := range u.prerequisites() {
+				m.Answer = append(m.Answer, r())
+			}
+			for _, r := range u.updates(ttl) {
+				m.Ns = append(m.Ns, r())
+			}
+		}
+		return m
 	}
-	for _, r := range p.update {
-		m.Ns = append(m.Ns, r())
-	}
-	return m
 }
 
 // Text returns the messages of a change as dig prints an update, without the
 // header and the signature.
 func Text(change lease.Change, ttl time.Duration) string {
 	var b strings.Builder
-	for _, part := range split(change, ttl) {
-		m := part.message()
+	for _, part := range split(change) {
+		m := part.message(change.Zone, ttl)()
 		fmt.Fprintf(&b, ";; ZONE SECTION:\n;%s\tIN\tSOA\n", m.Question[0].Name)
 		if len(m.Answer) > 0 {
 			b.WriteString("\n;; PREREQUISITE SECTION:\n")
@@ -478,13 +531,13 @@ func (s *Server) verdict(reply *dns.Msg) error {
 		}
 		return fmt.Errorf("%w: the key %s has no grant for this, or the zone is frozen (rndc thaw)", ErrRefused, s.Key.Name)
 	case dns.RcodeNotZone:
-		return fmt.Errorf("%s: a name lies outside the zone", name)
+		return fmt.Errorf("%w: a name lies outside the zone", errNotZone)
 	case dns.RcodeServerFailure:
-		return fmt.Errorf("%s: the server could not do it; its log says why, often that it may not write the zone's directory", name)
+		return fmt.Errorf("%w: the server could not do it; its log says why, often that it may not write the zone's directory", errServerFailure)
 	case dns.RcodeNotImplemented:
 		return fmt.Errorf("%s: the server takes no updates", name)
 	case dns.RcodeFormatError:
-		return fmt.Errorf("%s: the server does not understand the message", name)
+		return fmt.Errorf("%w: the server does not understand the message", errFormat)
 	}
 	return fmt.Errorf("reply code %d %s", reply.Rcode, name)
 }

@@ -352,9 +352,9 @@ func TestSplit(t *testing.T) {
 		c.Remove = append(c.Remove, rr(fmt.Sprintf("old%d.example.", i), "10.0.0.1"))
 	}
 	updates := 0
-	parts := split(c, time.Minute)
+	parts := split(c)
 	for _, part := range parts {
-		m := part.message()
+		m := part.message(c.Zone, time.Minute)()
 		updates += len(m.Ns)
 		wire, _, err := (&Server{Key: testKey}).sign(m)
 		if err != nil || len(wire) > 65535 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -14,46 +15,58 @@ import (
 // signed, as named does it, though RFC 8945 section 5.3.1 lets a server sign
 // less.
 func (s *Server) Transfer(ctx context.Context, zone string) ([]lease.RR, error) {
-	rrs, err := s.transfer(ctx, zone)
+	rrs, _, err := s.TransferTTL(ctx, zone, 0)
+	return rrs, err
+}
+
+// TransferTTL is Transfer; it also returns those addresses and pointers of the
+// zone that have another TTL.
+func (s *Server) TransferTTL(ctx context.Context, zone string, ttl time.Duration) (rrs, other []lease.RR, err error) {
+	err = s.transfer(ctx, zone, func(rr dns.RR) {
+		l := toLease(rr)
+		rrs = append(rrs, l)
+		if (l.Addr.IsValid() || l.Target != "") && rr.Header().Ttl != uint32(ttl/time.Second) {
+			other = append(other, l)
+		}
+	})
 	if isTimeout(err) {
 		err = ErrNoReply
 	}
 	if err != nil {
-		return nil, fmt.Errorf("transfer zone %s from %s: %w", zone, s.Addr, err)
+		return nil, nil, fmt.Errorf("transfer zone %s from %s: %w", zone, s.Addr, err)
 	}
-	return rrs, nil
+	return rrs, other, nil
 }
 
-func (s *Server) transfer(ctx context.Context, zone string) ([]lease.RR, error) {
+func (s *Server) transfer(ctx context.Context, zone string, found func(dns.RR)) error {
 	m := new(dns.Msg).SetAxfr(zone)
 	wire, mac, err := s.sign(m)
 	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
+		return fmt.Errorf("sign: %w", err)
 	}
 	conn, err := s.dial(ctx, "tcp")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer conn.Close()
 	if err := send(conn, "tcp", wire); err != nil {
-		return nil, err
+		return err
 	}
-	var rrs []lease.RR
 	var first *dns.SOA
 	for n := 0; ; n++ {
 		raw, err := receive(conn, "tcp")
 		if err != nil {
-			return nil, err
+			return err
 		}
 		reply, err := s.open(raw, m, mac, n > 0)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		switch err := s.verdict(reply); {
 		case errors.Is(err, ErrRefused) && s.Key != nil:
-			return nil, fmt.Errorf("%w: the zone may not be transferred with the key %s (allow-transfer; bind9 9.20 and later let nobody)", ErrRefused, s.Key.Name)
+			return fmt.Errorf("%w: the zone may not be transferred with the key %s (allow-transfer; bind9 9.20 and later let nobody)", ErrRefused, s.Key.Name)
 		case err != nil:
-			return nil, err
+			return err
 		}
 		if s.Key != nil {
 			mac = reply.IsTsig().MAC
@@ -62,18 +75,18 @@ func (s *Server) transfer(ctx context.Context, zone string) ([]lease.RR, error) 
 			soa, isSOA := rr.(*dns.SOA)
 			switch {
 			case first == nil && !isSOA:
-				return nil, errors.New("it does not begin with the SOA")
+				return errors.New("it does not begin with the SOA")
 			case first == nil:
 				first = soa
 			case isSOA && soa.Serial != first.Serial:
-				return nil, errors.New("the zone changed meanwhile")
+				return errors.New("the zone changed meanwhile")
 			case isSOA:
-				return rrs, nil
+				return nil
 			}
-			rrs = append(rrs, toLease(rr))
+			found(rr)
 		}
 		if len(reply.Answer) == 0 {
-			return nil, errors.New("a message of it is empty")
+			return errors.New("a message of it is empty")
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -38,12 +39,13 @@ type Owner struct {
 // were seen there, and no CNAME, DNAME or delegation.
 type Change struct {
 	Zone        string
-	Seen        []Owner // every owner name of Add
+	Seen        []Owner // every owner name of Add and Renew
 	Add, Remove []RR
+	Renew       []RR // stand with another TTL, and get the new one
 }
 
 // Empty tells whether there is nothing to do.
-func (c Change) Empty() bool { return len(c.Add) == 0 && len(c.Remove) == 0 }
+func (c Change) Empty() bool { return len(c.Add) == 0 && len(c.Remove) == 0 && len(c.Renew) == 0 }
 
 // Refusal says why a live client has no name.
 type Refusal struct {
@@ -59,6 +61,17 @@ type Rules struct {
 	Reserved []string // labels that no client gets, besides those that none ever does
 	Names    Names    // labels of certain identities
 	Mend     bool     // a login that is not a label becomes one
+
+	// Known are the addresses under a name that are ours to remove: what this
+	// gateway added. What a live client holds is ours as well.
+	Known map[RR]bool
+	// AnyAddress says that nobody knows the pools (RADIUS, DHCP): every address
+	// that charon gave to a client may be added.
+	AnyAddress bool
+	// LeftOut are the connections whose clients get no names, and why.
+	LeftOut map[string]string
+
+	live map[RR]bool // see knowing
 }
 
 // FQDN brings a zone's name from a setting into the form used here.
@@ -121,33 +134,85 @@ func (r Rules) isName(name string) bool {
 	return ok && isLabel(label) && !r.reserved(label)
 }
 
-// ours tells whether an RR is one that we may remove: the address of a client's
+// mayHave tells whether a client may have the address, as far as pools go.
+func (r Rules) mayHave(addr netip.Addr) bool { return r.AnyAddress || r.Pools.Contains(addr) }
+
+// addable tells whether an RR is one that we may add: the address of a client's
 // name inside the pools, or the pointer from such an address to such a name.
-func (r Rules) ours(rr RR) bool {
+func (r Rules) addable(rr RR) bool {
 	switch rr.Type {
 	case "A", "AAAA":
-		return r.isName(rr.Owner) && r.Pools.Contains(rr.Addr)
+		return r.isName(rr.Owner) && (r.mayHave(rr.Addr) || r.Known[rr])
 	case "PTR":
-		addr, ok := reverseAddr(rr.Owner)
-		return ok && r.Pools.Contains(addr) && r.isName(rr.Target)
+		addr, ok := r.pointerAddr(rr.Owner)
+		return ok && r.addable(Address(rr.Target, addr))
 	}
 	return false
 }
+
+// ours tells whether an RR is one that we may remove: a known address under a
+// name, or the pointer from such an address to that name.
+func (r Rules) ours(rr RR) bool {
+	switch rr.Type {
+	case "A", "AAAA":
+		return r.Known[rr] || r.live[rr]
+	case "PTR":
+		addr, ok := r.pointerAddr(rr.Owner)
+		return ok && r.ours(Address(rr.Target, addr))
+	}
+	return false
+}
+
+// knowing returns the rules with what live clients hold.
+func (r Rules) knowing(live []Lease) Rules {
+	r.live = make(map[RR]bool, len(live))
+	for _, l := range live {
+		name, err := r.nameOf(l)
+		if err != nil {
+			continue
+		}
+		for _, addr := range l.Addresses {
+			if rr := Address(name, addr); r.mayHave(addr) || r.Known[rr] {
+				r.live[rr] = true
+			}
+		}
+	}
+	return r
+}
+
+// nameOf returns the owner name of a live client.
+func (r Rules) nameOf(l Lease) (string, error) {
+	if why, is := r.LeftOut[l.Connection]; is {
+		return "", fmt.Errorf("%w: %s", ErrLeftOut, why)
+	}
+	return r.Name(l.Identity)
+}
+
+// ErrLeftOut says that the clients of a connection get no names.
+var ErrLeftOut = errors.New("its connection gets no names")
 
 // ErrHeld says that a name belongs to somebody else.
 var ErrHeld = errors.New("the name is held by somebody else")
 
 // held returns an error if what stands at an owner name makes it somebody
-// else's: an alias, a delegation, or an address or a pointer that is not ours.
+// else's: an alias, a delegation, a DHCP server's mark (RFC 4701), or an address
+// or a pointer that is not ours.
 func (r Rules) held(rrs []RR) error {
 	for _, rr := range rrs {
 		switch rr.Type {
 		case "CNAME", "DNAME", "NS", "SOA":
 			return fmt.Errorf("%w: %s has a %s", ErrHeld, rr.Owner, rr.Type)
+		case "DHCID":
+			return fmt.Errorf("%w: %s has a DHCID, so a DHCP server keeps it", ErrHeld, rr.Owner)
 		case "A", "AAAA":
-			if !r.ours(rr) {
-				return fmt.Errorf("%w: %s has the address %s, which is in none of the gateway's pools", ErrHeld, rr.Owner, rr.Addr)
+			if r.ours(rr) {
+				continue
 			}
+			if r.mayHave(rr.Addr) {
+				return fmt.Errorf("%w: %s has the address %s, which this gateway did not add (tunnelcast-updown sync --force removes it)",
+					ErrHeld, rr.Owner, rr.Addr)
+			}
+			return fmt.Errorf("%w: %s has the address %s, which is in none of the gateway's pools", ErrHeld, rr.Owner, rr.Addr)
 		case "PTR":
 			if !r.ours(rr) {
 				return fmt.Errorf("%w: %s points to %s", ErrHeld, rr.Owner, rr.Target)
@@ -164,7 +229,7 @@ func (r Rules) held(rrs []RR) error {
 func (r Rules) Join(zone string, seen Owner, want ...RR) (Change, error) {
 	change := Change{Zone: zone, Seen: []Owner{seen}}
 	for _, rr := range want {
-		if rr.Owner != seen.Name || !r.ours(rr) {
+		if rr.Owner != seen.Name || !r.addable(rr) {
 			return Change{}, fmt.Errorf("%s %s is not ours to add", rr.Owner, rr.Type)
 		}
 		if !slices.Contains(seen.Holds, rr) && !slices.Contains(change.Add, rr) {
@@ -182,17 +247,83 @@ func (r Rules) Join(zone string, seen Owner, want ...RR) (Change, error) {
 func (r Rules) Pointer(addr netip.Addr, name string) (zone string, rr RR, ok bool) {
 	owner := reverseName(addr)
 	for _, z := range r.Reverse {
-		if strings.HasSuffix(owner, "."+z) && len(z) > len(zone) {
+		if label, parent, is := classless(z); is {
+			if last, rest, _ := strings.Cut(owner, "."); rest == parent && holdsOctet(label, last) {
+				// The names in the parent zone are aliases that lead here.
+				return z, RR{Owner: last + "." + z, Type: "PTR", Target: name}, true
+			}
+		} else if strings.HasSuffix(owner, "."+z) && len(z) > len(zone) {
 			zone = z
 		}
 	}
 	return zone, RR{Owner: owner, Type: "PTR", Target: name}, zone != ""
 }
 
+// pointerAddr returns the address of a PTR by its owner name.
+func (r Rules) pointerAddr(owner string) (netip.Addr, bool) {
+	last, zone, _ := strings.Cut(owner, ".")
+	if label, parent, is := classless(zone); is {
+		addr, ok := reverseAddr(last + "." + parent)
+		return addr, ok && holdsOctet(label, last) && slices.Contains(r.Reverse, zone)
+	}
+	return reverseAddr(owner)
+}
+
+// classless splits the name of a reverse zone for a part of a /24 (RFC 2317),
+// "128/25.0.0.10.in-addr.arpa.", into its first label and the zone of the /24.
+func classless(zone string) (label, parent string, ok bool) {
+	label, parent, _ = strings.Cut(zone, ".")
+	octets, isV4 := strings.CutSuffix(parent, ".in-addr.arpa.")
+	if _, err := strconv.ParseUint(label, 10, 8); err == nil || !isV4 || label == "" || strings.Count(octets, ".") != 2 {
+		return "", "", false
+	}
+	return label, parent, true
+}
+
+// holdsOctet tells whether the first label of a classless zone covers the last
+// octet of an address: "128/25", "128-25" (a prefix length that is smaller than
+// the first address), "128-255". Of any other label nothing is known, and named
+// says no if it is the wrong one.
+func holdsOctet(label, octet string) bool {
+	n, err := strconv.ParseUint(octet, 10, 8)
+	if err != nil {
+		return false
+	}
+	first, last, ok := strings.Cut(label, "/")
+	if !ok {
+		first, last, ok = strings.Cut(label, "-")
+	}
+	a, errA := strconv.ParseUint(first, 10, 8)
+	b, errB := strconv.ParseUint(last, 10, 8)
+	if !ok || errA != nil || errB != nil {
+		return true
+	}
+	if strings.Contains(label, "/") || b < a {
+		if b < 24 || b > 32 {
+			return true
+		}
+		b = a + 1<<(32-b) - 1
+	}
+	return n >= a && n <= b
+}
+
+// CheckReverse tells whether a setting is the name of a zone in which addresses
+// have their PTRs.
+func CheckReverse(name string) error {
+	zone := "." + FQDN(name)
+	if labels, ok := strings.CutSuffix(zone, ".in-addr.arpa."); ok && strings.Count(labels, ".") <= 4 {
+		return nil
+	}
+	if strings.HasSuffix(zone, ".ip6.arpa.") {
+		return nil
+	}
+	return fmt.Errorf("%q is no reverse zone, such as 0.0.10.in-addr.arpa", name)
+}
+
 // Plan compares the live leases with what stands in the zones, by their names,
 // and returns what to change in each of them, in the order forward, reverse,
 // and the clients that get no name. A zone that is missing from the map is left
-// alone.
+// alone. What is neither known nor live stays, inside the pools too.
 //
 // busy names the addresses under a name that a hook is at work on or has been
 // since the zones were read; they are neither added nor removed.
@@ -200,40 +331,47 @@ func (r Rules) Pointer(addr netip.Addr, name string) (zone string, rr RR, ok boo
 // Of two identities that fold to one label the first keeps it: the one whose
 // address stands in the zone, else the one whose IKE_SA is older.
 func (r Rules) Plan(live []Lease, zones map[string][]RR, busy map[RR]bool) ([]Change, []Refusal) {
+	r = r.knowing(live)
 	wanted, refused := r.wanted(live, zones[r.Zone])
 
 	var changes []Change
 	if forward, ok := zones[r.Zone]; ok {
 		changes = append(changes, r.difference(r.Zone, forward, wanted, func(rr RR) bool { return busy[rr] }))
 	}
-	busyAddr := map[string]bool{}
+	busyOwner := map[string]bool{}
 	for rr := range busy {
-		busyAddr[reverseName(rr.Addr)] = true
+		if _, ptr, ok := r.Pointer(rr.Addr, rr.Owner); ok {
+			busyOwner[ptr.Owner] = true
+		}
 	}
 	for _, zone := range r.Reverse {
 		rrs, ok := zones[zone]
 		if !ok {
 			continue
 		}
-		var pointers []RR
-		for _, rr := range wanted {
-			if in, ptr, ok := r.Pointer(rr.Addr, rr.Owner); ok && in == zone {
-				pointers = append(pointers, ptr)
-			}
-		}
-		slices.SortFunc(pointers, compareRR)
-		changes = append(changes, r.difference(zone, rrs, pointers, func(rr RR) bool { return busyAddr[rr.Owner] }))
+		changes = append(changes, r.difference(zone, rrs, r.pointers(zone, wanted), func(rr RR) bool { return busyOwner[rr.Owner] }))
 	}
 	return slices.DeleteFunc(changes, Change.Empty), refused
 }
 
+// pointers returns the wanted PTRs of a reverse zone, sorted.
+func (r Rules) pointers(zone string, wanted []RR) (pointers []RR) {
+	for _, rr := range wanted {
+		if in, ptr, ok := r.Pointer(rr.Addr, rr.Owner); ok && in == zone {
+			pointers = append(pointers, ptr)
+		}
+	}
+	slices.SortFunc(pointers, compareRR)
+	return pointers
+}
+
 // wanted returns the addresses that ought to stand in the forward zone, sorted,
-// each once.
+// each once. The rules know what is live.
 func (r Rules) wanted(live []Lease, forward []RR) (wanted []RR, refused []Refusal) {
 	at := byOwner(forward)
 	claims := make(map[string][]Lease, len(live))
 	for i, l := range live {
-		name, err := r.Name(l.Identity)
+		name, err := r.nameOf(l)
 		if err != nil {
 			refused = append(refused, Refusal{l, err})
 			continue
@@ -257,7 +395,7 @@ func (r Rules) wanted(live []Lease, forward []RR) (wanted []RR, refused []Refusa
 			for _, addr := range l.Addresses {
 				rr := Address(name, addr)
 				switch {
-				case !r.Pools.Contains(addr):
+				case !r.mayHave(addr) && !r.Known[rr]:
 					refused = append(refused, Refusal{l, fmt.Errorf("address %s is in none of the gateway's pools", addr)})
 				case held != nil && !slices.Contains(at[name], rr):
 					refused = append(refused, Refusal{l, held})
@@ -298,7 +436,10 @@ func (r Rules) difference(zone string, rrs, wanted []RR, busy func(RR) bool) Cha
 	change := Change{Zone: zone}
 	at := byOwner(rrs)
 	for _, rr := range rrs {
-		if _, is := slices.BinarySearchFunc(wanted, rr, compareRR); !is && r.ours(rr) && !busy(rr) {
+		if _, is := slices.BinarySearchFunc(wanted, rr, compareRR); is || !r.ours(rr) || busy(rr) {
+			continue
+		}
+		if !slices.ContainsFunc(at[rr.Owner], func(rr RR) bool { return rr.Type == "DHCID" }) {
 			change.Remove = append(change.Remove, rr)
 		}
 	}

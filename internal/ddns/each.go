@@ -1,0 +1,191 @@
+package ddns
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"tunnelcast/internal/lease"
+)
+
+// Refused is an RR that the server would not add or remove.
+type Refused struct {
+	RR  lease.RR
+	Err error // wraps ErrPrerequisite if the name was not as seen
+}
+
+// UpdateEach is Update for changes that do not depend on each other: what the
+// server refuses is found by halving the message, down to one RR, and the rest is
+// done. It returns what was done, also beside an error, and what was refused.
+// What already stood as it was wanted is in neither. The error is one that the
+// whole zone has. Each message has its own timeout; none if that is 0.
+//
+// A server that answers questions from a copy of the zone that lags behind
+// (inline-signing, a secondary that forwards updates) shows names as they were.
+// A name whose prerequisites fail is therefore compared with the wanted state by
+// prerequisites alone, which the server does apply to the zone itself.
+func (s *Server) UpdateEach(ctx context.Context, change lease.Change, ttl, timeout time.Duration) (done lease.Change, refused []Refused, err error) {
+	e := each{Server: s, zone: change.Zone, ttl: ttl, timeout: timeout, renew: map[lease.RR]bool{}}
+	e.done.Zone = change.Zone
+	for _, rr := range change.Renew {
+		e.renew[rr] = true
+	}
+	for _, part := range split(change) {
+		if err = e.apply(ctx, part); err != nil {
+			break
+		}
+	}
+	return e.done, e.refused, err
+}
+
+type each struct {
+	*Server
+	zone         string
+	ttl, timeout time.Duration
+	renew        map[lease.RR]bool
+	probed       bool // the zone takes updates
+
+	done    lease.Change
+	refused []Refused
+}
+
+func (e *each) send(ctx context.Context, message func() *dns.Msg) error {
+	if e.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, e.timeout)
+		defer cancel()
+	}
+	return e.Server.send(ctx, e.zone, message)
+}
+
+// apply sends a part, and the pieces of it if the server refuses the whole.
+func (e *each) apply(ctx context.Context, p part) error {
+	err := e.send(ctx, p.message(e.zone, e.ttl))
+	if err == nil {
+		e.count(p)
+		return nil
+	}
+	race := errors.Is(err, ErrPrerequisite)
+	switch {
+	case race:
+		if stands, err := e.stands(ctx, p); stands || err != nil {
+			return err
+		}
+	case !ofName(err):
+		return err
+	case !e.probed:
+		// A zone that is frozen, or whose ACL is for others, refuses this too.
+		if err := e.send(ctx, part{}.message(e.zone, e.ttl)); err != nil {
+			return err
+		}
+		e.probed = true
+	}
+	if len(p) > 1 {
+		if err := e.apply(ctx, p[:len(p)/2]); err != nil {
+			return err
+		}
+		return e.apply(ctx, p[len(p)/2:])
+	}
+	u := p[0]
+	if len(u.remove)+len(u.add) > 1 && !race {
+		return e.one(ctx, u)
+	}
+	for _, rrs := range [][]lease.RR{u.remove, u.add} {
+		for _, rr := range rrs {
+			e.refused = append(e.refused, Refused{rr, err})
+		}
+	}
+	return nil
+}
+
+// one applies the RRs of a name one after the other. The later ones see what the
+// earlier did.
+func (e *each) one(ctx context.Context, u unit) error {
+	for _, rr := range u.remove {
+		if err := e.apply(ctx, part{{remove: []lease.RR{rr}}}); err != nil {
+			return err
+		}
+	}
+	if u.seen == nil {
+		return nil
+	}
+	removed := e.done.Remove[len(e.done.Remove)-e.doneOf(e.done.Remove, u.seen.Name):]
+	for _, rr := range u.add {
+		added := e.done.Add[len(e.done.Add)-e.doneOf(e.done.Add, u.seen.Name):]
+		now := after(*u.seen, removed, added)
+		if err := e.apply(ctx, part{{seen: &now, add: []lease.RR{rr}}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// doneOf counts the RRs of an owner name at the end of a list.
+func (e *each) doneOf(rrs []lease.RR, owner string) (n int) {
+	for n < len(rrs) && rrs[len(rrs)-1-n].Owner == owner {
+		n++
+	}
+	return n
+}
+
+// stands tells whether each name of the part already is as it would be then.
+func (e *each) stands(ctx context.Context, p part) (bool, error) {
+	var goal part
+	for _, u := range p {
+		if u.seen == nil {
+			return false, nil // nothing says that an RR is not there
+		}
+		for _, rr := range u.add {
+			if e.renew[rr] {
+				return false, nil // nor which TTL it has
+			}
+		}
+		wanted := after(*u.seen, u.remove, u.add)
+		goal = append(goal, unit{seen: &wanted})
+	}
+	err := e.send(ctx, goal.message(e.zone, e.ttl))
+	if errors.Is(err, ErrPrerequisite) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (e *each) count(p part) {
+	for _, u := range p {
+		e.done.Remove = append(e.done.Remove, u.remove...)
+		for _, rr := range u.add {
+			if e.renew[rr] {
+				e.done.Renew = append(e.done.Renew, rr)
+			} else {
+				e.done.Add = append(e.done.Add, rr)
+			}
+		}
+	}
+}
+
+// after returns an owner name as it is once the RRs are removed and added.
+func after(owner lease.Owner, remove, add []lease.RR) lease.Owner {
+	is := lease.Owner{Name: owner.Name}
+	gone := map[lease.RR]bool{}
+	for _, rr := range remove {
+		gone[rr] = true
+	}
+	for _, rrs := range [][]lease.RR{owner.Holds, add} {
+		for _, rr := range rrs {
+			if !gone[rr] {
+				is.Holds = append(is.Holds, rr)
+			}
+		}
+	}
+	is.InUse = len(is.Holds) > 0 || owner.InUse && len(owner.Holds) == 0
+	return is
+}
+
+// ofName tells whether an error may be about one RR of a message. named refuses
+// what a policy does not grant and what check-names rejects; more RRs than
+// max-records-per-type lets in are a SERVFAIL.
+func ofName(err error) bool {
+	return errors.Is(err, ErrRefused) || errors.Is(err, errServerFailure) || errors.Is(err, errNotZone) || errors.Is(err, errFormat)
+}

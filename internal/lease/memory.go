@@ -1,0 +1,169 @@
+package lease
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Remember returns what is to be remembered as ours: the known addresses that
+// still stand somewhere, with their pointers, and those that live clients are to
+// have. An address is not made ours by a live client that happens to hold it if
+// it stood beside something that is no address, such as a DHCID or a TXT.
+//
+// A zone that is missing from the map may hold anything, and so may another
+// forward zone that the settings named before.
+func (r Rules) Remember(live []Lease, zones map[string][]RR) map[RR]bool {
+	now := r.knowing(live)
+	wanted, _ := now.wanted(live, zones[r.Zone])
+	forward, read := zones[r.Zone]
+	at := byOwner(forward)
+	keep := make(map[RR]bool, len(wanted))
+	for _, rr := range wanted {
+		if !slices.Contains(at[rr.Owner], rr) || r.Known[rr] || onlyAddresses(at[rr.Owner]) {
+			keep[rr] = true
+		}
+	}
+	var pointers map[RR]bool
+	for rr := range r.Known {
+		if keep[rr] {
+			continue
+		}
+		if pointers == nil {
+			pointers = r.pointing(zones)
+		}
+		zone, _, hasPointer := r.Pointer(rr.Addr, rr.Owner)
+		_, reverseRead := zones[zone]
+		if !read || !strings.HasSuffix(rr.Owner, "."+r.Zone) || slices.Contains(at[rr.Owner], rr) ||
+			hasPointer && !reverseRead || pointers[rr] {
+			keep[rr] = true
+		}
+	}
+	return keep
+}
+
+// pointing returns the addresses under names that the PTRs of the reverse zones
+// stand for.
+func (r Rules) pointing(zones map[string][]RR) map[RR]bool {
+	pointing := map[RR]bool{}
+	for _, zone := range r.Reverse {
+		for _, rr := range zones[zone] {
+			if addr, ok := r.pointerAddr(rr.Owner); ok && rr.Type == "PTR" {
+				pointing[Address(rr.Target, addr)] = true
+			}
+		}
+	}
+	return pointing
+}
+
+func onlyAddresses(rrs []RR) bool {
+	return !slices.ContainsFunc(rrs, func(rr RR) bool { return rr.Type != "A" && rr.Type != "AAAA" })
+}
+
+// Kept returns what stands inside the pools and is somebody else's, so that it
+// stays: addresses under names that a client may have, pointers to such names,
+// and pointers of any kind where a live client's is wanted.
+func (r Rules) Kept(live []Lease, zones map[string][]RR) (kept []RR) {
+	now := r.knowing(live)
+	for _, rr := range zones[r.Zone] {
+		if rr.Addr.IsValid() && r.Pools.Contains(rr.Addr) && r.isName(rr.Owner) && !now.ours(rr) {
+			kept = append(kept, rr)
+		}
+	}
+	if len(r.Reverse) == 0 {
+		return kept
+	}
+	wanted, _ := now.wanted(live, zones[r.Zone])
+	inUse := map[string]bool{}
+	for _, rr := range wanted {
+		if _, ptr, ok := r.Pointer(rr.Addr, rr.Owner); ok {
+			inUse[ptr.Owner] = true
+		}
+	}
+	for _, zone := range r.Reverse {
+		for _, rr := range zones[zone] {
+			addr, ok := r.pointerAddr(rr.Owner)
+			if rr.Type == "PTR" && ok && !now.ours(rr) && (inUse[rr.Owner] || r.Pools.Contains(addr) && r.isName(rr.Target)) {
+				kept = append(kept, rr)
+			}
+		}
+	}
+	return kept
+}
+
+// Take returns those of the kept that may be taken all the same: names that have
+// nothing but addresses inside the pools, none of them one of this host's own,
+// and pointers whose names are gone or are taken too. They are returned as what
+// is to be known.
+func (r Rules) Take(kept []RR, zones map[string][]RR, own func(netip.Addr) bool) map[RR]bool {
+	at := byOwner(zones[r.Zone])
+	take := map[RR]bool{}
+	for _, rr := range kept {
+		foreign := func(rr RR) bool { return !r.Pools.Contains(rr.Addr) || own(rr.Addr) }
+		if rr.Addr.IsValid() && onlyAddresses(at[rr.Owner]) && !slices.ContainsFunc(at[rr.Owner], foreign) {
+			take[rr] = true
+		}
+	}
+	for _, rr := range kept {
+		addr, ok := r.pointerAddr(rr.Owner)
+		if !ok || rr.Type != "PTR" || !r.isName(rr.Target) || !r.Pools.Contains(addr) {
+			continue
+		}
+		if is := Address(rr.Target, addr); !slices.Contains(at[rr.Target], is) {
+			take[is] = true
+		}
+	}
+	return take
+}
+
+// Renew returns what to send for the RRs that stand as they are wanted, but with
+// another TTL. Those of a name that is somebody else's stay as they are.
+func (r Rules) Renew(live []Lease, zones map[string][]RR, other map[string][]RR) (changes []Change) {
+	r = r.knowing(live)
+	wanted, _ := r.wanted(live, zones[r.Zone])
+	for _, zone := range append([]string{r.Zone}, r.Reverse...) {
+		want := wanted
+		if zone != r.Zone {
+			want = r.pointers(zone, wanted)
+		}
+		at := byOwner(zones[zone])
+		change := Change{Zone: zone}
+		for _, rr := range other[zone] {
+			if _, is := slices.BinarySearchFunc(want, rr, compareRR); is && r.held(at[rr.Owner]) == nil {
+				change.Renew = append(change.Renew, rr)
+			}
+		}
+		slices.SortFunc(change.Renew, compareRR)
+		for _, rr := range change.Renew {
+			if n := len(change.Seen); n == 0 || change.Seen[n-1].Name != rr.Owner {
+				change.Seen = append(change.Seen, Owner{rr.Owner, true, at[rr.Owner]})
+			}
+		}
+		if !change.Empty() {
+			changes = append(changes, change)
+		}
+	}
+	return changes
+}
+
+// Done returns the zones as they are once the changes are made.
+func Done(zones map[string][]RR, changes []Change) map[string][]RR {
+	after := map[string][]RR{}
+	for zone, rrs := range zones {
+		after[zone] = rrs
+	}
+	for _, change := range changes {
+		gone := map[RR]bool{}
+		for _, rr := range change.Remove {
+			gone[rr] = true
+		}
+		var rrs []RR
+		for _, rr := range after[change.Zone] {
+			if !gone[rr] {
+				rrs = append(rrs, rr)
+			}
+		}
+		after[change.Zone] = append(rrs, change.Add...)
+	}
+	return after
+}
