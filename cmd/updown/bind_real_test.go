@@ -201,7 +201,8 @@ func newTestGateway(t testing.TB, b *bind, args ...string) *testGateway {
 	tg := &testGateway{t: t}
 	env := hook.Env{
 		Name:   "updown",
-		Args:   append([]string{"--config", os.DevNull, "--timeout", "1m", "--server", b.addr, "--key", b.key(), "--run-dir", filepath.Join(b.dir, "run")}, args...),
+		Args: append([]string{"--config", os.DevNull, "--timeout", "1m", "--server", b.addr, "--key", b.key(), "--run-dir", filepath.Join(b.dir, "run"),
+			"--state-dir", filepath.Join(b.dir, "state"), "--swanctl-dir", filepath.Join(b.dir, "swanctl")}, args...),
 		Getenv: func(name string) string { return tg.vars[name] },
 		Stdout: &tg.stdout,
 		Stderr: io.Discard,
@@ -727,7 +728,7 @@ bob.example.	0	NONE	A	10.0.0.101
 100.0.0.10.in-addr.arpa.	60	IN	PTR	alice.example.
 101.0.0.10.in-addr.arpa.	0	NONE	PTR	bob.example.
 
-; no name for "*": identity "*": "*" is not one DNS label
+; no name for "*": identity "*": "*" is not one DNS label ([names] in updown.toml gives an identity its name, mend = true)
 `
 	if got := g.stdout.String(); got != want {
 		t.Errorf("got\n%s", got)
@@ -817,7 +818,7 @@ func TestBindFrozenZone(t *testing.T) {
 func TestBindTwoGateways(t *testing.T) {
 	b := startBind(t)
 	one := newTestGateway(t, b, "--pools", "10.0.0.100-10.0.0.200")
-	two := newTestGateway(t, b, "--pools", "10.8.0.0/24", "--run-dir", filepath.Join(b.dir, "run2"))
+	two := newTestGateway(t, b, "--pools", "10.8.0.0/24", "--run-dir", filepath.Join(b.dir, "run2"), "--state-dir", filepath.Join(b.dir, "state2"))
 	if err := errors.Join(one.up(client("alice", "10.0.0.100")), two.up(client("bob", "10.8.0.1"))); err != nil {
 		t.Fatal(err)
 	}

@@ -10,11 +10,17 @@ import (
 
 // The kinds of entries in the journal; packaging/catalog explains each.
 var (
-	nameAdded    = hook.Event("2f1a926f08aa421ba9c67a70e2bea515")
-	nameRemoved  = hook.Event("b3c60487da63434abfd2c9723ff01832")
-	outsidePools = hook.Event("be07a39c370542cfbc9c6e04d90d9cc4")
-	notClaimed   = hook.Event("18361165ece14701a9e3fe5b5fc77815")
-	noPTR        = hook.Event("b3812277dcb143178bb28e8e8f2ef0aa")
+	nameAdded      = hook.Event("2f1a926f08aa421ba9c67a70e2bea515")
+	nameRemoved    = hook.Event("b3c60487da63434abfd2c9723ff01832")
+	outsidePools   = hook.Event("be07a39c370542cfbc9c6e04d90d9cc4")
+	pointerAdded   = hook.Event("1206a33bacd748c39c16ca65b9071da0")
+	pointerRemoved = hook.Event("293886afc9704eea9f3b3c0ea0019edf")
+	namesKept      = hook.Event("51b3455e21074d5ca3d9e0e3e92516dd")
+	nameRefused    = hook.Event("1844ead3291c4e0cba4225ae5b9dd744")
+	poolsUnknown   = hook.Event("46644bd5eab947958b0d015dbe2fe672")
+	ttlChanged     = hook.Event("08ffb57dee8f4b50b839cbb63d4a01be")
+	notClaimed     = hook.Event("18361165ece14701a9e3fe5b5fc77815")
+	noPTR          = hook.Event("b3812277dcb143178bb28e8e8f2ef0aa")
 
 	identityRefused = hook.Event("d95daa26a8014fadbc251c97246b4a1a")
 	nameHeld        = hook.Event("83229d3162fa4c48879680d154c46c77")

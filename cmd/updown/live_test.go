@@ -98,7 +98,7 @@ func TestCharonEndsWhileItAnswers(t *testing.T) {
 		t.Run(where, func(t *testing.T) {
 			g, charon := gatewayOf(t, packets)
 			leases, pools, err := g.live(t.Context())
-			if err != nil || len(leases) != 2 || len(pools) != 1 || charon.connections != 2 {
+			if err != nil || len(leases) != 2 || len(pools.Pools) != 1 || charon.connections != 2 {
 				t.Errorf("leases %v, pools %v, error %v after %d connections", leases, pools, err, charon.connections)
 			}
 		})

@@ -14,9 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"tunnelcast/internal/charon"
@@ -30,19 +32,21 @@ func main() { os.Exit(hook.Main("updown", run, failures)) }
 
 type cli struct {
 	hook.Common
-	Server       string        `help:"Send updates to this DNS server, HOST:PORT." default:"127.0.0.1:53"`
+	Server       string        `help:"Send updates to this DNS server, HOST or HOST:PORT." default:"127.0.0.1:53"`
 	Zone         string        `help:"The zone that gets the clients' names." default:"example"`
 	ReverseZones []string      `help:"Zones that get the clients' PTRs, such as 0.0.10.in-addr.arpa." placeholder:"ZONE"`
 	Key          string        `help:"Sign with the TSIG key in this file. The word none signs nothing, for a server on this host only." default:"/run/named/session.key"`
 	TTL          seconds       `name:"ttl" help:"How long a resolver may keep a client's name, in seconds or as 5m." default:"60"`
 	Timeout      time.Duration `help:"The longest that one call holds charon, over all tries." default:"1s"`
 	Pools        []string      `help:"The gateway's pools, as 10.0.0.0/24 or 10.0.0.100-10.0.0.200. Without them charon is asked for its own." placeholder:"POOL"`
+	Connections  []string      `help:"The connections of swanctl.conf whose clients get names. Without them it is all but those without an updown line." placeholder:"NAME"`
 	Reserved     []string      `help:"Names besides ns, wpad, isatap and localhost that no client gets." placeholder:"LABEL"`
 	Mend         bool          `help:"Give a client whose login is not a name one with a hyphen for each run of other characters."`
 	Names        nameTable     `kong:"-" toml:"names"`
 	Vici         string        `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
 	Unit         string        `help:"charon's systemd unit." default:"strongswan.service"`
 	RunDir       string        `hidden:"" default:"/run/tunnelcast"`
+	StateDir     string        `hidden:"" default:"/var/lib/tunnelcast"`
 	SwanctlDir   string        `hidden:"" default:"/etc/swanctl"`
 
 	Hook struct {
@@ -50,6 +54,7 @@ type cli struct {
 	} `cmd:"" default:"withargs" hidden:""`
 	Sync struct {
 		DryRun bool `help:"Print what would be changed, as dig prints an update, and change nothing."`
+		Force  bool `help:"Also remove names inside the pools that this gateway did not add and no client has."`
 	} `cmd:"" help:"Make the zones hold exactly the live clients."`
 	List struct {
 		Format string `help:"table, json or html." enum:"table,json,html" default:"table"`
@@ -151,6 +156,7 @@ type gateway struct {
 	env   hook.Env
 	rules lease.Rules // without pools, unless the setting has them
 	dir   runDir
+	state stateDir
 
 	// askCharon returns the live leases and charon's pools. Not running is
 	// charon.ErrNotRunning.
@@ -162,14 +168,15 @@ type gateway struct {
 }
 
 func newGateway(c cli, env hook.Env) (*gateway, error) {
-	g := &gateway{cli: c, env: env, dir: runDir(c.RunDir), askUnit: units.Get, settle: 15 * time.Second, breath: 500 * time.Millisecond}
+	g := &gateway{cli: c, env: env, dir: runDir(c.RunDir), state: stateDir(c.StateDir), askUnit: units.Get, settle: 15 * time.Second, breath: 500 * time.Millisecond}
 	for _, zone := range append([]string{c.Zone}, c.ReverseZones...) {
 		if err := lease.CheckZone(zone); err != nil {
 			return nil, hook.Usagef("%w", err)
 		}
 	}
-	if _, _, err := net.SplitHostPort(c.Server); err != nil {
-		return nil, hook.Usagef("server %q: HOST:PORT is wanted, such as 127.0.0.1:53", c.Server)
+	var err error
+	if g.Server, err = withPort(c.Server); err != nil {
+		return nil, hook.Usagef("server %q: HOST or HOST:PORT is wanted, such as 127.0.0.1:53", c.Server)
 	}
 	if c.Timeout <= 0 {
 		return nil, hook.Usagef("timeout %s: it must be more than nothing", c.Timeout)
@@ -199,6 +206,22 @@ func newGateway(c cli, env hook.Env) (*gateway, error) {
 		return leases, pools, err
 	}
 	return g, nil
+}
+
+// withPort adds the port of DNS where none is given. An IPv6 address may be in
+// brackets.
+func withPort(server string) (string, error) {
+	if host, port, err := net.SplitHostPort(server); err == nil {
+		if port == "" || strings.ContainsAny(host+port, "/ ") {
+			return "", errors.New("not a host and a port")
+		}
+		return server, nil
+	}
+	host := strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
+	if _, err := netip.ParseAddr(host); err != nil && (host == "" || strings.ContainsAny(host, ":[]/ ")) {
+		return "", errors.New("neither a name nor an address")
+	}
+	return net.JoinHostPort(host, "53"), nil
 }
 
 // server reads the key, anew in each run: named makes a new session key whenever

@@ -210,11 +210,19 @@ type world struct {
 type point struct {
 	live  []bool
 	zones map[string]map[lease.RR]bool
-	files map[string]string // of the run directory
+	files map[string]string // of the run directory and of the state directory
 }
 
 func (p point) String() string {
 	return fmt.Sprint(p.live, p.zones, p.files) // fmt sorts maps
+}
+
+// handMade stand inside the pool and are nobody's of ours, but stay whatever
+// happens.
+var handMade = []lease.RR{
+	lease.Address("printer.example.", netip.MustParseAddr("10.0.0.150")),
+	{Owner: "150." + modelReverse, Type: "PTR", Target: "printer.example."},
+	{Owner: "151." + modelReverse, Type: "PTR", Target: "scanner.example."},
 }
 
 const modelReverse = "0.0.10.in-addr.arpa."
@@ -280,6 +288,9 @@ func newWorld(t *testing.T, sessions ...lease.Lease) *world {
 			}
 		}
 	}
+	for _, rr := range handMade {
+		w.server.zones[map[bool]string{true: modelReverse, false: "example."}[rr.Type == "PTR"]][rr] = true
+	}
 	w.trace = func() string { return "the start" }
 	w.sync()
 	w.now = w.leave()
@@ -324,6 +335,8 @@ func (w *world) rrs(i int) []lease.RR {
 	return []lease.RR{lease.Address(name, l.Addresses[0]), ptr}
 }
 
+func (w *world) run(name string) string { return filepath.Join(string(w.dir), name) }
+
 // leave returns the point that the world is at.
 func (w *world) leave() point {
 	w.t.Helper()
@@ -333,9 +346,12 @@ func (w *world) leave() point {
 	for zone, rrs := range w.server.zones {
 		p.zones[zone] = maps.Clone(rrs)
 	}
-	for _, pattern := range []string{"pools", "leases", "poke/*"} {
-		names, _ := filepath.Glob(filepath.Join(string(w.dir), pattern))
+	for _, pattern := range []string{w.run("pools"), w.run("leases"), w.run("poke/*"), w.state.names(), w.state.fresh() + "/*"} {
+		names, _ := filepath.Glob(pattern)
 		for _, name := range names {
+			if filepath.Base(name) == "down" {
+				continue // it starts a sync, which may start at any point
+			}
 			content, err := os.ReadFile(name)
 			if err != nil {
 				w.t.Fatal(err)
@@ -351,7 +367,7 @@ func (w *world) enter(p point) {
 	w.t.Helper()
 	here := w.leave()
 	for name, content := range p.files {
-		if here.files[name] != content {
+		if have, ok := here.files[name]; !ok || have != content {
 			if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
 				w.t.Fatal(err)
 			}
@@ -394,7 +410,7 @@ func (w *world) settle() {
 	w.sync()
 	w.server.mu.Lock()
 	defer w.server.mu.Unlock()
-	want := map[string]map[lease.RR]bool{"example.": {}, modelReverse: {}}
+	want := map[string]map[lease.RR]bool{"example.": {handMade[0]: true}, modelReverse: {handMade[1]: true, handMade[2]: true}}
 	for i := range w.sessions {
 		if w.now.live[i] {
 			rrs := w.rrs(i)
@@ -447,11 +463,30 @@ func (w *world) change(i int) (do func(), name string) {
 	return func() { w.connect(i) }, fmt.Sprint("connect ", i)
 }
 
+// powerCut ends every session and takes what is in /run. What is on disk stays.
+func (w *world) powerCut() {
+	w.t.Helper()
+	for i := range w.sessions {
+		w.setLive(i, false)
+	}
+	for _, pattern := range []string{"*", "poke/*"} {
+		names, _ := filepath.Glob(w.run(pattern))
+		for _, name := range names {
+			if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+				continue
+			}
+			if err := os.Remove(name); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+}
+
 // steps returns all that may happen at this point. A call that is lost is a
 // session that comes or goes without one; a doubled one, one for a session that
 // has come or gone before; a late one is that for a session gone long ago.
 func (w *world) steps() []step {
-	steps := []step{{"down", func() { w.call("down", 0) }}}
+	steps := []step{{"down", func() { w.call("down", 0) }}, {"power cut", w.powerCut}}
 	for _, listFirst := range []bool{false, true} {
 		for _, s := range w.syncs() {
 			name := s.name

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,8 +25,10 @@ import (
 //	poke/            what hooks ask sync to look at
 //	hooks.lock       shared by hooks at work, exclusive to sync
 //	sync.lock        held by the one sync that runs
-//	pools            charon's pools as the last sync learned them
+//	pools            charon's pools as the last sync learned them; empty: it has none
 //	leases           who held which address then
+//	ttl              of the names, where the last sync has seen to it
+//	said-*           made when something was said that is said once a day
 //
 // # The contract with tunnelcast-sync.path
 //
@@ -39,8 +42,8 @@ import (
 // address, "LABEL@ADDRESS", a claim, before it looks at the zone, and keeps
 // hooks.lock shared until the DNS server has answered. Hooks remove nothing.
 //
-// sync removes all pokes before it reads the zone, with hooks.lock held
-// exclusively for that moment. So of every hook whose poke is removed both ends
+// sync remembers all claims (see stateDir), and removes the pokes before it reads
+// the zone, with hooks.lock held exclusively for that moment. So of every hook whose poke is removed both ends
 // are visible: its address stands in the zone that is read afterwards, and its
 // IKE_SA in the lists that charon is asked for afterwards, because charon makes
 // that call wait for IKE_SAs that are busy, as with a hook. What is in the
@@ -131,15 +134,20 @@ func (d runDir) claims(zone string) (map[lease.RR]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	busy := map[lease.RR]bool{}
+	return claimsOf(names, zone), nil
+}
+
+// claimsOf reads the names of claims and leaves out what is none.
+func claimsOf(names []string, zone string) map[lease.RR]bool {
+	claims := map[lease.RR]bool{}
 	for _, name := range names {
 		label, text, ok := strings.Cut(name, "@")
 		addr, err := netip.ParseAddr(text)
 		if ok && err == nil {
-			busy[lease.Address(label+"."+zone, addr)] = true
+			claims[lease.Address(label+"."+zone, addr)] = true
 		}
 	}
-	return busy, nil
+	return claims
 }
 
 func (d runDir) pokes() ([]string, error) {
@@ -147,19 +155,19 @@ func (d runDir) pokes() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read pokes: %w", err)
 	}
+	return fileNames(entries), nil
+}
+
+func fileNames(entries []fs.DirEntry) []string {
 	names := make([]string, len(entries))
 	for i, e := range entries {
 		names[i] = e.Name()
 	}
-	return names, nil
+	return names
 }
 
-// take removes all pokes. The caller holds hooks.lock exclusively.
-func (d runDir) take() error {
-	names, err := d.pokes()
-	if err != nil {
-		return err
-	}
+// take removes pokes. The caller holds hooks.lock exclusively.
+func (d runDir) take(names []string) error {
 	for _, name := range names {
 		if err := os.Remove(filepath.Join(d.poke(), name)); err != nil {
 			return fmt.Errorf("take poke: %w", err)
@@ -207,8 +215,9 @@ func (d runDir) lock(ctx context.Context, name string, how int) (unlock func(), 
 	}
 }
 
-// remember keeps what charon said for the hooks, which may not ask it.
-func (d runDir) remember(pools lease.Pools, leases []lease.Lease) error {
+// remember keeps what charon said for the hooks, which may not ask it. Pools that
+// are not known leave those of the last time.
+func (d runDir) remember(pools lease.Pools, known bool, leases []lease.Lease) error {
 	var holders []byte
 	for _, l := range leases {
 		for _, addr := range l.Addresses {
@@ -219,38 +228,70 @@ func (d runDir) remember(pools lease.Pools, leases []lease.Lease) error {
 	if err := d.replace("leases", holders, 0o600); err != nil {
 		return fmt.Errorf("remember leases: %w", err)
 	}
-	// No pools is what charon says until its configuration is loaded.
-	if len(pools) == 0 {
+	if !known {
 		return nil
 	}
-	text := strings.Join(pools.Strings(), "\n") + "\n"
-	if err := d.replace("pools", []byte(text), 0o644); err != nil {
+	var text strings.Builder
+	for _, pool := range pools.Strings() {
+		text.WriteString(pool + "\n")
+	}
+	if err := d.replace("pools", []byte(text.String()), 0o644); err != nil {
 		return fmt.Errorf("remember pools: %w", err)
 	}
 	return nil
 }
 
-// replace publishes a file. renameio would try first whether /tmp is on the same
-// file system.
+// replace publishes a file, unless it has that content. renameio would try first
+// whether /tmp is on the same file system.
 func (d runDir) replace(name string, content []byte, mode fs.FileMode) error {
-	return renameio.WriteFile(filepath.Join(string(d), name), content, mode, renameio.WithTempDir(string(d)))
+	file := filepath.Join(string(d), name)
+	if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, content) {
+		return nil
+	}
+	return renameio.WriteFile(file, content, mode, renameio.WithTempDir(string(d)))
 }
 
-// pools returns the pools that the last sync learned; none if there was no sync
-// since boot.
-func (d runDir) pools() (lease.Pools, error) {
+// pools returns the pools that the last sync learned; known is false if there was
+// no sync since boot.
+func (d runDir) pools() (pools lease.Pools, known bool, err error) {
 	text, err := os.ReadFile(filepath.Join(string(d), "pools"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, false, nil
+	}
+	if err == nil {
+		pools, err = lease.ParsePools(strings.Fields(string(text)))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the last pools: %w", err)
+		return nil, false, fmt.Errorf("read the last pools: %w", err)
 	}
-	pools, err := lease.ParsePools(strings.Fields(string(text)))
-	if err != nil {
-		return nil, fmt.Errorf("read the last pools: %w", err)
+	return pools, true, nil
+}
+
+// renewed tells whether a sync has seen to it that the names have this TTL.
+func (d runDir) renewed(ttl time.Duration) bool {
+	text, err := os.ReadFile(filepath.Join(string(d), "ttl"))
+	return err == nil && string(text) == ttl.String()
+}
+
+func (d runDir) setRenewed(ttl time.Duration) error {
+	if err := d.replace("ttl", []byte(ttl.String()), 0o644); err != nil {
+		return fmt.Errorf("remember the TTL: %w", err)
 	}
-	return pools, nil
+	return nil
+}
+
+// aDay is how long what has been said need not be said again.
+const aDay = 24 * time.Hour
+
+// daily tells whether something is to be said, once a day and after a boot.
+func (d runDir) daily(what string, now time.Time) bool {
+	file := filepath.Join(string(d), "said-"+what)
+	if info, err := os.Stat(file); err == nil && now.Sub(info.ModTime()) < aDay && now.After(info.ModTime().Add(-time.Hour)) {
+		return false
+	}
+	_ = os.WriteFile(file, nil, 0o644) // if that fails, it is said again
+	_ = os.Chtimes(file, now, now)
+	return true
 }
 
 // holder returns the identity that holds an address under a name, as far as the

@@ -33,7 +33,7 @@ func TestHoldersAreReadAsTheyWereRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	alice, evil := client("alice", "10.0.0.1", "fd00::1"), client("DOM\\al ice\n10.0.0.3 \"x\" 7\x00\xff", "10.0.0.2")
-	if err := d.remember(nil, []lease.Lease{client("before", "10.0.0.1"), alice, evil}); err != nil {
+	if err := d.remember(nil, false, []lease.Lease{client("before", "10.0.0.1"), alice, evil}); err != nil {
 		t.Fatal(err)
 	}
 	for addr, want := range map[string]string{"10.0.0.1": "alice", "fd00::1": "alice", "10.0.0.2": evil.Identity, "10.0.0.3": "", "10.0.0.12": ""} {

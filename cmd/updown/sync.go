@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -25,7 +28,10 @@ const (
 	// hook of any client does it.
 	charonTimeout = 30 * time.Second
 	// rounds is how often the zones may change under our hands in one run.
-	rounds = 3
+	rounds = 4
+	// roundPause is doubled from round to round. A server that answers from a copy
+	// of the zone (inline-signing, a secondary) shows what changed a moment later.
+	roundPause = 100 * time.Millisecond
 )
 
 // sync makes the zones hold exactly the live clients. One runs at a time.
@@ -39,10 +45,14 @@ func (g *gateway) sync(ctx context.Context, dryRun bool) error {
 	if err != nil {
 		return err
 	}
-	for range rounds {
+	for n := range rounds {
 		err = g.round(ctx, dryRun)
-		if !errors.Is(err, ddns.ErrPrerequisite) {
+		if !errors.Is(err, ddns.ErrPrerequisite) || n == rounds-1 {
 			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(roundPause << n):
 		}
 	}
 	unlock()
@@ -61,30 +71,35 @@ func (g *gateway) sync(ctx context.Context, dryRun bool) error {
 // again if anything is to be removed; then the hooks that came meanwhile (see
 // runDir). So a name is removed only if charon did not hold it after it was seen
 // in the zone, and no hook has asked for it since.
+//
+// What is not done is in the error, which wraps hook.ErrSome if it holds up
+// nothing else.
 func (g *gateway) round(ctx context.Context, dryRun bool) error {
-	if !dryRun { // first of all, see runDir
-		unlock, err := g.hooksLock(ctx)
-		if err != nil {
-			return err
-		}
-		err = g.dir.take()
-		unlock()
-		if err != nil {
-			return err
-		}
+	rules := g.rules
+	var failed error
+	if rules.Known, failed = g.state.load(); failed != nil {
+		failed = fmt.Errorf("%w: %w", hook.ErrSome, failed)
+	}
+	damaged := errors.Is(failed, errDamaged)
+	err := g.takeClaims(ctx, rules.Known, dryRun)
+	if errors.Is(err, hook.ErrSome) {
+		failed, err = cmp.Or(failed, err), nil
+	}
+	if err != nil {
+		return err
 	}
 	server, err := g.server()
 	if err != nil {
 		return err
 	}
 	var live []lease.Lease
-	var pools lease.Pools
+	var pools poolsOf
 	var liveErr error
 	var list sync.WaitGroup
 	liveCtx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	list.Go(func() { live, pools, liveErr = g.live(liveCtx) })
-	zones, failed, err := g.readZones(ctx, server)
+	view, unread, err := g.readZones(ctx, server)
 	if err != nil {
 		giveUp()
 	}
@@ -92,9 +107,17 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	if err = cmp.Or(err, liveErr); err != nil {
 		return err
 	}
-	rules := g.rules
+	failed = cmp.Or(failed, unread)
+	zones := view.zones
 	if len(rules.Pools) == 0 {
-		rules.Pools = pools
+		rules.Pools = pools.Pools
+		rules.AnyAddress = pools.none
+	}
+	rules.LeftOut = g.leftOut(live)
+	known := rules.Known
+	if g.Sync.Force {
+		rules.Known = maps.Clone(known)
+		maps.Copy(rules.Known, rules.Take(rules.Kept(live, zones), zones, ownAddresses()))
 	}
 	changes, refused := rules.Plan(live, zones, nil)
 
@@ -109,51 +132,262 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 		}
 		if missed := missing(live, again); len(missed) > 0 {
 			live = append(live, missed...)
+			rules.LeftOut = g.leftOut(live)
 			changes, refused = rules.Plan(live, zones, nil)
 		}
 	}
+	var renew []lease.Change
+	renewed := g.dir.renewed(g.ttl())
+	if !renewed {
+		renew = rules.Renew(live, zones, view.otherTTL)
+	}
 	if dryRun {
-		for _, change := range changes {
-			fmt.Fprint(g.env.Stdout, ddns.Text(change, g.ttl()))
-		}
-		for _, r := range refused {
-			fmt.Fprintf(g.env.Stdout, "; no name for %q: %v\n", r.Lease.Identity, r.Err)
-		}
+		g.printPlan(append(changes, renew...), refused, rules.Kept(live, zones))
 		return failed
 	}
-	if err := g.dir.remember(pools, live); err != nil {
+	if err := g.dir.remember(pools.Pools, pools.known, live); err != nil {
 		return err
 	}
 	g.env.Metrics.Set(clients, float64(len(live)))
-	g.env.Metrics.Set(names, float64(held(rules, zones, nil)))
-	if len(changes) == 0 {
-		return failed
+	g.sayKept(rules.Kept(live, zones))
+	if rules.AnyAddress && g.dir.daily("no-pools", g.env.Now()) {
+		g.env.Log.Warn("charon has no pools and none are set (key pools): names are given to whatever address a client has, "+
+			"and only what is remembered of them is removed", poolsUnknown, "count", len(live))
 	}
+	if damaged {
+		known = nil
+	}
+	known, err = g.keep(known, rules.Remember(live, zones))
+	failed = cmp.Or(failed, err)
+	if len(changes)+len(renew) > 0 {
+		zones, err = g.carryOut(ctx, server, rules, live, zones, changes, renew)
+		if err != nil && !errors.Is(err, hook.ErrSome) {
+			return err
+		}
+		failed = cmp.Or(failed, err)
+		known, err = g.keep(known, rules.Remember(live, zones))
+		failed = cmp.Or(failed, err)
+	}
+	g.env.Metrics.Set(names, float64(held(known, zones[rules.Zone])))
+	if failed == nil && !renewed {
+		failed = g.dir.setRenewed(g.ttl())
+	}
+	return failed
+}
 
+// carryOut changes the zones, but for what hooks are at work on, and returns
+// them as they are then. An error that wraps hook.ErrSome names what was refused.
+func (g *gateway) carryOut(ctx context.Context, server *ddns.Server, rules lease.Rules, live []lease.Lease,
+	zones map[string][]lease.RR, changes, renew []lease.Change) (map[string][]lease.RR, error) {
 	unlock, err := g.hooksLock(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
 	busy, err := g.dir.claims(rules.Zone)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(busy) > 0 {
 		changes, _ = rules.Plan(live, zones, busy)
 	}
-	for _, change := range changes {
-		updateCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
-		err := server.Update(updateCtx, change, g.ttl())
-		cancel()
+	var done []lease.Change
+	var refused []ddns.Refused
+	for _, change := range append(changes, renew...) {
+		did, no, err := server.UpdateEach(ctx, change, g.ttl(), dnsTimeout)
+		g.tell(did)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		g.env.Metrics.Add(added, g.say("name added", nameAdded, change.Add))
-		g.env.Metrics.Add(removed, g.say("name removed", nameRemoved, change.Remove))
+		done = append(done, did)
+		refused = append(refused, no...)
 	}
-	g.env.Metrics.Set(names, float64(held(rules, zones, changes)))
-	return failed
+	return lease.Done(zones, done), g.sayRefused(refused, rules, live)
+}
+
+// takeClaims adds to what is known as ours what hooks have claimed, and takes the
+// pokes, in this order. An error that wraps hook.ErrSome says that the disk does
+// not have it; this run knows it all the same.
+func (g *gateway) takeClaims(ctx context.Context, known map[lease.RR]bool, dryRun bool) error {
+	var stateErr error
+	if !dryRun {
+		stateErr = g.state.make()
+	}
+	added, err := g.state.added()
+	stateErr = cmp.Or(stateErr, err)
+	pokes, err := g.dir.pokes()
+	if err != nil {
+		return err
+	}
+	before := len(known)
+	maps.Copy(known, claimsOf(added, g.rules.Zone))
+	maps.Copy(known, claimsOf(pokes, g.rules.Zone))
+	if dryRun {
+		return nil
+	}
+	if stateErr == nil && len(known) > before {
+		stateErr = g.state.save(known)
+	}
+	if stateErr == nil {
+		stateErr = g.state.forget(added)
+	}
+	unlock, err := g.hooksLock(ctx)
+	if err != nil {
+		return err
+	}
+	err = g.dir.take(pokes)
+	unlock()
+	if err == nil && stateErr != nil {
+		err = fmt.Errorf("%w: %w", hook.ErrSome, stateErr)
+	}
+	return err
+}
+
+// keep remembers what is to be remembered, if that is anything new. known is nil
+// if what there is on disk is to be replaced.
+func (g *gateway) keep(known, want map[lease.RR]bool) (map[lease.RR]bool, error) {
+	if known != nil && maps.Equal(known, want) {
+		return known, nil
+	}
+	if err := g.state.save(want); err != nil {
+		return want, fmt.Errorf("%w: %w", hook.ErrSome, err)
+	}
+	return want, nil
+}
+
+// leftOut returns the connections that some of the clients have and whose clients
+// get no names, and why.
+func (g *gateway) leftOut(live []lease.Lease) map[string]string {
+	without := map[string]string{}
+	if len(g.Connections) > 0 {
+		for _, l := range live {
+			if !slices.Contains(g.Connections, l.Connection) {
+				without[l.Connection] = fmt.Sprintf("%s is not in the setting connections", l.Connection)
+			}
+		}
+		return without
+	}
+	// What cannot be read, or comes from elsewhere than swanctl.conf, says nothing.
+	children, err := charon.ReadChildren(g.SwanctlDir)
+	if err != nil {
+		return nil
+	}
+	for _, child := range children {
+		without[child.Connection] = fmt.Sprintf("%s has no updown line in swanctl.conf and is not in the setting connections", child.Connection)
+	}
+	for _, child := range children {
+		if child.Updown != "" {
+			delete(without, child.Connection)
+		}
+	}
+	return without
+}
+
+// ownAddresses tells which addresses are this host's.
+func ownAddresses() func(netip.Addr) bool {
+	interfaces, err := net.InterfaceAddrs()
+	return func(addr netip.Addr) bool {
+		return err != nil || slices.ContainsFunc(interfaces, func(a net.Addr) bool {
+			prefix, err := netip.ParsePrefix(a.String())
+			return err == nil && prefix.Addr().Unmap() == addr
+		})
+	}
+}
+
+// printPlan prints what a run would do, for a dry run.
+func (g *gateway) printPlan(changes []lease.Change, refused []lease.Refusal, kept []lease.RR) {
+	for _, change := range changes {
+		fmt.Fprint(g.env.Stdout, ddns.Text(change, g.ttl()))
+	}
+	for _, r := range refused {
+		fmt.Fprintf(g.env.Stdout, "; no name for %q: %v\n", r.Lease.Identity, r.Err)
+	}
+	if g.Sync.Force {
+		return
+	}
+	for _, rr := range kept {
+		fmt.Fprintf(g.env.Stdout, "; kept, since this gateway did not add it: %s\n", text(rr))
+	}
+}
+
+// text writes an address or a pointer as a zone file has it.
+func text(rr lease.RR) string {
+	if rr.Type == "PTR" {
+		return rr.Owner + " PTR " + rr.Target
+	}
+	return rr.Owner + " " + rr.Type + " " + rr.Addr.String()
+}
+
+// some lists a few and counts the rest.
+func some(items []string) string {
+	const few = 10
+	if len(items) <= few {
+		return strings.Join(items, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(items[:few], ", "), len(items)-few)
+}
+
+// sayKept names, once a day, what stands inside the pools and is not ours.
+func (g *gateway) sayKept(kept []lease.RR) {
+	if len(kept) == 0 || !g.dir.daily("kept", g.env.Now()) {
+		return
+	}
+	texts := make([]string, len(kept))
+	for i, rr := range kept {
+		texts[i] = text(rr)
+	}
+	g.env.Log.Warn(fmt.Sprintf("%d names inside the pools are not this gateway's and stay: %s; "+
+		"if they are left over from another program, tunnelcast-updown sync --force removes them", len(kept), some(texts)), namesKept, "count", len(kept))
+}
+
+// sayRefused logs what a server would not do, with the client it is for, and
+// returns it as one error.
+func (g *gateway) sayRefused(refused []ddns.Refused, rules lease.Rules, live []lease.Lease) error {
+	if len(refused) == 0 {
+		return nil
+	}
+	identities := map[string]string{}
+	for _, l := range live {
+		if name, err := rules.Name(l.Identity); err == nil {
+			identities[name] = l.Identity
+		}
+	}
+	var texts []string
+	for _, r := range refused {
+		name := r.RR.Owner
+		if r.RR.Type == "PTR" {
+			name = r.RR.Target
+		}
+		what := text(r.RR)
+		if identity, ok := identities[name]; ok {
+			what += fmt.Sprintf(" of %q", identity)
+		}
+		texts = append(texts, what)
+		if !errors.Is(r.Err, ddns.ErrPrerequisite) {
+			g.env.Log.Warn("name refused by the DNS server", nameRefused, "identity", identities[name], "name", name, "address", r.RR.Addr,
+				"server", g.Server, "cause", r.Err)
+		}
+	}
+	return fmt.Errorf("%w: %s: %w", hook.ErrSome, some(texts), refused[0].Err)
+}
+
+// tell logs what was done and counts it.
+func (g *gateway) tell(did lease.Change) {
+	g.env.Metrics.Add(added, g.say("name added", nameAdded, did.Add))
+	g.env.Metrics.Add(removed, g.say("name removed", nameRemoved, did.Remove))
+	g.sayPointers("PTR added", pointerAdded, did.Add)
+	g.sayPointers("PTR removed", pointerRemoved, did.Remove)
+	if n := len(did.Renew); n > 0 {
+		g.env.Log.Info("names have the new TTL", ttlChanged, "zone", did.Zone, "count", n)
+	}
+}
+
+func (g *gateway) sayPointers(message string, event slog.Attr, rrs []lease.RR) {
+	for _, rr := range rrs {
+		if rr.Type == "PTR" {
+			g.env.Log.Info(message, event, "pointer", rr.Owner, "name", rr.Target)
+		}
+	}
 }
 
 // missing returns the leases of b that a has not.
@@ -189,44 +423,62 @@ func (g *gateway) hooksLock(ctx context.Context) (unlock func(), err error) {
 	return g.dir.lock(ctx, "hooks.lock", syscall.LOCK_EX)
 }
 
-// readZones returns the zones by name. A reverse zone that cannot be read is
-// left alone; failed then says so and wraps hook.ErrSome.
-func (g *gateway) readZones(ctx context.Context, server *ddns.Server) (zones map[string][]lease.RR, failed, err error) {
-	zones = map[string][]lease.RR{}
+// view is what stands in the zones, by their names.
+type view struct {
+	zones    map[string][]lease.RR
+	otherTTL map[string][]lease.RR // those with another TTL than they ought to have
+}
+
+// readZones returns the zones. A reverse zone that cannot be read is left alone;
+// failed then says so and wraps hook.ErrSome.
+func (g *gateway) readZones(ctx context.Context, server *ddns.Server) (v view, failed, err error) {
+	v = view{map[string][]lease.RR{}, map[string][]lease.RR{}}
 	for i, zone := range append([]string{g.rules.Zone}, g.rules.Reverse...) {
 		zoneCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
-		rrs, err := server.Transfer(zoneCtx, zone)
+		rrs, other, err := server.TransferTTL(zoneCtx, zone, g.ttl())
 		cancel()
 		switch {
 		case err == nil:
-			zones[zone] = rrs
+			v.zones[zone], v.otherTTL[zone] = rrs, other
 		case i == 0:
-			return nil, nil, err
+			return view{}, nil, err
 		default:
-			failed = fmt.Errorf("%w: %w", hook.ErrSome, err)
+			failed = errors.Join(failed, fmt.Errorf("%w: %w", hook.ErrSome, err))
 		}
 	}
-	return zones, failed, nil
+	return v, failed, nil
+}
+
+// poolsOf are charon's pools.
+type poolsOf struct {
+	lease.Pools
+	known bool // by what charon said now
+	none  bool // addresses come from elsewhere
 }
 
 // live returns charon's leases and pools. Without charon there are none, but
 // only if systemd is sure that it does not run; the pools are then the last ones
 // known. They are also while charon has none yet, because it has just started.
-func (g *gateway) live(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
+// If it has clients and no pools, their addresses come from elsewhere.
+func (g *gateway) live(ctx context.Context) (leases []lease.Lease, pools poolsOf, err error) {
 	ctx, cancel := context.WithTimeout(ctx, charonTimeout)
 	defer cancel()
 	settled := g.env.Now().Add(g.settle)
 	for {
-		leases, pools, err := g.askCharon(ctx)
+		leases, pools.Pools, err = g.askCharon(ctx)
+		pools.known = err == nil && len(pools.Pools)+len(leases) > 0
 		switch {
 		case errors.Is(err, charon.ErrNotRunning):
 			err = g.stopped(ctx, err)
 		case err != nil: // it ended while it answered, perhaps: the next call tells
 			err = unsure{err, true}
 		}
-		if err == nil && len(pools) == 0 {
-			pools, err = g.dir.pools()
+		if err == nil && !pools.known {
+			var asked bool
+			pools.Pools, asked, err = g.dir.pools()
+			pools.none = asked && len(pools.Pools) == 0
 		}
+		pools.none = pools.none || pools.known && len(pools.Pools) == 0
 		// charon on its way up or down, as after a crash, will be heard or be
 		// gone in a moment.
 		var u unsure
@@ -235,7 +487,7 @@ func (g *gateway) live(ctx context.Context) ([]lease.Lease, lease.Pools, error) 
 		}
 		select {
 		case <-ctx.Done():
-			return nil, nil, err
+			return nil, poolsOf{}, err
 		case <-time.After(settlePause):
 		}
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"syscall"
 	"time"
 
+	"tunnelcast/internal/charon"
 	"tunnelcast/internal/ddns"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
@@ -47,13 +49,16 @@ var (
 )
 
 func (g *gateway) up(ctx context.Context, call lease.Call, name string) error {
-	rules, known, err := g.hookRules(call)
+	if out, err := g.leavesOut(call.Child); out || err != nil {
+		return err
+	}
+	rules, known, err := g.hookRules()
 	if err != nil {
 		return err
 	}
 	var want []lease.RR
 	for _, addr := range call.Addresses {
-		if !rules.Pools.Contains(addr) {
+		if !rules.AnyAddress && !rules.Pools.Contains(addr) {
 			g.env.Log.Warn("address is in none of the gateway's pools", outsidePools, "identity", call.Identity, "name", name, "address", addr)
 			continue
 		}
@@ -84,12 +89,23 @@ func (g *gateway) up(ctx context.Context, call lease.Call, name string) error {
 	if err != nil {
 		return err
 	}
+	remembered := make(chan error, 1)
+	go func() { remembered <- g.state.add(want) }()
 	added, err := g.register(ctx, server, rules, call.Identity, name, want)
+	select {
+	case <-remembered: // sync remembers by the claim, and says if it cannot
+	case <-ctx.Done():
+	}
+	for _, rr := range added {
+		g.env.Log.Info("name added", nameAdded, "identity", call.Identity, "name", name, "address", rr.Addr)
+	}
 	switch {
 	case errors.Is(err, lease.ErrHeld) && !known:
 		return fmt.Errorf("no name for %q yet: no sync has run since boot, so the pools are not known; sync will tell: %w", call.Identity, err)
 	case errors.Is(err, lease.ErrHeld):
 		return fmt.Errorf("no name for %q: %w", call.Identity, err)
+	case len(added) > 0 && err != nil:
+		return fmt.Errorf("not all of the addresses of %q: %w", call.Identity, err)
 	case err != nil:
 		if ctx.Err() != nil {
 			own.GaveUp = g.env.Now()
@@ -97,46 +113,69 @@ func (g *gateway) up(ctx context.Context, call lease.Call, name string) error {
 		}
 		return fmt.Errorf("no name for %q yet: %w", call.Identity, err)
 	}
-	for _, rr := range added {
-		g.env.Log.Info("name added", nameAdded, "identity", call.Identity, "name", name, "address", rr.Addr)
-	}
 	return nil
+}
+
+// leavesOut tells whether the setting connections leaves out the connection that
+// a child belongs to. charon tells a hook the child's name alone.
+func (g *gateway) leavesOut(child string) (bool, error) {
+	if len(g.Connections) == 0 {
+		return false, nil
+	}
+	children, err := charon.ReadChildren(g.SwanctlDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // sync knows the connection
+	}
+	if err != nil {
+		return false, err
+	}
+	out := false
+	for _, c := range children {
+		if c.Name == child {
+			if slices.Contains(g.Connections, c.Connection) {
+				return false, nil
+			}
+			out = true
+		}
+	}
+	return out, nil
 }
 
 // hookRules returns the rules with the pools that the settings or the last sync
 // have. Before any sync has run nobody has told which addresses are the
-// gateway's; then the client's own are taken to be, since charon gave them, and
-// known is false: every other address counts as somebody else's, so the client
-// gets a name that nobody uses, or has to wait for sync.
-func (g *gateway) hookRules(call lease.Call) (rules lease.Rules, known bool, err error) {
+// gateway's, and where there are no pools nobody can; then the client's own are
+// taken to be, since charon gave them. Other addresses count as somebody else's
+// unless they are remembered. known is false in the first case.
+func (g *gateway) hookRules() (rules lease.Rules, known bool, err error) {
 	rules = g.rules
-	if len(rules.Pools) == 0 {
-		if rules.Pools, err = g.dir.pools(); err != nil {
-			return rules, false, err
-		}
-	}
 	if len(rules.Pools) > 0 {
 		return rules, true, nil
 	}
-	for _, addr := range call.Addresses {
-		rules.Pools = append(rules.Pools, lease.Range{First: addr, Last: addr})
+	if rules.Pools, known, err = g.dir.pools(); err != nil {
+		return rules, false, err
 	}
-	return rules, false, nil
+	rules.AnyAddress = len(rules.Pools) == 0
+	return rules, known, nil
 }
 
-// maxRaces is how often a name may change between the question and the update,
-// by other devices of the same client, before that is left to sync.
-const maxRaces = 5
+// racePause is doubled from try to try. A server that answers from a copy of the
+// zone shows what has changed a moment later.
+const racePause = 10 * time.Millisecond
 
 // register adds the wanted addresses to the name and returns those that were
-// missing. The first try expects what is ordinary, a name that is not in use, so
-// that it takes one message; the repeats of a connect find that it is, and ask.
+// missing, beside an error those that were added. The first try expects what is
+// ordinary, a name that is not in use, so that it takes one message; the second
+// the repeat of a connect, whose addresses are there. Then it asks, and again
+// after a pause if the name changes meanwhile by other devices of the client.
 func (g *gateway) register(ctx context.Context, server *ddns.Server, rules lease.Rules, identity, name string, want []lease.RR) ([]lease.RR, error) {
 	seen := lease.Owner{Name: name}
-	for range maxRaces {
+	for n := 0; ; n++ {
 		change, err := rules.Join(rules.Zone, seen, want...)
 		if err == nil {
 			err = g.firstHolder(identity, seen, want)
+		}
+		if err == nil && seen.InUse && !change.Empty() {
+			err = g.notADHCPServers(ctx, server, name)
 		}
 		if err != nil {
 			return nil, err
@@ -144,19 +183,68 @@ func (g *gateway) register(ctx context.Context, server *ddns.Server, rules lease
 		if change.Empty() {
 			return nil, nil
 		}
-		err = server.Update(ctx, change, g.ttl())
-		if err == nil {
-			g.point(ctx, server, rules, change.Add)
-			return change.Add, nil
+		done, refused, err := server.UpdateEach(ctx, change, g.ttl(), 0)
+		g.point(ctx, server, rules, done.Add)
+		switch {
+		case err != nil:
+			return done.Add, err
+		case len(refused) == 0:
+			return done.Add, nil
+		case !errors.Is(refused[0].Err, ddns.ErrPrerequisite):
+			return done.Add, fmt.Errorf("%s: %w", text(refused[0].RR), refused[0].Err)
 		}
-		if !errors.Is(err, ddns.ErrPrerequisite) {
-			return nil, err
+		if n > 0 {
+			select {
+			case <-ctx.Done():
+				return nil, fmt.Errorf("%s changes all the time: %w", name, context.Cause(ctx))
+			case <-time.After(racePause << n):
+			}
 		}
 		if seen, err = server.Lookup(ctx, name); err != nil {
 			return nil, err
 		}
+		rules.Known = g.known(seen.Holds, want)
 	}
-	return nil, fmt.Errorf("%s changes all the time", name)
+}
+
+// notADHCPServers refuses a name that a DHCP server keeps (RFC 4701).
+func (g *gateway) notADHCPServers(ctx context.Context, server *ddns.Server, name string) error {
+	has, err := server.Has(ctx, name, "DHCID")
+	if err == nil && has {
+		err = fmt.Errorf("%w: %s has a DHCID, so a DHCP server keeps it", lease.ErrHeld, name)
+	}
+	return err
+}
+
+// known returns those of the addresses of a name that are this gateway's, as far
+// as the last sync and the hooks since then know.
+func (g *gateway) known(holds, want []lease.RR) map[lease.RR]bool {
+	known := map[lease.RR]bool{}
+	var remembered map[lease.RR]bool
+	for _, rr := range holds {
+		if !rr.Addr.IsValid() {
+			continue
+		}
+		if slices.Contains(want, rr) || g.heldAs(rr) || g.state.has(rr) {
+			known[rr] = true
+			continue
+		}
+		if remembered == nil {
+			remembered, _ = g.state.load() // sync says if it cannot be read
+		}
+		known[rr] = remembered[rr]
+	}
+	return known
+}
+
+// heldAs tells whether a client holds the address under this name.
+func (g *gateway) heldAs(rr lease.RR) bool {
+	holder := g.dir.holder(rr)
+	if holder == "" {
+		return false
+	}
+	name, err := g.rules.Name(holder)
+	return err == nil && name == rr.Owner
 }
 
 // firstHolder refuses a name whose other addresses are another identity's that
@@ -186,6 +274,9 @@ func (g *gateway) point(ctx context.Context, server *ddns.Server, rules lease.Ru
 		change, err := rules.Join(zone, lease.Owner{Name: ptr.Owner}, ptr)
 		if err == nil {
 			err = server.Update(ctx, change, g.ttl())
+		}
+		if err == nil {
+			g.sayPointers("PTR added", pointerAdded, change.Add)
 		}
 		if err != nil && !errors.Is(err, ddns.ErrPrerequisite) {
 			g.env.Log.Warn("no PTR yet", noPTR, "name", rr.Owner, "address", rr.Addr, "cause", err)

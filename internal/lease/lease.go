@@ -41,13 +41,14 @@ type Call struct {
 	Identity  string
 	Addresses []netip.Addr // all virtual IPs, of both families, in every call
 	SA        string       // charon's number of the IKE_SA; equal in all calls of one connect
+	Child     string       // the name of the CHILD_SA's configuration
 }
 
 // ReadCall reads the PLUTO_* variables of strongSwan's updown plugin
 // (src/libcharon/plugins/updown/updown_listener.c). PLUTO_PEER_CLIENT is not
 // among them: it is one traffic selector and may be the client's own LAN.
 func ReadCall(getenv func(string) string) (Call, error) {
-	c := Call{Identity: getenv("PLUTO_XAUTH_ID"), SA: getenv("PLUTO_UNIQUEID")}
+	c := Call{Identity: getenv("PLUTO_XAUTH_ID"), SA: getenv("PLUTO_UNIQUEID"), Child: getenv("PLUTO_CONNECTION")}
 	if c.Identity == "" {
 		c.Identity = getenv("PLUTO_PEER_ID")
 	}
