@@ -109,7 +109,7 @@ func begin(t *testing.T, suite string, server box.Server) *life {
 func (l *life) look() map[string]file {
 	l.Helper()
 	out := run(l.T, l.box, "find", "/", "-xdev", "-regextype", "posix-extended",
-		"-regex", "/(proc|sys|dev|run|tmp|root|var/(tmp|log|cache|lib/(apt|bind|dpkg|nginx|systemd/(catalog|timesync))))", "-prune",
+		"-regex", "/(proc|sys|dev|run|tmp|root|var/(tmp|log|cache|lib/(apt|bind|dpkg|nginx|systemd/(catalog|timesync)|tunnelcast/names.*)))", "-prune",
 		"-o", "-not", "-path", "/", "-printf", `%p\t%y %m %u:%g %l\t%T@ %s\n`)
 	files := make(map[string]file)
 	for line := range strings.Lines(out) {
