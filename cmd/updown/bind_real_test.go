@@ -200,7 +200,7 @@ func newTestGateway(t testing.TB, b *bind, args ...string) *testGateway {
 	t.Helper()
 	tg := &testGateway{t: t}
 	env := hook.Env{
-		Name:   "updown",
+		Name: "updown",
 		Args: append([]string{"--config", os.DevNull, "--timeout", "1m", "--server", b.addr, "--key", b.key(), "--run-dir", filepath.Join(b.dir, "run"),
 			"--state-dir", filepath.Join(b.dir, "state"), "--swanctl-dir", filepath.Join(b.dir, "swanctl")}, args...),
 		Getenv: func(name string) string { return tg.vars[name] },
