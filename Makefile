@@ -25,6 +25,9 @@ ifneq ($(NATIVE),arm64)
 CROSS_arm64 := CC=aarch64-linux-gnu-gcc
 endif
 
+# Says every 15 s that what it runs goes on: $(call alive,WHAT) COMMAND.
+alive = packaging/alive.sh "$(1)"
+
 # The environment for the packages that need libav. The prefix is named in the
 # flags because Go's build cache looks at them and not behind pkg-config.
 LIBAV = P=$$(packaging/libav/build.sh $(ARCH)) && export CGO_ENABLED=1 $(CROSS_$(ARCH)) \
@@ -47,8 +50,8 @@ setup:
 build: setup ## the four static binaries, in bin/
 	@mkdir -p $(BIN)
 	@for c in updown archiveprune certhook; do \
-		CGO_ENABLED=0 $(BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/$$c ./cmd/$$c || exit; done
-	@$(LIBAV) && $(BUILD) $(STATIC) -o $(BIN)/recorddone ./cmd/recorddone
+		CGO_ENABLED=0 $(call alive,building $$c for $(ARCH)) env $(BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/$$c ./cmd/$$c || exit; done
+	@$(LIBAV) && $(call alive,building recorddone for $(ARCH)) env $(BUILD) $(STATIC) -o $(BIN)/recorddone ./cmd/recorddone
 
 package: build
 	@packaging/build-deb.sh $(VERSION) $(ARCH)
@@ -70,24 +73,24 @@ EMULATED := $(addprefix ./internal/,archive charon ddns hook lease lineage recor
 	-skip 'TestWalkStaysOnItsMount|TestOverlay'
 
 test: root deb ## all tests: of the packages, and of the package on a server of its own
-	@$(LIBAV) && $(PROMISED) && $(GO) test -timeout 40m ./...
-	@$(LIBAV) && $(PROMISED) TUNNELCAST_SUITE=trixie && $(GO) test ./internal/e2e -run '$(STORY)'
+	@$(LIBAV) && $(PROMISED) && $(call alive,testing) $(GO) test -timeout 60m ./...
+	@$(LIBAV) && $(PROMISED) TUNNELCAST_SUITE=trixie && $(call alive,testing on Debian 13) $(GO) test -timeout 30m ./internal/e2e -run '$(STORY)'
 ifeq ($(NATIVE),amd64)
 	@export CGO_ENABLED=0 GOARCH=arm64 && $(PROMISED) && \
-		$(GO) test -exec qemu-aarch64-static $(EMULATED) && \
-		$(GO) test -exec qemu-aarch64-static ./cmd/updown -run 'TestBind(OrdinaryConnect|SaysWhatIsWrong)|TestSameMessage'
+		$(call alive,testing arm64) $(GO) test -exec qemu-aarch64-static $(EMULATED) && \
+		$(call alive,testing arm64) $(GO) test -exec qemu-aarch64-static ./cmd/updown -run 'TestBind(OrdinaryConnect|SaysWhatIsWrong)|TestSameMessage'
 endif
 
 lint: setup ## gofmt, vet, staticcheck, govulncheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l . | sed 's/$$/: not gofmt'"'"'ed/'; exit 1; }
-	@CGO_ENABLED=0 $(GO) vet ./...
-	@$(LIBAV) && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
-	@$(LIBAV) && out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1) || case "$$out" in \
+	@CGO_ENABLED=0 $(call alive,go vet) $(GO) vet ./...
+	@$(LIBAV) && $(call alive,go vet) $(GO) vet ./... && $(call alive,staticcheck) $(GO) run $(STATICCHECK) ./...
+	@$(LIBAV) && exec 3>&2 && out=$$($(call alive,govulncheck) sh -c '"$$@" 2>&1' sh $(GO) run $(GOVULNCHECK) ./... 2>&3) || case "$$out" in \
 		*"fetching vulnerabilities"*) echo "govulncheck: its database is out of reach, not looked at" ;; \
 		*) echo "$$out"; exit 1 ;; esac
 
 bench: root package ## the programs side by side with what they replace: one table, half an hour
-	@$(GO) run ./internal/e2e/bench -deb $(DEB) $(BENCH)
+	@$(call alive,measuring) $(GO) run ./internal/e2e/bench -deb $(DEB) $(BENCH)
 
 demo: root package ## the guide's server with all four programs at work on it
 	@$(GO) run ./internal/e2e/demo -deb $(DEB)

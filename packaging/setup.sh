@@ -100,7 +100,7 @@ if [ -n "$missing" ] || [ $go_is = missing ]; then
 		printf '#!/bin/sh\nexit 101\n' >$policy
 		chmod 755 $policy
 	fi
-	quietly() { "$@" >"$tmp/log" 2>&1 || { tail -n 20 "$tmp/log" >&2; die "failed: $*"; }; }
+	quietly() { packaging/alive.sh "setup: $2 $3" sh -c '"$@" >"$0" 2>&1' "$tmp/log" "$@" || { tail -n 20 "$tmp/log" >&2; die "failed: $*"; }; }
 
 	say "installing$missing$([ $go_is = there ] || echo " go")"
 	quietly apt-get -q update
@@ -128,6 +128,6 @@ fi
 if [ $go_is = fetchable ]; then
 	say "fetching $toolchain"
 	# Outside the module the go command does not look for a toolchain. Debian's sets GOTOOLCHAIN to local.
-	GOTOOLCHAIN=$toolchain "$(find_go $fetcher)" version >/dev/null || die "$toolchain, which go.mod names, could not be fetched"
+	GOTOOLCHAIN=$toolchain packaging/alive.sh "setup: fetching $toolchain" "$(find_go $fetcher)" version >/dev/null || die "$toolchain, which go.mod names, could not be fetched"
 	[ -x "$fetched" ] || die "$toolchain was fetched, but not to $fetched"
 fi

@@ -234,7 +234,7 @@ prefix=$root/$version-$suffix
 mkdir "$work/objects"
 cd "$work/objects"
 ln -s "$tree" src
-# Called by run alone, in a shell of its own: exec leaves run the process to stop.
+# Called in shells of their own alone: exec makes the command the process that run stops.
 plain() { exec env -i PATH="$PATH" HOME="$work" TMPDIR="$work" LC_ALL=C ${ceiling:+GIT_CEILING_DIRECTORIES="$ceiling"} "$@"; }
 run "configuring FFmpeg $version for $arch" plain src/configure --prefix=$placeholder $components --extra-cflags="$cflags"
 run "compiling FFmpeg $version for $arch" plain make -j"$(nproc)"
@@ -242,7 +242,7 @@ run "installing" plain make DESTDIR="$work/installed" install-libs install-heade
 sed -i "s|$placeholder|\${pcfiledir}/../..|" "$work/installed$placeholder"/lib/pkgconfig/*.pc
 
 # As recorddone is linked: static, without the sections that nothing calls.
-flags=$(PKG_CONFIG_LIBDIR="$work/installed$placeholder/lib/pkgconfig" \
+flags=$(plain PKG_CONFIG_LIBDIR="$work/installed$placeholder/lib/pkgconfig" \
 	pkg-config --static --cflags --libs libavformat libavcodec libavutil)
 run "linking a probe" plain "${cross}gcc" -static -Wl,--gc-sections -o "$work/probe" "$probe" $flags
 run "running the probe" plain $emulator "$work/probe" "$work/probe.mp4" $(echo $decoders | tr , ' ')

@@ -12,7 +12,7 @@ import (
 )
 
 // A screen tells the story: chapters, steps with the time each took, and real output below them. On a terminal a sign
-// moves while a step goes on; elsewhere there are plain lines alone.
+// moves while a step goes on; elsewhere a line says every 15 s that it does.
 type screen struct {
 	out      io.Writer
 	terminal bool
@@ -35,6 +35,8 @@ func (s *screen) begin(step string) {
 	s.step, s.start = step, time.Now()
 	if s.terminal {
 		s.stopSign = sign(s.out, step)
+	} else {
+		s.stopSign = lines(s.out, step)
 	}
 }
 
@@ -65,22 +67,24 @@ func (s *screen) show(command, output string) {
 	}
 }
 
-// sign shows a moving sign until the function that it gives is called.
-func sign(w io.Writer, what string) (stop func()) {
-	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what),
-		progressbar.OptionSpinnerType(14), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true))
+// lines prints a line every 15 s until the function that it returns is called.
+func lines(w io.Writer, what string) (stop func()) {
+	return every(15*time.Second, func(took time.Duration) { fmt.Fprintf(w, "%7.0f s  %s ...\n", took.Seconds(), what) })
+}
+
+// every calls tell again and again, with the time since the start, until the function that it returns is called.
+func every(period time.Duration, tell func(took time.Duration)) (stop func()) {
+	start := time.Now()
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(100 * time.Millisecond)
+		tick := time.NewTicker(period)
 		defer tick.Stop()
 		for {
-			// The sign is ornament: that it cannot be drawn is no reason to stop.
-			_ = bar.Add(1)
 			select {
 			case <-tick.C:
+				tell(time.Since(start))
 			case <-quit:
-				_ = bar.Finish()
 				return
 			}
 		}
@@ -88,5 +92,18 @@ func sign(w io.Writer, what string) (stop func()) {
 	return func() {
 		close(quit)
 		<-done
+	}
+}
+
+// sign shows a moving sign until the function that it gives is called.
+func sign(w io.Writer, what string) (stop func()) {
+	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what),
+		progressbar.OptionSpinnerType(14), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true))
+	// The sign is ornament: that it cannot be drawn is no reason to stop.
+	_ = bar.Add(1)
+	stop = every(100*time.Millisecond, func(time.Duration) { _ = bar.Add(1) })
+	return func() {
+		stop()
+		_ = bar.Finish()
 	}
 }
