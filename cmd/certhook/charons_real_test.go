@@ -281,7 +281,12 @@ func (c *charons) must(name string, args ...string) {
 
 // swanctl runs swanctl on one side.
 func (c *charons) swanctl(side string, args ...string) (string, error) {
-	run := exec.Command(filepath.Join(c.dir, "swanctl"), append(args, "--uri", "unix://"+c.socket(side))...)
+	return c.swanctlAt(c.socket(side), side, args...)
+}
+
+// swanctlAt is swanctl with another socket than charon's.
+func (c *charons) swanctlAt(socket, side string, args ...string) (string, error) {
+	run := exec.Command(filepath.Join(c.dir, "swanctl"), append(args, "--uri", "unix://"+socket)...)
 	run.Env = append(os.Environ(), "SWANCTL_DIR="+filepath.Join(c.dir, side), "STRONGSWAN_CONF="+filepath.Join(c.dir, side, "strongswan.conf"))
 	out, err := run.CombinedOutput()
 	return string(out), err

@@ -120,12 +120,23 @@ func (h *host) checkHost(ctx context.Context, checks checks, lineages []string, 
 		loaded, err = session.Connections(ctx)
 		session.Close()
 	}
+	if errors.Is(err, charon.ErrNotRunning) {
+		if state, unitErr := units.Get(ctx, h.cli.Unit); unitErr == nil && state.Active == "active" {
+			err = fmt.Errorf("%v, although %s is active: vici names another socket?", err, h.cli.Unit)
+		}
+	}
 	if !h.cli.Check.Heal || err != nil && !errors.Is(err, charon.ErrNotRunning) {
 		checks.Say("charon on "+h.cli.Vici, err, "systemctl start "+h.cli.Unit)
 	} else if err != nil {
 		h.env.Result.Info("nothing to heal: "+err.Error(), charonIdle)
 	}
+	if err == nil {
+		h.checkCopies(ctx, checks, lineages)
+	}
 	if h.cli.Check.Heal {
+		if broken := h.broken(""); broken != nil {
+			checks.Say("connections", broken, "")
+		}
 		return err == nil
 	}
 	if unread != nil {
@@ -158,6 +169,28 @@ func (h *host) checkNoLineage(checks checks) {
 	checks.Say("lineages", cause, "certs = /etc/letsencrypt/live/NAME/cert.pem in its local section")
 }
 
+// checkCopies looks for lineages that no connection names although charon serves a
+// copy of an earlier version, which nobody renews.
+func (h *host) checkCopies(ctx context.Context, checks checks, lineages []string) {
+	session, err := charon.Dial(ctx, h.cli.Vici)
+	if err != nil {
+		return // said
+	}
+	defer session.Close()
+	live := h.root + liveDir
+	if len(lineages) > 0 {
+		live = filepath.Dir(lineages[0])
+	}
+	for _, dir := range filesIn(live, ".") {
+		if slices.Contains(lineages, dir) || !isLineage(dir) {
+			continue
+		}
+		if err := h.unused(ctx, session, dir, false); errors.Is(err, errCopy) {
+			checks.Say("lineage "+dir, errors.New(strings.TrimPrefix(err.Error(), "lineage "+dir+": ")), "")
+		}
+	}
+}
+
 // configDirs returns certbot's directories that lineages are in, /etc/letsencrypt
 // if there are none. A lineage that is not in a directory live is not certbot's.
 func (h *host) configDirs(lineages []string) []string {
@@ -173,7 +206,9 @@ func (h *host) configDirs(lineages []string) []string {
 	return dirs
 }
 
-var callsLoader = regexp.MustCompile(`(?m)^[^#\n]*\b(swanctl|ipsec)\s+(-|reload|reread|restart|update|start|stop)`)
+// callsLoader matches a line that has strongSwan load its credentials anew: a call of
+// swanctl or ipsec, or of what reloads or restarts its unit.
+var callsLoader = regexp.MustCompile(`(?m)^[^#\n]*?(?:^|[\s;&|"'` + "`" + `(=]|bin/)(?:(?:swanctl|ipsec)(?:["'\s]|$)|(?:systemctl|service|invoke-rc\.d)\s[^#\n]*\b(?:strongswan|ipsec))`)
 
 // checkHooks looks at what connects certbot and this program, and for other programs
 // there that load charon's credentials in a way that loses logins.
@@ -290,6 +325,7 @@ func (h *host) checkIssuers(checks checks) {
 // read what the lineages need.
 func (h *host) checkAppArmor(checks checks, lineages []string) {
 	var denied error
+	asked := len(lineages) == 0
 	for _, dir := range lineages {
 		u, err := h.uses(dir)
 		if err != nil {
@@ -300,6 +336,10 @@ func (h *host) checkAppArmor(checks checks, lineages []string) {
 			continue
 		}
 		denied = cmp.Or(denied, h.denied(p))
+		asked = true
+	}
+	if !asked {
+		return
 	}
 	checks.Say("AppArmor profile of swanctl", denied, "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and run apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl")
 }
@@ -346,6 +386,9 @@ func (h *host) status(ctx context.Context, dir string, running bool) (status, er
 		}
 		if err := h.survives(p); err != nil {
 			return s, err
+		}
+		if err := h.denied(p); err != nil && h.cli.Check.Heal { // otherwise it has a line of its own
+			return s, fmt.Errorf("the next reload of %s loses the key: AppArmor's profile of swanctl: %w", h.cli.Unit, err)
 		}
 	}
 	if warn := h.warnDays(leaf); s.DaysLeft < warn {

@@ -70,6 +70,14 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 	return "charon serves " + describe(p.lineage.Leaf), together(after, h.reloadUnits(ctx), h.survives(p))
 }
 
+// notRoot adds what helps to an error of somebody who may not do it.
+func notRoot(err error) error {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return fmt.Errorf("%w (run it as root)", err)
+	}
+	return err
+}
+
 // named returns the directory of a lineage that may be given by certbot's name.
 func named(lineage string) (dir string, err error) {
 	if !strings.Contains(lineage, "/") {

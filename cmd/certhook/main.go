@@ -62,14 +62,14 @@ func run(ctx context.Context, env hook.Env) error {
 	switch command {
 	case "deploy":
 		if c.Deploy.DryRun {
-			return h.dryRun(ctx, c.Deploy.Lineage)
+			return notRoot(h.dryRun(ctx, c.Deploy.Lineage))
 		}
 		env.Metrics.Begin(c.Metrics, metrics...)
 		outcome, err := h.deploy(ctx, c.Deploy.Lineage)
 		if err == nil {
 			fmt.Fprintln(env.Stdout, outcome)
 		}
-		return err
+		return notRoot(err)
 	case "check":
 		return h.check(ctx)
 	default:
@@ -79,6 +79,6 @@ func run(ctx context.Context, env hook.Env) error {
 		}
 		env.Metrics.Begin(c.Metrics, metrics...)
 		_, err := h.deploy(ctx, dir)
-		return err
+		return notRoot(err)
 	}
 }

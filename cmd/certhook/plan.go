@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/lineage"
@@ -33,13 +34,14 @@ type plan struct {
 	dir     string
 	use     use
 	lineage *lineage.Lineage
-	chosen  []served     // connections for which charon picks the certificate by identity
-	files   []issuerFile // every issuer that clients need in a file of its own
-	stale   []string     // files of a chain that was longer
-	held    credentials  // what charon holds before the switch
-	old     []oldKey     // keys of earlier versions that charon still holds
-	kept    []string     // serials of earlier versions that keep a key: a file has it, or it is the new one
-	lacks   string       // the first thing that is not as it should be; "" if nothing is to do
+	chosen  []served        // connections for which charon picks the certificate by identity
+	files   []issuerFile    // every issuer that clients need in a file of its own
+	stale   []string        // files of a chain that was longer
+	held    credentials     // what charon holds before the switch
+	old     []oldKey        // keys of earlier versions that charon still holds
+	kept    bool            // the key of the version before stays: a file has it, or it is the new one
+	current map[string]bool // DER of certificates of others that may be presented for the same names
+	lacks   string          // the first thing that is not as it should be; "" if nothing is to do
 }
 
 type issuerFile struct {
@@ -164,15 +166,8 @@ func firstCertificate(file string) *x509.Certificate {
 // compare completes a plan by what charon holds.
 func (h *host) compare(p *plan) {
 	leaf := p.lineage.Leaf
-	for _, c := range p.use.byIdentity {
-		if c.identity == "" && len(lineage.Names(leaf)) > 0 {
-			c.identity = lineage.Names(leaf)[0]
-		}
-		if p.use.inX509 && lineage.Holds(leaf, c.identity) == nil {
-			p.chosen = append(p.chosen, c)
-		}
-	}
 	h.findOld(p)
+	p.findChosen()
 	_, served := p.held.holds(leaf)
 	switch {
 	case !served:
@@ -184,7 +179,7 @@ func (h *host) compare(p *plan) {
 	case len(p.old) > 0:
 		p.lacks = "charon still holds the key of an earlier certificate"
 	default:
-		if err := cmp.Or(h.showsOther(p.chosen, p.held, leaf), h.sendsOther(*p, p.held)); err != nil {
+		if err := cmp.Or(p.showsOther(p.held), h.sendsOther(*p, p.held)); err != nil {
 			p.lacks = err.Error()
 		}
 	}
@@ -196,18 +191,43 @@ func (h *host) compare(p *plan) {
 func (h *host) findOld(p *plan) {
 	onDisk, elsewhere := h.keysOnDisk(), h.elsewhere(p.dir)
 	archived := archive(p.dir)
+	p.current = make(map[string]bool)
+	for der := range elsewhere {
+		p.current[der] = !archived[der]
+	}
+	var newest time.Time
 	for _, cert := range p.held.earlier(p.dir, p.lineage.Leaf) {
 		id, err := lineage.KeyID(cert)
-		if err != nil {
+		if err != nil || p.current[string(cert.Raw)] {
 			continue
 		}
-		if id == p.lineage.Key.ID() || onDisk.files[id] != "" || elsewhere[string(cert.Raw)] || len(onDisk.unknown) > 0 && !archived[string(cert.Raw)] {
-			p.kept = append(p.kept, cert.SerialNumber.Text(16))
-			continue
+		keep := id == p.lineage.Key.ID() || onDisk.files[id] != "" || elsewhere[string(cert.Raw)] ||
+			len(onDisk.unknown) > 0 && !archived[string(cert.Raw)]
+		if cert.NotBefore.After(newest) { // of two, the one that charon has first is the newer
+			newest, p.kept = cert.NotBefore, keep
 		}
 		// Several certificates may have had the key (certbot --reuse-key).
-		if !slices.Contains(p.oldIDs(), id) {
+		if !keep && !slices.Contains(p.oldIDs(), id) {
 			p.old = append(p.old, oldKey{id, cert})
+		}
+	}
+}
+
+// findChosen finds the connections for which charon picks the certificate by
+// identity, now a version of the lineage's.
+func (p *plan) findChosen() {
+	leaf := p.lineage.Leaf
+	earlier := p.held.earlier(p.dir, leaf)
+	for _, c := range p.use.byIdentity {
+		if c.identity == "" && len(lineage.Names(leaf)) > 0 {
+			c.identity = lineage.Names(leaf)[0]
+		}
+		if lineage.Holds(leaf, c.identity) != nil {
+			continue
+		}
+		shown := p.held.shows(c.identity)
+		if p.use.inX509 || shown != nil && (shown.Equal(leaf) || slices.ContainsFunc(earlier, shown.Equal)) {
+			p.chosen = append(p.chosen, c)
 		}
 	}
 }
@@ -236,13 +256,17 @@ func (h *host) elsewhere(dir string) map[string]bool {
 }
 
 // showsOther says which of the connections that leave the choice to charon would
-// present another certificate than the leaf. Keys of the ids gone count as unloaded.
-func (h *host) showsOther(connections []served, certs credentials, leaf *x509.Certificate, gone ...string) error {
-	for _, c := range connections {
-		if shown := certs.shows(c.identity, gone...); shown == nil {
+// present another certificate than the leaf, or than a current one of the same names,
+// which a host with an RSA and an ECDSA certificate has. Keys of the ids gone count as
+// unloaded.
+func (p plan) showsOther(certs credentials, gone ...string) error {
+	for _, c := range p.chosen {
+		switch shown := certs.shows(c.identity, gone...); {
+		case shown == nil:
 			return fmt.Errorf("charon has no certificate with a key for connection %s", c.name)
-		} else if !shown.Equal(leaf) {
-			return fmt.Errorf("charon presents %s for connection %s, which names no certificate: certs = %s in its local section", describe(shown), c.name, "/etc/letsencrypt/live/NAME/cert.pem")
+		case !shown.Equal(p.lineage.Leaf) && !p.current[string(shown.Raw)]:
+			return fmt.Errorf("charon presents %s for connection %s, which leaves the choice to charon, because it has that key too (certs = %s in its local section)",
+				describe(shown), c.name, leafFile(p.dir))
 		}
 	}
 	return nil

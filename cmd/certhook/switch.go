@@ -53,6 +53,9 @@ func (h *host) switchTo(ctx context.Context, s *charon.Session, p plan) (after, 
 			return nil, m.rollBack(err)
 		}
 	}
+	if m.stays() {
+		return nil, together(m.left...)
+	}
 	if err := m.forgetOld(ctx); err != nil {
 		return nil, fmt.Errorf("charon serves the new certificate, but %w", err)
 	}
@@ -161,6 +164,10 @@ func (m *move) loadAuthorities(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// stays reports that all connections go on with the old pair, for the sake of their
+// tunnels.
+func (m *move) stays() bool { return len(m.left) > 0 && !m.moved }
+
 // connections returns the names of the connections that name the lineage.
 func (p plan) connections() []string {
 	var names []string
@@ -187,7 +194,6 @@ func (m *move) loadConnections(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.moved = true
 	leaf := m.plan.lineage.Leaf
 	var quiet []served
 	for _, name := range m.plan.connections() {
@@ -203,23 +209,30 @@ func (m *move) loadConnections(ctx context.Context) error {
 				quiet = append(quiet, sections...)
 				continue
 			case up && ends.Sub(m.host.env.Now()) > soon:
-				m.left = append(m.left, fmt.Errorf("%w: connection %s goes on with an earlier certificate, until %s, because its key is kept (%s) and loading the connection would close its tunnel (start_action = start): swanctl --load-conns does",
-					hook.ErrSome, name, ends.UTC().Format(time.RFC3339), strings.Join(m.plan.kept, ", ")))
+				m.left = append(m.left, fmt.Errorf("%w: connection %s goes on with its earlier certificate, until %s, because charon keeps that one's key and would close the tunnel with the certificate's change (start_action = start): swanctl --load-conns closes it and starts it anew",
+					hook.ErrSome, name, ends.UTC().Format(time.RFC3339)))
 				continue
 			case up:
-				m.host.env.Log.Warn("the tunnel of connection "+name+" is closed and started anew: its certificate ends soon", tunnelRestarted, "lineage", m.plan.dir, "connection", name)
+				m.host.env.Log.Warn("the tunnel of connection "+name+" is closed and started anew: its certificate ends soon",
+					tunnelRestarted, "lineage", m.plan.dir, "connection", name)
 			}
 		}
+		m.moved = true
 		if err := m.session.LoadConnection(ctx, m.host.cli.SwanctlDir, name); err != nil {
 			return err
 		}
 	}
 	if len(quiet) > 0 || m.plan.use.inX509 {
+		m.moved = true
 		if err := m.session.LoadCertificate(ctx, leaf.Raw); err != nil {
 			return err
 		}
 	}
-	m.plan.chosen = append(m.plan.chosen, quiet...)
+	for _, c := range quiet {
+		if c.identity != "" {
+			m.plan.chosen = append(m.plan.chosen, c)
+		}
+	}
 	return m.session.FlushCertificates(ctx)
 }
 
@@ -234,19 +247,29 @@ func (m *move) sectionsOf(connection string) []served {
 }
 
 // keepsUp reports whether charon will find the new certificate by itself for a
-// connection that has an earlier one; otherwise, when that ends.
+// connection that has the one before; otherwise, when that ends. Without a local id
+// the subject is what charon looks for.
 func (m *move) keepsUp(sections []served) (ends time.Time, ok bool) {
-	ok = len(m.plan.kept) == 0
 	leaf := m.plan.lineage.Leaf
+	earlier := m.plan.held.earlier(m.plan.dir, leaf)
+	_, has := m.plan.held.holds(leaf) // then the connection has it too
+	ok = has || !m.plan.kept
+	var newest time.Time
+	for _, cert := range earlier {
+		if cert.NotBefore.After(newest) {
+			newest, ends = cert.NotBefore, cert.NotAfter
+		}
+	}
 	for _, c := range sections {
+		if c.identity == "" {
+			ok = ok && len(leaf.Subject.Names) > 0 && !slices.ContainsFunc(earlier, func(cert *x509.Certificate) bool {
+				return !bytes.Equal(cert.RawSubject, leaf.RawSubject)
+			})
+			continue
+		}
 		// A certificate of somebody else may come first when the old keys are gone.
 		shown := m.plan.held.shows(c.identity, m.plan.oldIDs()...)
-		ok = ok && c.identity != "" && (shown == nil || shown.Equal(leaf) || sameNames(shown, leaf))
-	}
-	for _, cert := range m.plan.held.earlier(m.plan.dir, leaf) {
-		if ends.IsZero() || cert.NotAfter.After(ends) {
-			ends = cert.NotAfter
-		}
+		ok = ok && (shown == nil || shown.Equal(leaf) || sameNames(shown, leaf))
 	}
 	return ends, ok
 }
@@ -279,7 +302,7 @@ func (m *move) prove(ctx context.Context) error {
 		return hook.Critical(unproven{fmt.Errorf("%s; it holds %s", fmt.Sprintf(format, args...), holding(certs, leaf))})
 	}
 	held, key := certs.holds(leaf)
-	if !held && len(m.left) > 0 { // a tunnel is not to be closed for it
+	if !held && m.stays() {
 		return nil
 	}
 	if !held {
@@ -303,7 +326,7 @@ func (m *move) prove(ctx context.Context) error {
 			return fail("connection %s: %v", c.name, err)
 		}
 	}
-	if err := m.host.showsOther(m.plan.chosen, certs, leaf, m.plan.oldIDs()...); err != nil {
+	if err := m.plan.showsOther(certs, m.plan.oldIDs()...); err != nil {
 		return fail("%v", err)
 	}
 	return nil
@@ -322,7 +345,7 @@ func (m *move) proveChoice(ctx context.Context) error {
 		if err != nil {
 			return hook.Critical(unproven{err})
 		}
-		err = m.host.showsOther(m.plan.chosen, certs, m.plan.lineage.Leaf)
+		err = m.plan.showsOther(certs)
 		if err == nil {
 			err = m.host.sendsOther(m.plan, certs)
 		}
@@ -359,22 +382,33 @@ func (m *move) forgetOld(ctx context.Context) error {
 // errOtherBroken is a fault of a connection that does not use the lineage.
 var errOtherBroken = errors.New("charon serves the new certificate, but another connection is broken")
 
-// othersBroken names the connections of others that swanctl cannot load: the next
-// reload of charon's unit fails at them.
+// othersBroken names the connections that do not use the lineage and that swanctl
+// cannot load.
 func (h *host) othersBroken(p plan) error {
+	if err := h.broken(p.dir); err != nil {
+		return fmt.Errorf("%w: %w: %w", hook.ErrSome, errOtherBroken, err)
+	}
+	return nil
+}
+
+// broken names the connections that name a file outside a directory that cannot be
+// read: the next reload of charon's unit fails at them, and its next start ends there.
+func (h *host) broken(except string) error {
 	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	var all []error
 	for _, c := range configured {
 		for _, file := range c.Certs {
-			if within(file, p.dir) {
+			if except != "" && within(file, except) {
 				continue
 			}
 			if _, err := os.ReadFile(file); err != nil {
-				all = append(all, fmt.Errorf("%w: %w: the next reload of %s (swanctl --load-all) fails at connection %s: certs: %w (certbot certificates lists what there is)",
-					hook.ErrSome, errOtherBroken, h.cli.Unit, c.Name, err))
+				all = append(all, fmt.Errorf("the next reload of %s (swanctl --load-all) fails at connection %s: certs: %w (certbot certificates lists what there is)", h.cli.Unit, c.Name, err))
 			}
 		}
 	}

@@ -24,7 +24,8 @@ type Certificate struct {
 // Certificates returns every X.509 certificate that charon holds. Certificates
 // cannot be unloaded one by one, so those of the past are among them.
 func (s *Session) Certificates(ctx context.Context) ([]Certificate, error) {
-	ctx, cancel := context.WithTimeout(ctx, credentialDeadline)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(whole, credentialDeadline)
 	defer cancel()
 	var certs []Certificate
 	err := s.stream(ctx, "list-certs", "list-cert", value("type", "X509"), func(message []byte) error {
@@ -44,7 +45,7 @@ func (s *Session) Certificates(ctx context.Context) ([]Certificate, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("charon list-certs: %w", ended(ctx, err))
+		return nil, fmt.Errorf("charon list-certs: %w", ended(whole, err))
 	}
 	return certs, nil
 }
@@ -94,7 +95,8 @@ func (s *Session) LoadCertificate(ctx context.Context, der []byte) error {
 }
 
 func (s *Session) callCredentials(ctx context.Context, command string, arguments map[string]any) (*vici.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, credentialDeadline)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(whole, credentialDeadline)
 	defer cancel()
 	request, err := message(arguments)
 	if err != nil {
@@ -102,11 +104,11 @@ func (s *Session) callCredentials(ctx context.Context, command string, arguments
 	}
 	session, err := s.govici(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("charon %s: %w", command, err)
+		return nil, fmt.Errorf("charon %s: %w", command, ended(whole, err))
 	}
 	answer, err := session.Call(ctx, command, request)
 	if err != nil {
-		return nil, fmt.Errorf("charon %s: %w", command, ended(ctx, err))
+		return nil, fmt.Errorf("charon %s: %w", command, ended(whole, err))
 	}
 	return answer, nil
 }
@@ -121,10 +123,14 @@ func message(arguments map[string]any) (*vici.Message, error) {
 	return m, nil
 }
 
-// ended puts what is meant in place of "context deadline exceeded" and of the
-// read deadline that govici sets to the same moment.
-func ended(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+// ended puts what is meant in place of "context deadline exceeded", and of the read
+// deadline that govici sets to the same moment. A call within whole whose own deadline
+// passed had no answer; otherwise whole says why it ended.
+func ended(whole context.Context, err error) error {
+	if whole.Err() != nil {
+		return context.Cause(whole)
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("no answer within %s: %w", credentialDeadline, context.DeadlineExceeded)
 	}
 	return err

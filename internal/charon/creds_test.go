@@ -1,6 +1,7 @@
 package charon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -57,6 +58,21 @@ func TestKeysAndConnections(t *testing.T) {
 	}
 	if err := s.UnloadKey(ctx, "89"); err == nil || !strings.HasPrefix(err.Error(), "charon unload-key: ") || !strings.Contains(err.Error(), "key not found") {
 		t.Errorf("UnloadKey: %v", err)
+	}
+}
+
+// A call says what ended it: charon that does not answer, or the run.
+func TestAnEndedRunIsNoSilence(t *testing.T) {
+	s := (&fake{silent: true}).start(t)
+	stopped := errors.New("stopped by the signal terminated")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stopped)
+	_, listErr := s.Certificates(ctx)
+	_, keysErr := s.Keys(ctx)
+	for name, err := range map[string]error{"list-certs": listErr, "get-keys": keysErr, "load-cert": s.LoadCertificate(ctx, nil)} {
+		if !errors.Is(err, stopped) || strings.Contains(err.Error(), "within") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

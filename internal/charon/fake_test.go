@@ -13,6 +13,7 @@ import (
 type fake struct {
 	answer map[string][]byte   // by command
 	events map[string][][]byte // by command: sent before the answer
+	silent bool                // answers nothing
 }
 
 func list(key string, items ...string) []byte {
@@ -72,6 +73,9 @@ func (f *fake) serve(conn net.Conn) {
 		packet := make([]byte, binary.BigEndian.Uint32(length[:]))
 		if _, err := io.ReadFull(conn, packet); err != nil {
 			return
+		}
+		if f.silent {
+			continue
 		}
 		name := string(packet[2 : 2+packet[1]])
 		if slices.Contains([]byte{eventRegister, eventUnregister}, packet[0]) {

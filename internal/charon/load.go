@@ -175,7 +175,8 @@ func (s *Session) FlushCertificates(ctx context.Context) error {
 
 // Up reports whether an IKE_SA of a connection is there, established or not yet.
 func (s *Session) Up(ctx context.Context, connection string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, credentialDeadline)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(whole, credentialDeadline)
 	defer cancel()
 	up := false
 	err := s.stream(ctx, "list-sas", "list-sa", value("ike", connection), func([]byte) error {
@@ -183,7 +184,7 @@ func (s *Session) Up(ctx context.Context, connection string) (bool, error) {
 		return nil
 	})
 	if err != nil {
-		return false, fmt.Errorf("charon list-sas: %w", ended(ctx, err))
+		return false, fmt.Errorf("charon list-sas: %w", ended(whole, err))
 	}
 	return up, nil
 }

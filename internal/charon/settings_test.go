@@ -63,10 +63,16 @@ func TestReadConfigured(t *testing.T) {
 		"a key set twice":    {map[string]string{"swanctl.conf": "connections { rw { local { certs = /a.pem\n certs = /b.pem } } }"}, "rw  [/b.pem]"},
 		"key taken back":     {map[string]string{"swanctl.conf": "connections { rw { local { certs = /a.pem\n certs =\n } } }"}, "rw  []"},
 		"other ways of auth": {map[string]string{"swanctl.conf": "connections { rw { local { auth = psk\n certs = /a.pem } }\n r { local { auth = rsa-2048-sha256\n certs = /b.pem } } }"}, "r  [/b.pem]"},
-		"named include":      {map[string]string{"swanctl.conf": "include = x\nincludes = y\nconnections { rw { local { certs = /a.pem } } }"}, "rw  [/a.pem]"},
-		"no connections":     {map[string]string{"swanctl.conf": "pools { p { addrs = 10.0.0.100-10.0.0.200 } }\nsecrets { eap-a { secret = \"}{\" } }"}, ""},
-		"empty":              {map[string]string{"swanctl.conf": ""}, ""},
-		"windows line ends":  {map[string]string{"swanctl.conf": "connections {\r\n rw {\r\n local {\r\n certs = /a.pem\r\n }\r\n }\r\n}\r\n"}, "rw  [/a.pem]"},
+		"auth with hashes": {map[string]string{"swanctl.conf": "connections { rw { local { auth = pubkey-sha384-sha256\n certs = /a.pem } local-2 { auth = ecdsa-384-sha384\n certs = /b.pem } local-3 { auth = ike:rsa-sha256\n certs = /c.pem } } }"},
+			"rw  [/a.pem]; rw  [/b.pem]; rw  [/c.pem]"},
+		"EAP in TLS": {map[string]string{"swanctl.conf": "connections { a { local { auth = eap-tls\n certs = /a.pem } }\n b { local { auth = eap-ttls:ecdsa-sha256\n certs = /b.pem } }\n c { local { auth = EAP-PEAP\n certs = /c.pem } }\n d { local { auth = eap-13\n certs = /d.pem } } }"},
+			"a  [/a.pem]; b  [/b.pem]; c  [/c.pem]; d  [/d.pem]"},
+		"EAP by password":   {map[string]string{"swanctl.conf": "connections { a { local { auth = eap-mschapv2\n certs = /a.pem } }\n b { local { auth = XAuth\n certs = /b.pem } } }"}, ""},
+		"several rounds":    {map[string]string{"swanctl.conf": "connections { rw { Local-b { round = 2\n certs = /b.pem } local-a { round = 1\n certs = /a.pem } remote { certs = /c.pem } } }"}, "rw  [/b.pem]; rw  [/a.pem]"},
+		"named include":     {map[string]string{"swanctl.conf": "include = x\nincludes = y\nconnections { rw { local { certs = /a.pem } } }"}, "rw  [/a.pem]"},
+		"no connections":    {map[string]string{"swanctl.conf": "pools { p { addrs = 10.0.0.100-10.0.0.200 } }\nsecrets { eap-a { secret = \"}{\" } }"}, ""},
+		"empty":             {map[string]string{"swanctl.conf": ""}, ""},
+		"windows line ends": {map[string]string{"swanctl.conf": "connections {\r\n rw {\r\n local {\r\n certs = /a.pem\r\n }\r\n }\r\n}\r\n"}, "rw  [/a.pem]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := configDir(t, test.files)
@@ -79,6 +85,34 @@ func TestReadConfigured(t *testing.T) {
 				t.Errorf("got  %s, error %v\nwant %s", s, err, test.want)
 			}
 		})
+	}
+}
+
+func TestReadConfiguredDetails(t *testing.T) {
+	dir := configDir(t, map[string]string{"swanctl.conf": `
+		connections {
+			file { local { certs = a.pem } children { x { start_action = none } y { start_action = trap|start } } }
+			none { local { id = a } children { x { start_action = trap } } }
+			place { local { certs = 0x3082 } }
+			token { local { cert1 { handle = 01 } } }
+			raw { local { pubkeys = a.pub } }
+		}
+		authorities { a { cacert = a.pem } b { file = /b.pem } c { handle = 01 } }
+		secrets { eap-a { id = a } token-1 { handle = 01 } }`})
+	configured, err := ReadConfigured(dir)
+	var got []string
+	for _, c := range configured {
+		got = append(got, fmt.Sprintf("%s %v %v", c.Name, c.Other, c.Starts))
+	}
+	if want := "file false true, none false false, place true false, token true false, raw true false"; err != nil || strings.Join(got, ", ") != want {
+		t.Errorf("got  %s, error %v\nwant %s", strings.Join(got, ", "), err, want)
+	}
+	authorities, err := ReadAuthorities(dir)
+	if want := []Authority{{"a", dir + "/x509ca/a.pem"}, {"b", "/b.pem"}, {"c", ""}}; err != nil || !slices.Equal(authorities, want) {
+		t.Errorf("authorities %v, error %v", authorities, err)
+	}
+	if tokens, err := HasTokens(dir); err != nil || !tokens {
+		t.Errorf("tokens %v, error %v", tokens, err)
 	}
 }
 
