@@ -189,3 +189,38 @@ func TestNoJobLocks(t *testing.T) {
 		})
 	}
 }
+
+// FLV files put one behind the other become as many MP4 files, also if they are more
+// than are open at a time.
+func TestJoined(t *testing.T) {
+	a, b := sample(t, 1, "100k"), sample(t, 1, "200k")
+	for _, test := range []struct {
+		name  string
+		files [][]byte
+	}{
+		{"the same parameters", [][]byte{a, a, a}},
+		{"others", [][]byte{a, a, b}},
+		{"many", slices.Repeat([][]byte{a, b}, atOnce/2+3)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "cam.flv")
+			if err := os.WriteFile(path, slices.Concat(test.files...), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command("recorddone", path).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			names := must(filepath.Glob(filepath.Join(dir, "*.mp4")))
+			if got := kinds(t, dir); len(names) != len(test.files) || strings.Contains(got, ".flv") {
+				t.Errorf("%d files, want %d: %s", len(names), len(test.files), got)
+			}
+			for _, name := range names[:min(3, len(names))] {
+				out, err := exec.Command("ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "stream=nb_frames", "-of", "csv=p=0", name).Output()
+				if string(out) != "25\n" || err != nil {
+					t.Errorf("%s has %s pictures, want 25: %v", name, out, err)
+				}
+			}
+		})
+	}
+}

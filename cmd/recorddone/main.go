@@ -199,18 +199,15 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) 
 		w.env.Log.Debug("recording was published before, not all of it", "path", source.Path(), "mp4", name)
 		return nil
 	}
-	works, err := w.write(ctx, source, survey) // hidden
-	defer discard(works)
-	if err != nil {
-		return w.keep(source, err)
-	}
 	var published []string
-	for i, work := range works {
-		name, err := work.Publish(recording.MP4Names(source.Name, i+1)) // sync, rename, sync directory
+	for first := 0; first < len(survey.Parts); first += atOnce {
+		names, err := w.publish(ctx, source, survey, first)
 		if err != nil {
-			return fmt.Errorf("%s: %w; the FLV stays", source.Path(), err)
+			return w.keep(source, err)
 		}
-		published = append(published, name)
+		published = append(published, names...)
+	}
+	for i, name := range published {
 		path, length := filepath.Join(source.Dir, name), survey.Parts[i].Duration
 		w.countPublished(path, time.Duration(length)*time.Millisecond)
 		w.env.Log.Info("recording published", recordingPublished, "path", path,
@@ -263,37 +260,84 @@ func (w *worker) tell(source *archive.Source) {
 // writeOut is how many bytes wait before the disk begins with them.
 const writeOut = 4 << 20
 
-// write makes a hidden MP4 file of each part and checks it. The caller discards
-// what is returned, also beside an error.
-func (w *worker) write(ctx context.Context, source *archive.Source, survey recording.Survey) (works []*archive.Work, err error) {
+// atOnce is how many parts are published together, for each is an open file until then.
+const atOnce = 64
+
+// publish publishes the parts from number first, from 0, at most atOnce of them. All of
+// these or none is there when it returns, unless it is the publishing that failed.
+func (w *worker) publish(ctx context.Context, source *archive.Source, survey recording.Survey, first int) (names []string, err error) {
+	works, err := w.write(ctx, source, survey, first) // hidden
+	defer discard(works)
+	if err != nil {
+		return nil, err
+	}
+	for i, work := range works {
+		name, err := work.Publish(recording.MP4Names(source.Name, first+i+1)) // sync, rename, sync directory
+		if err != nil {
+			return names, err
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// write makes a hidden MP4 file of each of these parts and checks it. The caller
+// discards what is returned, also beside an error.
+func (w *worker) write(ctx context.Context, source *archive.Source, survey recording.Survey, first int) (works []*archive.Work, err error) {
 	defer w.progress.pause()
 	var before int64 // bytes of packets in the parts before
-	for i, part := range survey.Parts {
-		work, err := source.NewWork(recording.HiddenName(source.Name, i+1))
-		if err != nil {
-			return works, err
-		}
-		works = append(works, work)
-		var out int64
-		reached := func(bytes int64) {
-			w.progress.reached(before + bytes)
-			if bytes-out >= writeOut {
-				work.WriteOut()
-				out = bytes
+	for i, part := range survey.Parts[:min(first+atOnce, len(survey.Parts))] {
+		if i >= first {
+			work, err := w.writePart(ctx, source, survey, i, before)
+			if work != nil {
+				works = append(works, work)
+			}
+			if err != nil {
+				return works, err
 			}
 		}
-		in := remux.Input{Path: source.Path(), File: source, Part: part, Plain: survey.Plain, Reached: reached}
-		wrote, err := remux.Run(ctx, in, work.Path(), w.faststart)
-		if err != nil {
-			return works, err
-		}
-		work.WriteOut() // it works while we look
-		if err := remux.Verify(work.Path(), wrote); err != nil {
-			return works, err
-		}
-		before += wrote.Video.Bytes + wrote.Audio.Bytes
+		before += part.Video.Bytes + part.Audio.Bytes
 	}
 	return works, nil
+}
+
+func (w *worker) writePart(ctx context.Context, source *archive.Source, survey recording.Survey, n int, before int64) (*archive.Work, error) {
+	work, err := source.NewWork(recording.HiddenName(source.Name, n+1))
+	if err != nil {
+		return nil, err
+	}
+	var out int64
+	reached := func(bytes int64) {
+		w.progress.reached(before + bytes)
+		if bytes-out >= writeOut {
+			work.WriteOut()
+			out = bytes
+		}
+	}
+	part := survey.Parts[n]
+	in := remux.Input{Path: source.Path(), File: source, Part: part, Plain: survey.Plain, Reached: reached}
+	wrote, err := remux.Run(ctx, in, work.Path(), w.faststart)
+	if err == nil {
+		work.WriteOut() // it works while we look
+		err = remux.Verify(work.Path(), wrote)
+	}
+	if err != nil && len(survey.Parts) > 1 {
+		err = fmt.Errorf("part %d of %d, %s: %w", n+1, len(survey.Parts), codecs(part), err)
+	} else if err != nil {
+		err = fmt.Errorf("%s: %w", codecs(part), err)
+	}
+	return work, err
+}
+
+// codecs names the streams of a part.
+func codecs(p recording.Part) string {
+	var names []string
+	for _, stream := range []recording.Stream{p.Video, p.Audio} {
+		if stream.Codec != "" {
+			names = append(names, string(stream.Codec))
+		}
+	}
+	return strings.Join(names, " and ")
 }
 
 func discard(works []*archive.Work) {

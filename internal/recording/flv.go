@@ -226,6 +226,13 @@ func Walk(r io.ReaderAt, size int64) (Survey, error) {
 			pos = t.end
 			continue
 		}
+		if header, err := w.joined(pos); err != nil {
+			return Survey{}, err
+		} else if header > 0 {
+			pos += header
+			w.join(pos)
+			continue
+		}
 		next, found, err := w.resync(pos + 1)
 		if err != nil {
 			return Survey{}, err
@@ -238,6 +245,11 @@ func Walk(r io.ReaderAt, size int64) (Survey, error) {
 		}
 		w.damage = append(w.damage, Extent{pos, next - pos})
 		pos = next
+		if header, err := w.joined(pos - headerSize); err != nil {
+			return Survey{}, err
+		} else if header > 0 { // the file before was cut
+			w.join(pos)
+		}
 	}
 	w.finishTimes()
 	return w.survey(), nil
@@ -318,6 +330,36 @@ func (w *walker) knownTag(b []byte) bool {
 	return knownKind(b) && uint32(b[8])<<16|uint32(b[9])<<8|uint32(b[10]) == w.id
 }
 
+// headerSize is the length in bytes of an FLV file's header, with the length behind the
+// tag before the first, which is 0.
+const headerSize = 13
+
+// joined returns the length of the header of an FLV file that was put behind another
+// one, 0 if there is none at off.
+func (w *walker) joined(off int64) (int64, error) {
+	b, err := w.in.at(off, headerSize)
+	if err != nil || len(b) < headerSize || string(b[:4]) != "FLV\x01" || binary.BigEndian.Uint32(b[5:]) != headerSize-4 {
+		return 0, err
+	}
+	return headerSize, nil
+}
+
+// join begins a part of its own for the file that was joined and whose first tag is at
+// off: it has its own parameters, and its times begin again.
+func (w *walker) join(off int64) {
+	w.skipped = true
+	w.start, w.unsized = off, false
+	w.finishTimes()
+	w.times = [2]timeline{}
+	if len(w.parts) == maxParts {
+		w.tooMany = true
+		return
+	}
+	w.parts = append(w.parts, part{})
+	w.fileFirst = len(w.parts) - 1
+	w.current = [2]int{w.fileFirst, w.fileFirst}
+}
+
 // resync returns the offset of the first whole tag at off or behind it.
 func (w *walker) resync(off int64) (int64, bool, error) {
 	for ; off+tagHeader <= w.in.size; off++ {
@@ -376,8 +418,10 @@ type walker struct {
 	unsized bool   // there is no length behind the tags
 	parts   []part
 	current [2]int // the part that a stream is in
-	damage  []Extent
-	cut     int64
+	// fileFirst is the first part of the file, where several were joined.
+	fileFirst int
+	damage    []Extent
+	cut       int64
 	// skipped: a tag was left out that a demuxer would stumble over.
 	skipped     bool
 	tooMany     bool
@@ -423,7 +467,7 @@ const (
 const maxScript = 16 << 10
 
 // maxParts bounds how many files one publisher can make of one recording.
-const maxParts = 64
+const maxParts = 4096
 
 const (
 	video = 0
@@ -467,8 +511,8 @@ func (w *walker) script(t tag) {
 	if len(w.parts) == 0 {
 		w.parts = append(w.parts, part{})
 	}
-	p := &w.parts[0]
-	if len(w.parts) > 1 || !p.empty() || t.size > maxScript || t.dts != 0 || string(t.head[:len(name)]) != name {
+	p := &w.parts[w.fileFirst]
+	if len(w.parts) > w.fileFirst+1 || !p.empty() || t.size > maxScript || t.dts != 0 || string(t.head[:len(name)]) != name {
 		w.skipped = true
 		return
 	}
@@ -967,6 +1011,10 @@ func audioTag(b []byte, size int64) media {
 	m.codec = codec
 	if couldBe(codec) {
 		return m.unsupported()
+	}
+	if codec == MP3 && len(b) >= 4 && b[1] == 0xff && b[2]&^1 == 0xe2 && b[3]>>2&3 < 3 {
+		// The frame's header says MPEG-2.5; MP4 has numbers for MPEG-1 and MPEG-2 only.
+		m.codec = Codec(fmt.Sprintf("MP3 at %d Hz", [...]int{11025, 12000, 8000}[b[3]>>2&3]))
 	}
 	if codec != AAC {
 		m.sum[0] = b[0] // rate, sample size, channels

@@ -145,16 +145,75 @@ func TestWalkRuns(t *testing.T) {
 // A publisher that changes its parameters with every frame makes neither files
 // nor memory without bound.
 func TestWalkManyChanges(t *testing.T) {
-	f := newFile()
-	for i := range 1000 {
-		f.avc(byte(i)).key(i)
+	for _, test := range []struct {
+		changes int
+		fine    bool
+	}{{maxParts - 1, true}, {maxParts, false}, {2 * maxParts, false}} {
+		f := newFile()
+		for i := range test.changes + 1 {
+			f.avc(byte(i)).key(i)
+		}
+		s, err := Walk(bytes.NewReader(f.Bytes()), int64(f.Len()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(s.Parts) != maxParts || (s.Err() == nil) != test.fine {
+			t.Errorf("%d changes: %d parts, error %v", test.changes, len(s.Parts), s.Err())
+		}
 	}
-	s, err := Walk(bytes.NewReader(f.Bytes()), int64(f.Len()))
-	if err != nil {
-		t.Fatal(err)
+}
+
+// FLV files that were put one behind the other, as `cat a.flv b.flv` does, are as many
+// parts, and each is as it would be alone.
+func TestWalkJoined(t *testing.T) {
+	walk := func(b []byte) Survey {
+		t.Helper()
+		s, err := Walk(bytes.NewReader(b), int64(len(b)))
+		if err != nil || s.Err() != nil {
+			t.Fatal(err, s.Err())
+		}
+		return s
 	}
-	if len(s.Parts) > maxParts || s.Err() == nil {
-		t.Errorf("%d parts, error %v", len(s.Parts), s.Err())
+	plain, other := plainFile().Bytes(), newFile().avc(7).key(0).key(40).asc(2).sound(5).sound(28).Bytes()
+	files := [][]byte{plain, other, plain, other, other}
+	s := walk(slices.Concat(files...))
+	if len(s.Losses()) > 0 || s.Cut > 0 || s.Plain || len(s.Parts) != len(files) {
+		t.Fatalf("%d parts, losses %q", len(s.Parts), s.Losses())
+	}
+	for i, file := range files {
+		want := walk(file).Parts[0]
+		if got := s.Parts[i]; got.Video != want.Video || got.Audio != want.Audio || got.Duration != want.Duration {
+			t.Errorf("part %d is %+v, want %+v", i, got, want)
+		}
+	}
+
+	// One that was cut is damage, for there may be more in it.
+	cut := walk(slices.Concat(plain[:len(plain)-7], other))
+	if len(cut.Parts) != 2 || len(cut.Damage) != 1 || packets(cut) != packets(walk(plain))-1+packets(walk(other)) {
+		t.Errorf("%d parts of %d packets, damage %v", len(cut.Parts), packets(cut), cut.Damage)
+	}
+	if cut.Parts[1].Duration != walk(other).Parts[0].Duration {
+		t.Errorf("behind one that was cut: %+v", cut.Parts[1])
+	}
+}
+
+func packets(s Survey) (n int64) {
+	for _, p := range s.Parts {
+		n += p.Video.Packets + p.Audio.Packets
+	}
+	return n
+}
+
+func TestMP3Rates(t *testing.T) {
+	for frame, want := range map[[3]byte]Codec{
+		{0xff, 0xfb, 0x90}: MP3, {0xff, 0xf3, 0x80}: MP3, // MPEG-1, MPEG-2
+		{0xff, 0xe3, 0x80}: "MP3 at 11025 Hz", {0xff, 0xe2, 0x84}: "MP3 at 12000 Hz", {0xff, 0xe3, 0x88}: "MP3 at 8000 Hz",
+		{0xff, 0xe3, 0x8c}: MP3, {0xff, 0xe1, 0x80}: MP3, {0, 0, 0}: MP3,
+	} {
+		m := audioTag(append([]byte{0x2e}, frame[:]...), 100)
+		if m.codec != want {
+			t.Errorf("% x: %s, want %s", frame, m.codec, want)
+		}
 	}
 }
 
