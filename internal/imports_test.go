@@ -28,6 +28,8 @@ var arrows = map[string][]string{
 	"internal/remux":               {"internal/recording"},
 	"internal/charon":              {"internal/lease"},
 	"internal/units":               {},
+	"internal/sandbox":             {},
+	"internal/nginx":               {},
 	"internal/lineage/lineagetest": {},
 	"internal/archive/archivetest": {"internal/promised"},
 	"internal/e2e/box":             {"packaging"},
@@ -51,7 +53,7 @@ var doors = map[string][]string{
 	"github.com/miekg/dns":                     {"internal/ddns"},
 	"github.com/strongswan/govici/vici":        {"internal/charon"},
 	"github.com/asticode/go-astiav":            {"internal/remux"},
-	"github.com/landlock-lsm/go-landlock":      {"internal/remux"},
+	"github.com/landlock-lsm/go-landlock":      {"internal/remux", "internal/sandbox"}, // the first is cgo's alone
 	"golang.org/x/sys/unix":                    {"internal/archive", "internal/archive/archivetest", "internal/remux"},
 }
 

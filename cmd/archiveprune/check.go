@@ -1,17 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"tunnelcast/internal/archive"
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/nginx"
 	"tunnelcast/internal/retention"
 	"tunnelcast/internal/units"
 )
@@ -25,23 +24,69 @@ func check(ctx context.Context, env hook.Env, c cli) error {
 	checks := hook.NewChecks(env.Stdout)
 	host := os.DirFS("/")
 
-	var err error
-	if c.policy().Empty() {
-		err = errors.New("none is set, so nothing is ever removed")
+	for _, a := range c.archives {
+		var err error
+		if a.policy().Empty() {
+			err = errors.New("none is set, so nothing is ever removed")
+		}
+		limits := "limits "
+		if len(c.archives) > 1 {
+			limits += "of " + *a.Archive + ": "
+		}
+		checks.Say(limits+a.limits(), err, "set max-age, max-size or min-free")
 	}
-	checks.Say("limits "+c.limits(), err, "set max-age, max-size or min-free")
-
-	for _, dir := range c.Prune.Dirs {
-		what, err := c.survey(ctx, env, dir)
+	for _, a := range c.archives {
+		dir := *a.Archive
+		what, err := a.survey(ctx, env, dir)
 		checks.Say("archive "+dir+what, err, archive.Remedy(dir, err))
-		checks.Say(service+" may write to "+dir, units.Writable(host, service, dir), fmt.Sprintf("systemctl edit %s: [Service] ReadWritePaths=%s", service, dir))
-		checks.Say("no cron line removes from "+dir+seen(), cron(host, dir), "remove the line: it knows nothing of these limits")
+		remedy, err := units.CheckWrites(ctx, service, dir)
+		checks.Say(service+" may write to "+dir, err, remedy)
+		lines, blind := cronLines(host, names(dir)...)
+		what = "no cron line removes from " + dir
+		switch {
+		case len(lines) > 0:
+			checks.Say(what, errors.New(strings.Join(lines, ", ")), "remove the line: it knows nothing of these limits")
+		case blind:
+			checks.Unknown(what+", as far as this user may see; users' crontabs are root's to read", "run this check as root too")
+		default:
+			checks.Say(what, nil, "")
+		}
+	}
+	for _, place := range nginx.RecordPaths(host) {
+		var err error
+		if !within(place.Dir, c.dirs()) {
+			err = fmt.Errorf("%s has record_path %s, which is not in an archive", place.From, place.Dir)
+		}
+		checks.Say("recordings of nginx in "+place.Dir+" are pruned", err,
+			"archive = \""+place.Dir+"\" in /etc/tunnelcast/archiveprune.toml, or one [[archive]] for each")
 	}
 
 	remedy, err := units.Check(ctx, timer)
 	checks.Say("unit "+timer, err, remedy)
 	checks.CheckMetrics(c.Metrics)
 	return checks.Err()
+}
+
+// names returns the names under which a shell line may mean the archive.
+func names(dir string) []string {
+	if target, err := filepath.EvalSymlinks(dir); err == nil && target != dir {
+		return []string{dir, target}
+	}
+	return []string{dir}
+}
+
+// within tells whether a directory is one of the archives or below one, whatever links lead there.
+func within(dir string, archives []string) bool {
+	for _, a := range archives {
+		for _, name := range names(a) {
+			for _, d := range names(dir) {
+				if d == name || strings.HasPrefix(d, name+"/") {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // limits names those that are set, as they stand in the configuration.
@@ -57,47 +102,4 @@ func (c cli) limits() string {
 		set = append(set, "min-free "+c.MinFree.String())
 	}
 	return strings.Join(set, ", ")
-}
-
-// seen says whose crontabs cron cannot look into.
-func seen() string {
-	if os.Geteuid() == 0 {
-		return ""
-	}
-	return " (users' crontabs are for root to see)"
-}
-
-// cron returns an error naming the place of a cron line such as the guide's,
-// which removes by itself. Only root can see all of them.
-func cron(host fs.FS, dir string) error {
-	var files []string
-	for _, glob := range []string{"etc/crontab", "etc/cron.d/*", "var/spool/cron/crontabs/*"} {
-		found, err := fs.Glob(host, glob)
-		if err != nil {
-			return err
-		}
-		files = append(files, found...)
-	}
-	for _, file := range files {
-		if place := cronLine(host, file, dir); place != "" {
-			return errors.New(place)
-		}
-	}
-	return nil
-}
-
-func cronLine(host fs.FS, file, dir string) string {
-	f, err := host.Open(file)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
-		if !strings.HasPrefix(line, "#") && strings.Contains(line, "find ") && strings.Contains(line, dir) && strings.Contains(line, "-delete") {
-			return fmt.Sprintf("%s:%d: %s", filepath.Join("/", file), n, line)
-		}
-	}
-	return ""
 }

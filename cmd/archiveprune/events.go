@@ -15,6 +15,9 @@ var (
 	noLimit       = hook.Event("0c66b359a31f410b9b14abef6512123c")
 	fromTheFuture = hook.Event("f51bb6b8de8f44ba889c38405ad77798")
 	notRemoved    = hook.Event("756b9716e2c24de3a188b6e3d78f0ae3")
+	nothingHere   = hook.Event("a5d55cae5e4e4bb282f992e4dde16afa")
+	noSandbox     = hook.Event("77d7738088eb4f4a8d441f3d035fca66")
+	firstRun      = hook.Event("7b89181714af48268bc22c72e91817f8")
 	notLogged     = hook.Event("1789a19595cf43b3901250c42f4a456b")
 
 	tooManyOld      = hook.Event("96389ee5926945898174dbdea0750f03")

@@ -6,19 +6,25 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
+	"slices"
 
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/nginx"
 	"tunnelcast/internal/retention"
+	"tunnelcast/internal/sandbox"
 )
 
-func main() { os.Exit(hook.Main("archiveprune", run, failures)) }
+const description = "Remove recordings that are too old or too many."
+
+func main() { os.Exit(hook.UnitStatus(hook.Main("archiveprune", run, failures))) }
 
 type cli struct {
 	hook.Common
-	Archive         string          `help:"The directory of the recordings." placeholder:"DIR" default:"/var/www/html/archive"`
+	Archive         *string         `help:"The directory of the recordings (default: /var/www/html/archive)." placeholder:"DIR"`
 	MaxAge          retention.Age   `help:"Remove recordings of this age or more: 72h, 3d, off." placeholder:"AGE" default:"72h"`
 	MaxSize         retention.Bytes `help:"Remove the oldest until the archive takes no more than this: 20G, 20GiB." placeholder:"SIZE"`
 	MinFree         retention.Free  `help:"Remove the oldest until this is free on the disk: 2G, 10%." placeholder:"SIZE"`
@@ -33,27 +39,36 @@ type cli struct {
 		Format string   `help:"Print text or json (${default})." enum:"text,json" default:"text"`
 		Force  bool     `help:"Go on where max-delete stops, this once."`
 	} `cmd:"" default:"withargs" help:"Remove what the limits do not allow. This is what happens without a command."`
-	Check struct{} `cmd:"" help:"Say whether this host is ready."`
+	Check    struct{} `cmd:"" help:"Say whether this host is ready."`
+	Crontabs struct{} `cmd:"" hidden:""` // for the package's installation
 
-	named bool // the directories are not the configured ones
+	Tables tables `kong:"-" toml:"archive"`
+
+	named    bool  // the directories are not the configured ones
+	archives []cli // one for each directory, with its own limits
 }
 
 func run(ctx context.Context, env hook.Env) error {
 	var c cli
-	command, err := hook.Parse(env, &c, "Remove recordings that are too old or too many.")
+	command, err := hook.Parse(env, &c, description)
 	if err != nil {
 		return err
 	}
-	if c.named = c.Prune.Dirs != nil; !c.named {
-		c.Prune.Dirs = []string{c.Archive}
+	if c.archives, err = c.split(env); err != nil {
+		return err
 	}
-	for i, dir := range c.Prune.Dirs {
-		if c.Prune.Dirs[i], err = archivePath(dir); err != nil {
+	for _, a := range c.archives {
+		if err := a.validate(); err != nil {
 			return err
 		}
 	}
-	if err := c.validate(); err != nil {
-		return err
+	c.Prune.Dirs = c.dirs()
+	if command == "crontabs" {
+		lines, _ := cronLines(os.DirFS("/"), c.dirs()...)
+		for _, line := range lines {
+			fmt.Fprintln(env.Stdout, line)
+		}
+		return nil
 	}
 	if command == "check" {
 		return check(ctx, env, c)
@@ -80,36 +95,61 @@ func (c cli) validate() error {
 	return nil
 }
 
-// archivePath refuses what is more likely a slip than an archive. What a
-// relative path means depends on who starts the program.
-func archivePath(dir string) (string, error) {
-	clean := filepath.Clean(dir)
-	switch {
-	case dir == "":
-		return "", hook.Usagef("archive is empty: name a directory")
-	case !filepath.IsAbs(dir):
-		return "", hook.Usagef("archive %q: must be an absolute path", dir)
-	case clean == "/":
-		return "", hook.Usagef("archive %q: the whole system is no archive", dir)
+// journalMemory is where entries that are too long for a datagram are handed to the journal.
+const journalMemory = "/dev/shm"
+
+// recordsNothing tells whether this server has no recordings: nobody has named an archive, here or to nginx, and the guide's
+// is not there. Any other archive that is missing is a failure.
+func recordsNothing(c cli) bool {
+	if c.named || c.Archive != nil || c.Tables != nil {
+		return false
 	}
-	return clean, nil
+	_, err := os.Lstat(defaultArchive)
+	return errors.Is(err, fs.ErrNotExist) && len(nginx.RecordPaths(os.DirFS("/"))) == 0
 }
 
+// reportFirst is made by the installation on a server where recordings are older than the default allows and no cron line
+// has removed them, and removed by the unit after its first run. That run reports, so that a person can object.
+const reportFirst = "/var/lib/tunnelcast/archiveprune-report-first"
+
 func prune(ctx context.Context, env hook.Env, c cli) error {
+	if _, err := os.Lstat(reportFirst); err == nil && env.IsUnit() && !c.DryRun {
+		c.DryRun = true
+		for i := range c.archives {
+			c.archives[i].DryRun = true
+		}
+		defer env.Log.Warn("the first run removes nothing and reports; the next one removes", firstRun)
+	}
 	r := newReport(env, c)
 	beginMetrics(env.Metrics, c)
 	defer countMetrics(env.Metrics, r)
-	if c.policy().Empty() {
+	if !slices.ContainsFunc(c.archives, func(a cli) bool { return !a.policy().Empty() }) {
 		env.Log.Warn("no limit is set: nothing is removed", noLimit)
 		return r.finish()
 	}
+	if recordsNothing(c) {
+		env.Log.Info("nothing to do: no archive is configured, and the default one does not exist", nothingHere, "archive", defaultArchive)
+		return nil
+	}
+	if env.IsUnit() {
+		err := sandbox.Writes(append(c.dirs(), c.Metrics, journalMemory)...)
+		if errors.Is(err, sandbox.ErrNoLandlock) {
+			env.Log.Info("working without a sandbox", noSandbox, "error", err)
+		} else if err != nil {
+			return err
+		}
+	}
 	var failed []error
-	for _, dir := range c.Prune.Dirs {
-		if err := pruneArchive(ctx, env, c, dir, r); err != nil {
+	for _, a := range c.archives {
+		if a.policy().Empty() {
+			env.Log.Warn("no limit is set for this archive: nothing is removed from it", noLimit, "archive", *a.Archive)
+			continue
+		}
+		if err := pruneArchive(ctx, env, a, *a.Archive, r); err != nil {
 			failed = append(failed, err)
 		}
 	}
-	if len(failed) == len(c.Prune.Dirs) && r.Removed == 0 {
+	if len(failed) == len(c.archives) && r.Removed == 0 {
 		return errors.Join(failed...) // a summary would say that all is well
 	}
 	return errors.Join(append(failed, r.finish())...)

@@ -42,7 +42,7 @@ type cli struct {
 	} `cmd:"" help:"Say what is on disk, what charon serves and whether they agree."`
 }
 
-func main() { os.Exit(hook.Main("certhook", run, failures)) }
+func main() { os.Exit(hook.UnitStatus(hook.Main("certhook", run, failures))) }
 
 func run(ctx context.Context, env hook.Env) error {
 	var c cli

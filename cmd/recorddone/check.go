@@ -24,20 +24,29 @@ const (
 
 func (c *cli) check(ctx context.Context, env hook.Env) error {
 	checks := hook.NewChecks(env.Stdout)
-	lacks, err := archive.Try(c.Archive, least)
-	what := fmt.Sprintf("recordings in %s, as user %d", c.Archive, os.Getuid())
-	for _, lack := range lacks {
-		what += fmt.Sprintf("; no %s: %s", lack, lack.Effect())
+	dirs, _, err := c.archives()
+	if err != nil {
+		return err
 	}
-	checks.Say(what, err, archive.Remedy(c.Archive, err))
+	for _, dir := range dirs {
+		lacks, err := archive.Try(dir, least)
+		what := fmt.Sprintf("recordings in %s, as user %d", dir, os.Getuid())
+		for _, lack := range lacks {
+			what += fmt.Sprintf("; no %s: %s", lack, lack.Effect())
+		}
+		checks.Say(what, err, archive.Remedy(dir, err))
+		remedy, err := units.CheckWrites(ctx, sweepService, dir)
+		checks.Say(sweepService+" may write to "+dir, err, remedy)
+	}
+	if c.Archive != nil {
+		checks.Say("archive "+*c.Archive+" is archiveprune's too", c.sameArchives(), "name it in archiveprune.toml alone, which serves both")
+	}
 	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
 	slots.Close()
 	checks.Say("job locks in "+lockDir, err, "install -d -m 1777 "+lockDir+"; without them, all recordings are worked on at once")
 	where, err := nginxLine("/etc/nginx")
 	checks.Say("exec_record_done in /etc/nginx"+where, err,
 		"exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname; in the application's section; nginx -s reload")
-	checks.Say(sweepService+" may write to "+c.Archive, units.Writable(os.DirFS("/"), sweepService, c.Archive),
-		fmt.Sprintf("systemctl edit %s: [Service] ReadWritePaths=%s", sweepService, c.Archive))
 	remedy, err := units.Check(ctx, sweepTimer)
 	checks.Say("unit "+sweepTimer, err, remedy)
 	checks.CheckMetrics(c.Metrics)

@@ -15,6 +15,7 @@ import (
 // The kinds of entries in the journal; packaging/catalog explains each.
 var (
 	recordingPublished = hook.Event("0a8bdaaa77034b13afb37f0a4dcef8c0")
+	nothingHere        = hook.Event("9197439ab1d44f0e88e189f04d7557f4")
 	leftAlone          = hook.Event("997eee628c9d4effa2680f47a671abd5")
 	endedInPacket      = hook.Event("49b7d3878be442d5a6f4e89eefe3ee2d")
 	emptyStay          = hook.Event("1e31abd555d84b6f9586910ad98c4312")

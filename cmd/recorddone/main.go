@@ -28,10 +28,10 @@ func main() { os.Exit(hook.Main("recorddone", run, failures)) }
 
 type cli struct {
 	hook.Common
-	Archive   string `help:"Where sweep looks for recordings, and check whether one can be made." default:"/var/www/html/archive" placeholder:"DIR"`
-	Jobs      int    `help:"How many recordings may be worked on at a time on this host; the others wait." default:"1" placeholder:"N"`
-	Faststart bool   `help:"Put the index before the media: it plays in a browser before it is loaded." default:"true" negatable:""`
-	Sandbox   bool   `help:"Read recordings in a sandbox, without network and other files." default:"true" negatable:""`
+	Archive   *string `help:"Where sweep looks for recordings, and check whether one can be made (default: the archive of archiveprune.toml)." placeholder:"DIR"`
+	Jobs      int     `help:"How many recordings may be worked on at a time on this host; the others wait." default:"1" placeholder:"N"`
+	Faststart bool    `help:"Put the index before the media: it plays in a browser before it is loaded." default:"true" negatable:""`
+	Sandbox   bool    `help:"Read recordings in a sandbox, without network and other files." default:"true" negatable:""`
 
 	Done struct {
 		Path string   `arg:"" help:"A finished FLV recording; becomes an MP4 beside it." placeholder:"PATH"`

@@ -21,7 +21,15 @@ import (
 func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 	dirs := c.Sweep.Dirs
 	if len(dirs) == 0 {
-		dirs = []string{c.Archive}
+		archives, chosen, err := c.archives()
+		if err != nil {
+			return err
+		}
+		if recordsNothing(chosen) {
+			env.Log.Info("nothing to do: no archive is configured, and the default one does not exist", nothingHere, "archive", defaultArchive)
+			return nil
+		}
+		dirs = archives
 	}
 	var found leftovers
 	for i, dir := range dirs {

@@ -28,7 +28,7 @@ import (
 	"tunnelcast/internal/units"
 )
 
-func main() { os.Exit(hook.Main("updown", run, failures)) }
+func main() { os.Exit(hook.UnitStatus(hook.Main("updown", run, failures))) }
 
 type cli struct {
 	hook.Common

@@ -137,8 +137,37 @@ func TestWalkFollowsNoLink(t *testing.T) {
 	if got, _ := everything(t, openTree(t, dir), look); !slices.Equal(got, []string{inside}) {
 		t.Errorf("saw %v", got)
 	}
-	if _, err := OpenTree(filepath.Join(dir, "out")); err == nil || !strings.Contains(err.Error(), "symbolic link") {
-		t.Errorf("opening a link: %v", err)
+}
+
+func TestTheArchiveMayBeALink(t *testing.T) {
+	dir, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	place(t, dir, "a.mp4")
+	must(t, os.Symlink(dir, link))
+	tree := openTree(t, link)
+	// It leads to where it led when it was opened.
+	elsewhere := t.TempDir()
+	kept := place(t, elsewhere, "a.mp4")
+	must(t, os.Remove(link))
+	must(t, os.Symlink(elsewhere, link))
+	if got, unread := everything(t, tree, (*File).Remove); !slices.Equal(got, []string{filepath.Join(link, "a.mp4")}) || unread != nil {
+		t.Errorf("saw %v, unread %v", got, unread)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Errorf("a file below the new target: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "a.mp4")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file below the old target: %v", err)
+	}
+	for target, want := range map[string]string{
+		"/":           "leads to the root directory",
+		dir + "/gone": "it is a symbolic link to " + dir + "/gone: no such file or directory",
+		kept:          "it is a symbolic link to " + kept + ": not a directory",
+	} {
+		must(t, os.Remove(link))
+		must(t, os.Symlink(target, link))
+		if _, err := OpenTree(link); !errors.Is(err, ErrOpen) || !strings.Contains(err.Error(), want) {
+			t.Errorf("a link to %s: %v", target, err)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
 	"path"
 	"runtime"
 	"slices"
@@ -37,19 +38,28 @@ type Tree struct {
 // ErrOpen is wrapped by the error of an archive that cannot be opened.
 var ErrOpen = errors.New("open archive")
 
-// OpenTree opens the directory at name. The directories on the way to it may be
-// symbolic links, name itself may not.
+// OpenTree opens the directory at name, which may be a symbolic link, as may the
+// directories on the way to it: an archive is often moved to a bigger disk and a link
+// left in its place. The name is resolved here, once; what it leads to later does
+// not matter. A name that leads to the root directory is refused.
 func OpenTree(name string) (*Tree, error) {
-	fd, err := openDir(unix.AT_FDCWD, name)
+	fd, err := retry(func() (int, error) {
+		return unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
-		var stat unix.Stat_t
-		if errors.Is(err, unix.ENOTDIR) && unix.Lstat(name, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFLNK {
-			err = errors.New("is a symbolic link; name the directory that it leads to")
+		if target, linkErr := os.Readlink(name); linkErr == nil {
+			err = fmt.Errorf("it is a symbolic link to %s: %w", target, err)
 		}
 		return nil, fmt.Errorf("%w %s: %w", ErrOpen, name, err)
 	}
-	var stat unix.Statx_t
-	if err := statx(fd, &itself[0], &stat); err != nil {
+	var stat, root unix.Statx_t
+	if err = statx(fd, &itself[0], &stat); err == nil {
+		err = unix.Statx(unix.AT_FDCWD, "/", 0, unix.STATX_INO, &root)
+	}
+	if err == nil && stat.Ino == root.Ino && device(&stat) == device(&root) {
+		err = errors.New("it leads to the root directory: the whole system is not an archive")
+	}
+	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("%w %s: %w", ErrOpen, name, err)
 	}

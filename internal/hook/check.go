@@ -30,6 +30,10 @@ func (c *Checks) Say(what string, err error, remedy string) {
 	fmt.Fprintf(c.w, "FAIL  %s: %s%s\n", what, oneLine(err.Error()), remedy)
 }
 
+// Unknown prints one line: what this user cannot look at, and how to find out. It is
+// neither well nor a failure.
+func (c *Checks) Unknown(what, remedy string) { fmt.Fprintf(c.w, "?     %s (%s)\n", what, remedy) }
+
 // Err returns an error if anything that Say was told was not well.
 func (c *Checks) Err() error {
 	if c.failed == 0 {

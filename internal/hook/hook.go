@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -67,6 +68,22 @@ func Status(err error) int {
 	default:
 		return 1
 	}
+}
+
+// IsUnit tells whether systemd started this very process, as a service's program
+// (systemd.exec(5), SYSTEMD_EXEC_PID).
+func (e Env) IsUnit() bool {
+	return e.Getenv != nil && e.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid())
+}
+
+// UnitStatus is for programs whose service must fail when only some items failed.
+// To systemd a status of 3 means NOTIMPLEMENTED, which is how it is shown, so a
+// service's program ends with 1.
+func UnitStatus(status int) int {
+	if status == 3 && (Env{Getenv: os.Getenv}).IsUnit() {
+		return 1
+	}
+	return status
 }
 
 // Main runs a command in the environment of this process and returns its exit

@@ -142,6 +142,20 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// A service's program must not end with the number that systemd calls NOTIMPLEMENTED; anybody else gets it.
+func TestUnitStatus(t *testing.T) {
+	t.Setenv("SYSTEMD_EXEC_PID", fmt.Sprint(os.Getpid()))
+	for status, want := range map[int]int{0: 0, 1: 1, 3: 1, 80: 80} {
+		if got := UnitStatus(status); got != want {
+			t.Errorf("in a unit %d is %d, want %d", status, got, want)
+		}
+	}
+	t.Setenv("SYSTEMD_EXEC_PID", fmt.Sprint(os.Getppid())) // what a unit's program has started
+	if got := UnitStatus(3); got != 3 {
+		t.Errorf("elsewhere 3 is %d", got)
+	}
+}
+
 func TestLogLineCannotBeForged(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(handler{sink: &sink{name: "tunnelcast-updown", stderr: &out}})
@@ -197,7 +211,8 @@ func TestChecks(t *testing.T) {
 		t.Error(c.Err())
 	}
 	c.Say("key", errors.New("not\nthere"), "start named")
-	if c.Err() == nil || out.String() != "ok    server\nFAIL  key: not there (start named)\n" {
+	c.Unknown("crontabs", "look as root")
+	if c.Err() == nil || out.String() != "ok    server\nFAIL  key: not there (start named)\n?     crontabs (look as root)\n" {
 		t.Errorf("error %v, output %q", c.Err(), out.String())
 	}
 }

@@ -33,6 +33,15 @@ type Common struct {
 // --config names. Errors are Usagef's. From here on SIGTERM and SIGINT cancel the
 // context that Main gave.
 func Parse(env Env, cli any, description string) (command string, err error) {
+	return ParseSection(env, cli, description, nil)
+}
+
+// section holds settings of one part of the configuration file.
+type section map[string]any
+
+// ParseSection is Parse with settings, by name, that stand in for the file's: those of
+// one of several tables for which a program does its work. A flag wins over them too.
+func ParseSection(env Env, cli any, description string, values map[string]any) (command string, err error) {
 	// kong ends the program inside the parser for --help and --version; here
 	// the exit belongs to main alone.
 	defer func() {
@@ -52,6 +61,7 @@ func Parse(env Env, cli any, description string) (command string, err error) {
 			"config":  defaultConfig(env.Name),
 			"version": name + " " + version,
 		},
+		kong.Bind(section(values)),
 		kong.Writers(env.Stdout, env.Stderr),
 		kong.Exit(func(int) { panic(errDone) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
@@ -92,9 +102,9 @@ func (versionFlag) BeforeReset(app *kong.Kong, vars kong.Vars) error {
 type configFile string
 
 // BeforeResolve adds the file's settings below the flags. The name is kong's.
-func (configFile) BeforeResolve(app *kong.Kong, ctx *kong.Context, trace *kong.Path) error {
+func (configFile) BeforeResolve(app *kong.Kong, ctx *kong.Context, trace *kong.Path, part section) error {
 	file := string(ctx.FlagValue(trace.Flag).(configFile))
-	settings, err := readSettings(file, app.Model)
+	settings, err := readSettings(file, app.Model, part)
 	named := slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool { return p.Flag == trace.Flag })
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return nil
@@ -113,7 +123,7 @@ type settings struct {
 	values map[string]any
 }
 
-func readSettings(file string, app *kong.Application) (settings, error) {
+func readSettings(file string, app *kong.Application, part section) (settings, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return settings{}, fmt.Errorf("read configuration: %w", err)
@@ -129,14 +139,29 @@ func readSettings(file string, app *kong.Application) (settings, error) {
 	tables := tables(app.Target)
 	known := settingNames(app)
 	for name, table := range tables {
-		known = append(known, name)
-		if value, ok := s.values[name]; ok {
+		value, ok := s.values[name]
+		if slices.Contains(known, name) {
+			// Of a name that is a flag too, several tables are the table's, and all else the flag's.
+			if _, several := value.([]map[string]any); !several {
+				continue
+			}
+			delete(s.values, name)
+		} else {
+			known = append(known, name)
+		}
+		if ok {
 			if err := readTable(app.Target, name, table, value); err != nil {
 				return s, fmt.Errorf("%s: %w", s.place(name), err)
 			}
 		}
 	}
 	slices.Sort(known)
+	for key, value := range part {
+		if s.values == nil {
+			s.values = map[string]any{}
+		}
+		s.values[key] = value
+	}
 	for key := range s.values {
 		if !slices.Contains(known, key) {
 			return s, fmt.Errorf("%s: unknown key %q: the keys are %s", s.place(key), key, strings.Join(known, ", "))

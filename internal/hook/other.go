@@ -1,0 +1,27 @@
+package hook
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/BurntSushi/toml"
+)
+
+// OtherSetting returns what the configuration file of another program of ours, beside this one's, has under a key: nil if
+// there is no such file or key. The file's other keys are for that program to judge; bad syntax is a usage error.
+func OtherSetting(file, key string) (any, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var values map[string]any
+	if err == nil {
+		err = toml.Unmarshal(text, &values)
+	}
+	if err != nil {
+		return nil, Usagef("read %s of %s: %s", key, file, oneLine(fmt.Sprint(err)))
+	}
+	return values[key], nil
+}

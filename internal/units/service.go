@@ -1,0 +1,287 @@
+package units
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+)
+
+// Service is what a service gets of the file system, in the words of systemctl show: systemd's own reading of the unit and
+// of every drop-in, whatever their place, quoting and order.
+type Service struct {
+	Load         string // LoadState
+	Stale        bool   // NeedDaemonReload: the files are newer than what systemd has read
+	User         string
+	Root         string   // RootDirectory or RootImage
+	System       string   // ProtectSystem: no, yes, full, strict
+	Home         string   // ProtectHome: no, yes, read-only, tmpfs
+	Tmp          bool     // PrivateTmp
+	ReadWrite    []string // these three with systemd's prefixes "-" (may be missing) and "+"
+	ReadOnly     []string
+	Inaccessible []string
+	Temporary    []string // TemporaryFileSystem
+	Binds        []Bind   // BindPaths and BindReadOnlyPaths
+}
+
+// Bind is one directory that the service sees under another name, or under its own.
+type Bind struct {
+	From, To  string
+	ReadOnly  bool
+	MayBeGone bool
+}
+
+// GetService asks systemd for a service.
+func GetService(ctx context.Context, unit string) (Service, error) {
+	conn, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return Service{}, fmt.Errorf("ask systemd for %s: %w", unit, err)
+	}
+	defer conn.Close()
+	general, err := conn.GetUnitPropertiesContext(ctx, unit)
+	if err != nil {
+		return Service{}, fmt.Errorf("ask systemd for %s: %w", unit, err)
+	}
+	special, err := conn.GetUnitTypePropertiesContext(ctx, unit, "Service")
+	if err != nil {
+		return Service{}, fmt.Errorf("ask systemd for %s: %w", unit, err)
+	}
+	text := func(name string) string { s, _ := special[name].(string); return s }
+	list := func(name string) []string { l, _ := special[name].([]string); return l }
+	s := Service{User: text("User"), Root: text("RootDirectory") + text("RootImage"), System: text("ProtectSystem"), Home: text("ProtectHome"),
+		ReadWrite: list("ReadWritePaths"), ReadOnly: list("ReadOnlyPaths"), Inaccessible: list("InaccessiblePaths")}
+	s.Load, _ = general["LoadState"].(string)
+	s.Stale, _ = general["NeedDaemonReload"].(bool)
+	s.Tmp, _ = special["PrivateTmp"].(bool)
+	// TemporaryFileSystem is a(ss): path, options. BindPaths is a(ssbt): from, to, whether from may be missing, flags.
+	for _, name := range []string{"TemporaryFileSystem", "BindPaths", "BindReadOnlyPaths"} {
+		rows, _ := special[name].([][]any)
+		for _, row := range rows {
+			switch from, _ := row[0].(string); {
+			case name == "TemporaryFileSystem":
+				s.Temporary = append(s.Temporary, from)
+			case len(row) > 2:
+				to, _ := row[1].(string)
+				gone, _ := row[2].(bool)
+				s.Binds = append(s.Binds, Bind{From: from, To: to, ReadOnly: name == "BindReadOnlyPaths", MayBeGone: gone})
+			}
+		}
+	}
+	return s, nil
+}
+
+// CheckWrites is GetService and Fault.
+func CheckWrites(ctx context.Context, unit, dir string) (remedy string, err error) {
+	s, err := GetService(ctx, unit)
+	if err != nil {
+		return "", err
+	}
+	return s.Fault(unit, dir)
+}
+
+// Fault returns what keeps the service from writing to an existing directory, or from starting at all, and the remedy.
+// Symbolic links are followed, as systemd does in its settings.
+func (s Service) Fault(unit, dir string) (remedy string, err error) {
+	edit := func(line string) string { return "systemctl edit " + unit + ": [Service] " + line }
+	switch {
+	case s.Load == "not-found":
+		return "apt-get install --reinstall tunnelcast", errors.New("it is not installed")
+	case s.Load != "loaded":
+		return "systemctl unmask " + unit, fmt.Errorf("it is %s", s.Load)
+	case s.Stale:
+		return "systemctl daemon-reload", errors.New("its files have changed since systemd read them")
+	case s.Root != "" && s.Root != "/":
+		return edit("RootDirectory="), fmt.Errorf("RootDirectory=%s gives it another root directory", s.Root)
+	}
+	if remedy, err := s.missing(edit); err != nil {
+		return remedy, err
+	}
+	if cause := s.hidden(dir); cause != "" {
+		return edit(lift(cause, dir)), fmt.Errorf("%s keeps it away", cause)
+	}
+	if err := s.userMayWrite(dir); err != nil {
+		return "", err
+	}
+	return "", nil
+}
+
+// missing looks for a path without which systemd cannot set up the service's mounts: status 226/NAMESPACE.
+func (s Service) missing(edit func(string) string) (remedy string, err error) {
+	for name, paths := range map[string][]string{"ReadWritePaths": s.ReadWrite, "ReadOnlyPaths": s.ReadOnly, "InaccessiblePaths": s.Inaccessible} {
+		for _, path := range paths {
+			if _, err := os.Stat(plain(path)); !strings.HasPrefix(path, "-") && errors.Is(err, fs.ErrNotExist) {
+				return edit(name + "=" + quotePath("-"+plain(path))), fmt.Errorf("%s=%s does not exist, so systemd cannot start it", name, path)
+			}
+		}
+	}
+	for _, bind := range s.Binds {
+		if _, err := os.Stat(bind.From); !bind.MayBeGone && errors.Is(err, fs.ErrNotExist) {
+			return edit("BindPaths=" + quotePath("-"+bind.From)), fmt.Errorf("BindPaths=%s does not exist, so systemd cannot start it", bind.From)
+		}
+	}
+	return "", nil
+}
+
+// A mount is what one setting makes of a directory and all below it.
+type mount struct {
+	path, setting string
+	effect        effect
+	from          string // of a bind
+}
+
+// The effects are in the order in which systemd applies those of one path, the strongest last (namespace.c, MountMode).
+type effect int
+
+const (
+	readWrite effect = iota
+	readOnly
+	private // another directory is seen there: what is below may be brought back by a bind only
+	bound
+	boundReadOnly
+	inaccessible // with all below, whatever other settings say (systemd issue 7153)
+)
+
+func (s Service) mounts() []mount {
+	var all []mount
+	add := func(effect effect, setting string, paths ...string) {
+		for _, path := range paths {
+			all = append(all, mount{path: resolved(plain(path)), setting: setting, effect: effect})
+		}
+	}
+	switch s.System {
+	case "strict":
+		add(readOnly, "ProtectSystem=strict", "/")
+	case "full":
+		add(readOnly, "ProtectSystem=full", "/usr", "/boot", "/efi", "/etc")
+	case "yes":
+		add(readOnly, "ProtectSystem=yes", "/usr", "/boot", "/efi")
+	}
+	homes := []string{"/home", "/root", "/run/user"}
+	switch s.Home {
+	case "yes":
+		add(inaccessible, "ProtectHome=yes", homes...)
+	case "read-only":
+		add(readOnly, "ProtectHome=read-only", homes...)
+	case "tmpfs":
+		add(private, "ProtectHome=tmpfs", homes...)
+	}
+	if s.Tmp {
+		add(private, "PrivateTmp=yes", "/tmp", "/var/tmp")
+	}
+	for _, path := range s.Inaccessible {
+		add(inaccessible, "InaccessiblePaths="+path, path)
+	}
+	for _, path := range s.ReadOnly {
+		add(readOnly, "ReadOnlyPaths="+path, path)
+	}
+	for _, path := range s.ReadWrite {
+		add(readWrite, "ReadWritePaths="+path, path)
+	}
+	for _, path := range s.Temporary {
+		add(private, "TemporaryFileSystem="+path, path)
+	}
+	for _, bind := range s.Binds {
+		m := mount{path: resolved(bind.To), setting: "BindPaths=" + bind.From + ":" + bind.To, effect: bound, from: resolved(bind.From)}
+		if bind.ReadOnly {
+			m.setting, m.effect = "BindReadOnlyPaths="+bind.From+":"+bind.To, boundReadOnly
+		}
+		all = append(all, m)
+	}
+	// The outermost first.
+	slices.SortStableFunc(all, func(a, b mount) int {
+		if n := len(a.path) - len(b.path); n != 0 {
+			return n
+		}
+		return int(a.effect - b.effect)
+	})
+	return all
+}
+
+// hidden returns the setting that keeps the service from writing to dir, "" if none does.
+func (s Service) hidden(dir string) (cause string) {
+	dir = resolved(dir)
+	away := false // another directory is seen there
+	for _, m := range s.mounts() {
+		below, err := filepath.Rel(m.path, dir)
+		if err != nil || below == ".." || strings.HasPrefix(below, "../") {
+			continue
+		}
+		switch m.effect {
+		case inaccessible:
+			return m.setting
+		case private:
+			away, cause = true, m.setting
+		case bound, boundReadOnly:
+			away, cause = filepath.Join(m.from, below) != dir, ""
+			if away || m.effect == boundReadOnly {
+				cause = m.setting
+			}
+		case readOnly:
+			if !away {
+				cause = m.setting
+			}
+		case readWrite:
+			if !away {
+				cause = ""
+			}
+		}
+	}
+	return cause
+}
+
+// lift is the line of a drop-in that undoes what a setting does to dir.
+func lift(cause, dir string) string {
+	name, _, _ := strings.Cut(cause, "=")
+	switch name {
+	case "ProtectSystem":
+		return "ReadWritePaths=" + quotePath(resolved(dir))
+	case "ProtectHome", "PrivateTmp":
+		return name + "=no"
+	}
+	return name + "="
+}
+
+// userMayWrite looks whether the service's user exists and owns what it needs, if this process may be the judge of that.
+func (s Service) userMayWrite(dir string) error {
+	if s.User == "" || s.User == "root" || s.User == "0" {
+		return nil
+	}
+	account, err := user.Lookup(s.User)
+	if _, number := strconv.Atoi(s.User); err != nil && number == nil {
+		account, err = user.LookupId(s.User)
+	}
+	if err != nil {
+		return fmt.Errorf("its User=%s: %w, so systemd cannot start it", s.User, err)
+	}
+	if me := os.Geteuid(); me != 0 && account.Uid != strconv.Itoa(me) {
+		return fmt.Errorf("it runs as %s: repeat this check as that user, runuser -u %s", s.User, s.User)
+	}
+	return nil
+}
+
+func plain(path string) string { return strings.TrimLeft(path, "-+") }
+
+// resolved is a path without symbolic links, as far as this user can see them.
+func resolved(path string) string {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	return filepath.Clean(path)
+}
+
+// quotePath writes a path as systemd.syntax(7) has it in a setting that takes several.
+func quotePath(path string) string {
+	path = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`, "%", "%%").Replace(path)
+	if strings.ContainsAny(path, ` '\`) {
+		return `"` + path + `"`
+	}
+	return path
+}
