@@ -43,7 +43,8 @@ func (c *cli) check(ctx context.Context, env hook.Env) error {
 	}
 	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
 	slots.Close()
-	checks.Say("job locks in "+lockDir, err, "install -d -m 1777 "+lockDir+"; without them, all recordings are worked on at once")
+	checks.Say("job locks in "+lockDir, err,
+		"install -d -m 1777 "+lockDir+"; without them, all recordings are worked on at once")
 	where, err := nginxLine("/etc/nginx")
 	checks.Say("exec_record_done in /etc/nginx"+where, err,
 		"exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname; in the application's section; nginx -s reload")

@@ -25,7 +25,7 @@ func TestNginxArgs(t *testing.T) {
 		{"the README's line", "/a/cam.flv cam.flv cam /a", "/a/cam.flv", "/a/cam.flv", ""},
 		{"a relative record_path", "rec/cam.flv cam.flv cam rec", "rec/cam.flv", "rec/cam.flv", ""},
 		{"record_path .", "./cam.flv cam.flv cam .", "./cam.flv", "./cam.flv", ""},
-		{"flags in front", "--jobs 2 --no-faststart /a/cam.flv cam.flv cam /a", "--jobs 2 --no-faststart /a/cam.flv", "/a/cam.flv", ""},
+		{"flags in front", "--jobs 2 /a/cam.flv cam.flv cam /a", "--jobs 2 /a/cam.flv", "/a/cam.flv", ""},
 		{"one", "/a/cam.flv", "/a/cam.flv", "", ""},
 		{"two", "/a/cam.flv cam.flv", "/a/cam.flv", "/a/cam.flv", ""},
 		{"three", "/a/cam.flv cam.flv cam", "/a/cam.flv", "/a/cam.flv", ""},
@@ -69,7 +69,8 @@ func TestLackingFileSystems(t *testing.T) {
 		{"ZFS 2.1", []archivetest.Refusal{noReplace}, ""},
 		{"FUSE for cloud storage", []archivetest.Refusal{noReplace, refuse(unix.SYS_LINKAT, 0, 0, 0, unix.ENOSYS),
 			refuse(unix.SYS_FSYNC, 0, 0, 0, unix.EINVAL), refuse(unix.SYS_FCHMOD, 0, 0, 0, unix.EPERM),
-			refuse(unix.SYS_FCHOWN, 0, 0, 0, unix.EPERM), refuse(unix.SYS_UTIMENSAT, 0, 0, 0, unix.EPERM)}, "renaming without replacing"},
+			refuse(unix.SYS_FCHOWN, 0, 0, 0, unix.EPERM), refuse(unix.SYS_UTIMENSAT, 0, 0, 0, unix.EPERM)},
+			"renaming without replacing"},
 		{"NFS 4", []archivetest.Refusal{noReplace, lease(unix.EAGAIN)}, "leases"},
 		{"NFS 3", []archivetest.Refusal{noReplace, lease(unix.EINVAL)}, "leases"},
 		{"another owner", []archivetest.Refusal{lease(unix.EACCES)}, "leases"},
@@ -115,7 +116,8 @@ func TestLackingFileSystems(t *testing.T) {
 			}
 			record()
 			run(path)
-			if got := names(); got != "cam-1.mp4 cam.mp4" || string(must(os.ReadFile(filepath.Join(dir, "cam.mp4")))) != "another" {
+			other := must(os.ReadFile(filepath.Join(dir, "cam.mp4")))
+			if got := names(); got != "cam-1.mp4 cam.mp4" || string(other) != "another" {
 				t.Errorf("beside another file: %s", got)
 			}
 
@@ -179,7 +181,8 @@ func TestNoJobLocks(t *testing.T) {
 				t.Fatal(err)
 			}
 			out, err := exec.Command("recorddone", path).CombinedOutput()
-			if err != nil || kinds(t, dir) != ".mp4" || strings.Contains(string(out), "working without job locks") == test.locks {
+			said := strings.Contains(string(out), "working without job locks")
+			if err != nil || kinds(t, dir) != ".mp4" || said == test.locks {
 				t.Errorf("%v, %s\n%s", err, kinds(t, dir), out)
 			}
 			check, _ := exec.Command("recorddone", "check", "--archive", dir).Output()
@@ -216,7 +219,8 @@ func TestJoined(t *testing.T) {
 				t.Errorf("%d files, want %d: %s", len(names), len(test.files), got)
 			}
 			for _, name := range names[:min(3, len(names))] {
-				out, err := exec.Command("ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "stream=nb_frames", "-of", "csv=p=0", name).Output()
+				out, err := exec.Command("ffprobe", "-v", "error", "-select_streams", "v",
+					"-show_entries", "stream=nb_frames", "-of", "csv=p=0", name).Output()
 				if string(out) != "25\n" || err != nil {
 					t.Errorf("%s has %s pictures, want 25: %v", name, out, err)
 				}

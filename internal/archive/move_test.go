@@ -233,3 +233,46 @@ func TestRename(t *testing.T) {
 		t.Errorf("renamed to %q", name)
 	}
 }
+
+// Where files cannot be locked, the directory's lock stands for theirs. A descriptor that
+// is open for no access at all is refused like one on NFS that is not open for writing.
+func TestDirectoryLock(t *testing.T) {
+	a, path := openRecording(t)
+	unlockable := func(s *Source) {
+		t.Helper()
+		s.file.Close()
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.file = os.NewFile(uintptr(fd), path)
+	}
+	unlockable(a)
+	b, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	unlockable(b)
+	if ok, err := a.TryLock(); !ok || err != nil || !slices.Equal(a.Lacks(), []Lack{FileLocks}) {
+		t.Fatalf("locked %v, error %v, lacks %q", ok, err, a.Lacks())
+	}
+	// Nothing that the holder does waits for the lock, or gives it up.
+	unlock, err := a.lockDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	w, err := a.NewWork(".hidden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Discard()
+	if ok, err := b.TryLock(); ok || err != nil {
+		t.Fatalf("locked twice: %v, %v", ok, err)
+	}
+	a.Close()
+	if ok, err := b.TryLock(); !ok || err != nil {
+		t.Fatalf("not locked: %v, %v", ok, err)
+	}
+}
