@@ -419,7 +419,11 @@ func (h *host) served(ctx context.Context, s *status, u use, leaf *x509.Certific
 	if err != nil {
 		return err
 	}
+	current, archived := h.elsewhere(s.Lineage), archive(s.Lineage)
+	s.Agree = true
 	add := func(cert *x509.Certificate) {
+		// One of another lineage for the same names is as good.
+		s.Agree = s.Agree && cert != nil && (cert.Equal(leaf) || current[string(cert.Raw)] && !archived[string(cert.Raw)])
 		if cert != nil && !slices.Contains(s.Charon, lineage.Fingerprint(cert)) {
 			s.Charon = append(s.Charon, lineage.Fingerprint(cert))
 		}
@@ -437,13 +441,15 @@ func (h *host) served(ctx context.Context, s *status, u use, leaf *x509.Certific
 	}
 	if u.inX509 {
 		for _, c := range u.byIdentity {
-			add(certs.shows(c.identity))
+			if lineage.Holds(leaf, c.identity) == nil {
+				add(certs.shows(c.identity))
+			}
 		}
 	}
 	if len(s.Charon) == 0 && key {
 		add(leaf)
 	}
-	s.Agree = slices.Equal(s.Charon, []string{s.OnDisk})
+	s.Agree = s.Agree && key
 	return nil
 }
 

@@ -2,14 +2,20 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"tunnelcast/internal/lineage/lineagetest"
 )
 
-// The kernel's file that answers queries is none that a test can make; what comes
-// before the query is.
 func TestMayReadWithoutAnEnforcedProfile(t *testing.T) {
 	for name, profiles := range map[string]string{
 		"no AppArmor":   "",
@@ -35,6 +41,119 @@ func TestMayReadWithoutAnEnforcedProfile(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// The kernel's file gives the answer to what was written to it. A terminal in raw mode
+// can stand for it: its other end is the kernel here.
+func TestMayReadAsksTheKernel(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer string
+		want   string // in the error
+	}{
+		"allowed":   {"allow 0x00000006\ndeny 0x00000000\naudit 0x00000000\nquiet 0x00000000\n", ""},
+		"denied":    {"allow 0x00000002\ndeny 0x00000004\naudit 0x00000000\nquiet 0x00000000\n", `it lacks "`},
+		"no answer": {"nothing\n", "has no line allow"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kernel, access := pseudoTerminal(t)
+			root := t.TempDir()
+			dir, key := filepath.Join(root, appArmorDir), filepath.Join(root, "privkey.pem")
+			err := errors.Join(os.WriteFile(key, nil, 0o600), os.MkdirAll(dir, 0o755), os.Symlink(access, filepath.Join(dir, ".access")),
+				os.WriteFile(filepath.Join(dir, "profiles"), []byte("/usr/sbin/swanctl (enforce)\n"), 0o644))
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := make(chan string)
+			go func() {
+				question := make([]byte, 4096)
+				n, _ := kernel.Read(question)
+				kernel.WriteString(test.answer)
+				asked <- string(question[:n])
+			}()
+			err = mayRead(root, key)
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			if want := "label\x00/usr/sbin/swanctl\x00\x02" + key; <-asked != want {
+				t.Errorf("the kernel was not asked %q", want)
+			}
+		})
+	}
+	t.Run("cannot be asked", func(t *testing.T) {
+		root := t.TempDir()
+		dir, key := filepath.Join(root, appArmorDir), filepath.Join(root, "privkey.pem")
+		err := errors.Join(os.WriteFile(key, nil, 0o600), os.MkdirAll(dir, 0o755),
+			os.WriteFile(filepath.Join(dir, "profiles"), []byte("/usr/sbin/swanctl (enforce)\n"), 0o644))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := mayRead(root, key); err == nil || !strings.Contains(err.Error(), "ask AppArmor whether swanctl may read "+key) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// pseudoTerminal returns one end, and the path of the other, in raw mode.
+func pseudoTerminal(t *testing.T) (end *os.File, path string) {
+	t.Helper()
+	end, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end.Close() })
+	number, err := unix.IoctlGetInt(int(end.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(end.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := term.MakeRaw(int(end.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	return end, fmt.Sprintf("/dev/pts/%d", number)
+}
+
+func TestNamed(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.Mkdir("here", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for lineage, want := range map[string]string{
+		"vpn.example": "/etc/letsencrypt/live/vpn.example", "here": filepath.Join(dir, "here"),
+		"./there": filepath.Join(dir, "there"), "/le/live/vpn/": "/le/live/vpn",
+	} {
+		if got, err := named(lineage); err != nil || got != want {
+			t.Errorf("%s: got %s, error %v, want %s", lineage, got, err, want)
+		}
+	}
+}
+
+func TestIPsecConf(t *testing.T) {
+	root := t.TempDir()
+	le := filepath.Join(root, "etc/letsencrypt")
+	live := lineagetest.NewAuthority(t, "CA", 1).Renew(t, identity).Save(t, le, identity, 1)
+	certs := filepath.Join(root, "etc/ipsec.d/certs")
+	err := errors.Join(os.MkdirAll(certs, 0o755), os.Symlink(filepath.Join(live, "fullchain.pem"), filepath.Join(certs, "vpn.pem")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for conf, found := range map[string]bool{
+		"conn rw\n  leftcert=vpn.pem\n":                                true,
+		"conn rw\n\tleftcert = \"" + live + "/cert.pem\"\n":            true,
+		"conn rw\n  # leftcert=vpn.pem\n  leftsubnet=0.0.0.0/0\n":      false,
+		"conn rw\n  leftcert=other.pem\n  rightcert=%smartcard:50\n\n": false,
+	} {
+		if err := os.WriteFile(filepath.Join(root, "etc/ipsec.conf"), []byte(conf), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h := &host{root: root, cli: cli{SwanctlDir: filepath.Join(root, "etc/swanctl")}}
+		err := h.unused(t.Context(), nil, live, false)
+		if errors.Is(err, errIPsec) != found || !found && !errors.Is(err, errUnused) {
+			t.Errorf("%q: got %v", conf, err)
+		}
 	}
 }
 

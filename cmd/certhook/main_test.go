@@ -75,6 +75,8 @@ func saveLineages(t *testing.T, le string) {
 	files(nil).Save(t, le, "good", 1)
 	files(nil).Save(t, le, "foreign", 1)
 	files(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }).Save(t, le, "expired", 1)
+	files(func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(6 * 24 * time.Hour) }).Save(t, le, "sixdays", 1)
+	files(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(20 * time.Hour) }).Save(t, le, "lastday", 1)
 	mismatched := files(nil)
 	mismatched["privkey.pem"] = files(nil)["privkey.pem"]
 	mismatched.Save(t, le, "mismatched", 1)

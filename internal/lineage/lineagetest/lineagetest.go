@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,18 @@ func NewAuthority(t testing.TB, name string, intermediates int) *Authority {
 		a.keys = append(a.keys, key)
 	}
 	return a
+}
+
+// CrossSign returns the authority as another root has signed it: the highest
+// intermediate has the same subject and key, another issuer, and the given end.
+func (a *Authority) CrossSign(t testing.TB, by *Authority, end time.Time) *Authority {
+	t.Helper()
+	b := &Authority{certs: slices.Clone(a.certs), keys: slices.Clone(a.keys)}
+	b.certs[0], b.keys[0] = by.certs[0], by.keys[0]
+	template := *a.certs[1]
+	template.SerialNumber, template.NotAfter, template.AuthorityKeyId = serial(t), end, nil
+	b.certs[1] = sign(t, &template, b.certs[0], a.keys[1].Public(), b.keys[0])
+	return b
 }
 
 // Root returns the root's certificate.
