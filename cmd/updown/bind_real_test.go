@@ -101,11 +101,22 @@ func freePort(t testing.TB) *net.TCPAddr {
 // startBind starts named with the guide's zone.
 func startBind(t testing.TB) *bind {
 	t.Helper()
+	return startBindWith(t, "", "allow-update { localhost; };")
+}
+
+// startBindWith starts named with the guide's zone, more RRs in it, and other
+// statements for both zones. A statement before the zones is cut off by "%%".
+func startBindWith(t testing.TB, more, statements string) *bind {
+	t.Helper()
+	before, statements, ok := strings.Cut(statements, "%%")
+	if !ok {
+		before, statements = "", before
+	}
 	command := tool(t, "sbin/named")
 	addr, control := freePort(t), freePort(t)
 	b := &bind{t: t, command: command, dir: t.TempDir(), addr: addr.String(), control: fmt.Sprint(control.Port)}
 	b.write("rndc.key", "key rndc { algorithm hmac-sha256; secret \"cm5kYyBvZiB0aGUgdGVzdA==\"; };\n")
-	b.write("db.example", bindZone)
+	b.write("db.example", bindZone+more)
 	b.write("db.reverse", bindReverse)
 	b.write("named.conf", fmt.Sprintf(`options {
 	directory %[1]q;
@@ -118,9 +129,10 @@ func startBind(t testing.TB) *bind {
 };
 include "rndc.key";
 controls { inet 127.0.0.1 port %[4]d allow { 127.0.0.1; } keys { rndc; }; };
-zone "example" { type master; file "db.example"; allow-update { localhost; }; };
-zone "0.0.10.in-addr.arpa" { type master; file "db.reverse"; allow-update { localhost; }; };
-`, b.dir, b.key(), addr.Port, control.Port))
+%[5]s
+zone "example" { type master; file "db.example"; %[6]s };
+zone "0.0.10.in-addr.arpa" { type master; file "db.reverse"; %[6]s };
+`, b.dir, b.key(), addr.Port, control.Port, before, statements))
 	b.start()
 	return b
 }

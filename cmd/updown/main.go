@@ -217,7 +217,10 @@ func withPort(server string) (string, error) {
 		}
 		return server, nil
 	}
-	host := strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
+	host := server
+	if inner, ok := strings.CutPrefix(server, "["); ok && strings.HasSuffix(inner, "]") && strings.Contains(inner, ":") {
+		host = strings.TrimSuffix(inner, "]")
+	}
 	if _, err := netip.ParseAddr(host); err != nil && (host == "" || strings.ContainsAny(host, ":[]/ ")) {
 		return "", errors.New("neither a name nor an address")
 	}

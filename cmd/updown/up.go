@@ -177,6 +177,15 @@ func (g *gateway) register(ctx context.Context, server *ddns.Server, rules lease
 		if err == nil && seen.InUse && !change.Empty() {
 			err = g.notADHCPServers(ctx, server, name)
 		}
+		if stale, confirmErr := g.stale(ctx, server, err, seen); stale || confirmErr != nil {
+			if confirmErr != nil {
+				return nil, confirmErr
+			}
+			if seen, err = g.lookUp(ctx, server, &rules, n, name, want); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -193,18 +202,36 @@ func (g *gateway) register(ctx context.Context, server *ddns.Server, rules lease
 		case !errors.Is(refused[0].Err, ddns.ErrPrerequisite):
 			return done.Add, fmt.Errorf("%s: %w", text(refused[0].RR), refused[0].Err)
 		}
-		if n > 0 {
-			select {
-			case <-ctx.Done():
-				return nil, fmt.Errorf("%s changes all the time: %w", name, context.Cause(ctx))
-			case <-time.After(racePause << n):
-			}
-		}
-		if seen, err = server.Lookup(ctx, name); err != nil {
+		if seen, err = g.lookUp(ctx, server, &rules, n, name, want); err != nil {
 			return nil, err
 		}
-		rules.Known = g.known(seen.Holds, want)
 	}
+}
+
+// lookUp asks what stands at a name and which of it is known, after a pause if
+// this is not the first time.
+func (g *gateway) lookUp(ctx context.Context, server *ddns.Server, rules *lease.Rules, n int, name string, want []lease.RR) (lease.Owner, error) {
+	if n > 0 {
+		select {
+		case <-ctx.Done():
+			return lease.Owner{}, fmt.Errorf("%s changes all the time: %w", name, context.Cause(ctx))
+		case <-time.After(racePause << n):
+		}
+	}
+	seen, err := server.Lookup(ctx, name)
+	rules.Known = g.known(seen.Holds, want)
+	return seen, err
+}
+
+// stale tells whether a name that seems to be somebody else's is only an old
+// answer, in which a name that was new may also look like the zone's wildcard.
+func (g *gateway) stale(ctx context.Context, server *ddns.Server, err error, seen lease.Owner) (bool, error) {
+	notAddress := func(rr lease.RR) bool { return !rr.Addr.IsValid() }
+	if !errors.Is(err, lease.ErrHeld) || len(seen.Holds) == 0 || slices.ContainsFunc(seen.Holds, notAddress) {
+		return false, nil
+	}
+	is, err := server.Confirm(ctx, g.rules.Zone, seen)
+	return err == nil && !is, err
 }
 
 // notADHCPServers refuses a name that a DHCP server keeps (RFC 4701).

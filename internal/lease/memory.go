@@ -20,7 +20,7 @@ func (r Rules) Remember(live []Lease, zones map[string][]RR) map[RR]bool {
 	at := byOwner(forward)
 	keep := make(map[RR]bool, len(wanted))
 	for _, rr := range wanted {
-		if !slices.Contains(at[rr.Owner], rr) || r.Known[rr] || onlyAddresses(at[rr.Owner]) {
+		if r.adopts(rr, at[rr.Owner]) {
 			keep[rr] = true
 		}
 	}
@@ -40,6 +40,12 @@ func (r Rules) Remember(live []Lease, zones map[string][]RR) map[RR]bool {
 		}
 	}
 	return keep
+}
+
+// adopts tells whether a wanted address is ours from now on, by what stands at its
+// name.
+func (r Rules) adopts(rr RR, at []RR) bool {
+	return r.Known[rr] || !slices.Contains(at, rr) || onlyAddresses(at)
 }
 
 // pointing returns the addresses under names that the PTRs of the reverse zones
@@ -122,11 +128,10 @@ func (r Rules) Renew(live []Lease, zones map[string][]RR, other map[string][]RR)
 	r = r.knowing(live)
 	wanted, _ := r.wanted(live, zones[r.Zone])
 	for _, zone := range append([]string{r.Zone}, r.Reverse...) {
-		want := wanted
+		want, at := wanted, byOwner(zones[zone])
 		if zone != r.Zone {
 			want = r.pointers(zone, wanted)
 		}
-		at := byOwner(zones[zone])
 		change := Change{Zone: zone}
 		for _, rr := range other[zone] {
 			if _, is := slices.BinarySearchFunc(want, rr, compareRR); is && r.held(at[rr.Owner]) == nil {

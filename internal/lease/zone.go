@@ -311,6 +311,9 @@ func holdsOctet(label, octet string) bool {
 // have their PTRs.
 func CheckReverse(name string) error {
 	zone := "." + FQDN(name)
+	if _, single := reverseAddr(zone[1:]); single {
+		return fmt.Errorf("%q is the zone of one address, whose PTR would be at the zone's own name; use the zone above it", name)
+	}
 	if labels, ok := strings.CutSuffix(zone, ".in-addr.arpa."); ok && strings.Count(labels, ".") <= 4 {
 		return nil
 	}
@@ -338,6 +341,7 @@ func (r Rules) Plan(live []Lease, zones map[string][]RR, busy map[RR]bool) ([]Ch
 	if forward, ok := zones[r.Zone]; ok {
 		changes = append(changes, r.difference(r.Zone, forward, wanted, func(rr RR) bool { return busy[rr] }))
 	}
+	at := byOwner(zones[r.Zone])
 	busyOwner := map[string]bool{}
 	for rr := range busy {
 		if _, ptr, ok := r.Pointer(rr.Addr, rr.Owner); ok {
@@ -349,7 +353,18 @@ func (r Rules) Plan(live []Lease, zones map[string][]RR, busy map[RR]bool) ([]Ch
 		if !ok {
 			continue
 		}
-		changes = append(changes, r.difference(zone, rrs, r.pointers(zone, wanted), func(rr RR) bool { return busyOwner[rr.Owner] }))
+		pointers := r.pointers(zone, wanted)
+		change := r.difference(zone, rrs, pointers, func(rr RR) bool { return busyOwner[rr.Owner] })
+		change.Add = slices.DeleteFunc(change.Add, func(ptr RR) bool {
+			addr, _ := r.pointerAddr(ptr.Owner)
+			if r.adopts(Address(ptr.Target, addr), at[ptr.Target]) {
+				return false
+			}
+			// A name that somebody else keeps gets no PTR from here.
+			change.Seen = slices.DeleteFunc(change.Seen, func(o Owner) bool { return o.Name == ptr.Owner })
+			return true
+		})
+		changes = append(changes, change)
 	}
 	return slices.DeleteFunc(changes, Change.Empty), refused
 }
