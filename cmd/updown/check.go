@@ -23,6 +23,7 @@ func (g *gateway) check(ctx context.Context) error {
 	g.checkZones(ctx, c)
 	g.checkCharon(ctx, c)
 	g.checkLine(c)
+	g.checkMemory(ctx, c)
 	for _, unit := range []string{"tunnelcast-sync.path", "tunnelcast-sync.timer"} {
 		state, err := g.askUnit(ctx, unit)
 		remedy := ""
