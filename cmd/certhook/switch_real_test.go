@@ -548,7 +548,7 @@ func TestCharonStartsWithWhatTheHookLeft(t *testing.T) {
 		}
 	}
 	leaf := g.renew()
-	if out, log, err := g.hook(g.live); err != nil || out != "" || !strings.Contains(log, "charon is not running") {
+	if out, log, err := g.hook(g.live); err != nil || out != "" || !strings.Contains(log, "charon does not answer") {
 		t.Errorf("error %v, output %q, log %s", err, out, log)
 	}
 	g.start("gw")

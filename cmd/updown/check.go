@@ -1,27 +1,35 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/ddns"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
+	"tunnelcast/internal/units"
 )
 
-// check says in a line per thing whether this host is ready, and changes
-// nothing.
+// check says in a line per thing whether this host is ready. All that it changes
+// is a name, lease.CheckLabel, which is there for a moment.
 func (g *gateway) check(ctx context.Context) error {
 	c := hook.NewChecks(g.env.Stdout)
-	g.checkZones(ctx, c)
-	g.checkCharon(ctx, c)
+	charonCtx, cancel := context.WithTimeout(ctx, charonTimeout)
+	leases, pools, charonErr := g.askCharon(charonCtx)
+	cancel()
+	g.checkZones(ctx, c, leases, g.knownPools(pools))
+	g.checkCharon(ctx, c, leases, pools, charonErr)
 	g.checkLine(c)
 	g.checkMemory(ctx, c)
 	for _, unit := range []string{"tunnelcast-sync.path", "tunnelcast-sync.timer"} {
@@ -36,46 +44,339 @@ func (g *gateway) check(ctx context.Context) error {
 	return c.Err()
 }
 
-func (g *gateway) checkZones(ctx context.Context, c *hook.Checks) {
+// knownPools returns the pools of the settings, those that charon has, or those
+// that it had.
+func (g *gateway) knownPools(pools lease.Pools) lease.Pools {
+	if len(g.rules.Pools) > 0 {
+		return g.rules.Pools
+	}
+	if len(pools) == 0 {
+		pools, _, _ = g.dir.pools() // only what is tried depends on it
+	}
+	return pools
+}
+
+func (g *gateway) checkZones(ctx context.Context, c *hook.Checks, leases []lease.Lease, pools lease.Pools) {
 	server, err := g.server()
-	c.Say("key "+g.Key, err, "")
+	c.Say("key "+g.Key, err, g.keyRemedy(err))
 	if err != nil {
 		return
 	}
+	used := map[netip.Addr]bool{}
+	for _, l := range leases {
+		for _, addr := range l.Addresses {
+			used[addr] = true
+		}
+	}
 	for _, zone := range append([]string{g.rules.Zone}, g.rules.Reverse...) {
-		ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
-		serial, err := server.Serial(ctx, zone)
+		zoneCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
+		serial, err := server.Serial(zoneCtx, zone)
 		what := fmt.Sprintf("zone %s at %s", zone, g.Server)
 		if err == nil {
 			what += fmt.Sprintf(", serial %d", serial)
 		}
-		remedy := "named-checkconf -z; the keys zone and server in /etc/tunnelcast/updown.toml"
-		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, ddns.ErrNoReply) {
-			remedy = "systemctl restart named"
+		c.Say(what, err, g.zoneRemedy(err))
+		if err != nil {
+			cancel()
+			continue
 		}
-		c.Say(what, err, remedy)
-		if err == nil {
-			err := server.Update(ctx, nothing(zone), g.ttl())
-			c.Say("update of zone "+zone, err, "update-policy local; in the zone's statement in named.conf")
-			rrs, err := server.Transfer(ctx, zone)
-			c.Say(fmt.Sprintf("transfer of zone %s, %d records", zone, len(rrs)), err, transferGrant(server))
-		}
+		rrs, transferErr := server.Transfer(zoneCtx, zone)
 		cancel()
+		for _, rr := range rrs {
+			used[rr.Addr] = true
+		}
+		view := g.checkUpdate(ctx, c, server, zone, pools, used)
+		c.Say(fmt.Sprintf("transfer of zone %s, %d records", zone, len(rrs)), transferErr, g.transferRemedy(transferErr, server))
+		for _, v := range view {
+			c.Say(v.what, v.err, v.remedy)
+		}
 	}
 }
 
-func transferGrant(server *ddns.Server) string {
-	if server.Key == nil {
+func (g *gateway) keyRemedy(err error) string {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return "run it as root"
+	case errors.Is(err, os.ErrNotExist) && filepath.Base(g.Key) != "session.key":
+		return "the key `key` in /etc/tunnelcast/updown.toml; tsig-keygen NAME makes a key"
+	}
+	return ""
+}
+
+// zoneRemedy is what helps if the server does not tell of the zone.
+func (g *gateway) zoneRemedy(err error) string {
+	_, port, _ := net.SplitHostPort(g.Server)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, ddns.ErrNoReply):
+		return fmt.Sprintf("systemctl start named; where it runs, ss -lntup sport = :%s shows its addresses: listen-on in named.conf, the key server in /etc/tunnelcast/updown.toml", port)
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "the key server in /etc/tunnelcast/updown.toml"
+	case errors.Is(err, ddns.ErrBadKey), errors.Is(err, ddns.ErrBadSig):
+		return g.sameKey()
+	case errors.Is(err, ddns.ErrBadTime):
+		return "timedatectl"
+	case errors.Is(err, ddns.ErrNotReady):
+		return "named-checkconf -zj; journalctl -u named"
+	}
+	return "named-checkconf -zj; the keys zone and server in /etc/tunnelcast/updown.toml"
+}
+
+func (g *gateway) sameKey() string {
+	if filepath.Base(g.Key) == "session.key" {
+		return "this is the session key of another named: systemctl restart named, or a key of tsig-keygen for another host's server"
+	}
+	return fmt.Sprintf("the key statement of %s must be in the server's named.conf too; rndc reconfig", g.Key)
+}
+
+func (g *gateway) transferRemedy(err error, server *ddns.Server) string {
+	_, port, _ := net.SplitHostPort(g.Server)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, ddns.ErrNoReply), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Sprintf("TCP port %s of the server must be open, besides UDP: a firewall, or another program that forwards UDP only", port)
+	case !errors.Is(err, ddns.ErrRefused):
+		return "named-checkconf -zj; journalctl -u named"
+	case server.Key == nil:
 		return "allow-transfer in the zone's statement in named.conf"
 	}
 	return fmt.Sprintf("allow-transfer { key %s; }; in the zone's statement in named.conf", strings.TrimSuffix(server.Key.Name, "."))
 }
 
-// nothing is an update that needs the same grant as a client's name and changes
-// nothing: it deletes an RR that is not there.
-func nothing(zone string) lease.Change {
-	rr := lease.Address("tunnelcast-check."+zone, netip.MustParseAddr("192.0.2.1"))
-	return lease.Change{Zone: zone, Remove: []lease.RR{rr}}
+// checkTTL is for a resolver that is asked in that moment.
+const checkTTL = time.Second
+
+// said is a line that check has still to print.
+type said struct {
+	what   string
+	err    error
+	remedy string
+}
+
+// checkUpdate adds to the zone what a client with an address of the pools would
+// get there, each type by itself, and removes it again: named writes its journal
+// only for a change, and a policy may grant one type and not another. It returns
+// what was seen of it as a VPN client sees it.
+func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.Server, zone string, pools lease.Pools, used map[netip.Addr]bool) (view []said) {
+	var rrs []lease.RR
+	owner := lease.CheckLabel + "." + g.rules.Zone
+	types := "A and AAAA"
+	switch {
+	case zone != g.rules.Zone:
+		types = "PTR"
+		in := func(addr netip.Addr) bool { of, _, ok := g.rules.Pointer(addr, owner); return ok && of == zone }
+		addr, ok := sample(pools, used, in)
+		if !ok && len(pools) > 0 {
+			c.Say("update of zone "+zone, fmt.Errorf("no address of the pools %v has its PTR in this zone", pools),
+				"the key reverse-zones in /etc/tunnelcast/updown.toml, such as 0.0.10.in-addr.arpa for 10.0.0.0/24")
+			return nil
+		}
+		if ok {
+			_, ptr, _ := g.rules.Pointer(addr, owner)
+			rrs = append(rrs, ptr)
+		}
+	default:
+		for _, is := range []func(netip.Addr) bool{netip.Addr.Is4, netip.Addr.Is6} {
+			if addr, ok := sample(pools, used, is); ok {
+				rrs = append(rrs, lease.Address(owner, addr))
+			}
+		}
+		if len(rrs) == 0 { // charon has not told its pools
+			rrs = append(rrs, lease.Address(owner, netip.MustParseAddr("192.0.2.1")))
+		}
+		if len(rrs) == 1 {
+			types = rrs[0].Type
+		}
+	}
+	for _, rr := range rrs {
+		look := func() { view = append(view, g.checkView(ctx, pools, rr)...) }
+		if zone != g.rules.Zone {
+			look = func() {}
+		}
+		if err := g.addForAMoment(ctx, server, zone, rr, look); err != nil {
+			err, remedy := g.updateFault(ctx, err, server, zone, rr)
+			c.Say("update of zone "+zone, err, remedy)
+			return view
+		}
+	}
+	c.Say(fmt.Sprintf("update of zone %s, %s", zone, types), nil, "")
+	return view
+}
+
+// updateFault returns the cause of a refused update and its remedy. It asks the
+// server for what tells the causes apart.
+func (g *gateway) updateFault(ctx context.Context, err error, server *ddns.Server, zone string, rr lease.RR) (cause error, remedy string) {
+	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+	defer cancel()
+	switch {
+	case errors.Is(err, ddns.ErrBadKey), errors.Is(err, ddns.ErrBadSig), errors.Is(err, ddns.ErrBadTime), errors.Is(err, ddns.ErrNoReply):
+		return err, g.zoneRemedy(err)
+	case errors.Is(err, ddns.ErrNotAuth):
+		return err, "the keys zone and server in /etc/tunnelcast/updown.toml"
+	case !errors.Is(err, ddns.ErrRefused):
+		return err, "journalctl -u named; named must be able to write the directory of the zone's file: /var/lib/bind in Debian"
+	case !server.Primary(ctx, zone):
+		return fmt.Errorf("%w: %s is a secondary of the zone", ddns.ErrRefused, g.Server), "the key server in /etc/tunnelcast/updown.toml must name the zone's primary"
+	case server.Key == nil:
+		return err, "allow-update { 127.0.0.1; }; in the zone's statement in named.conf"
+	}
+	types := "A AAAA"
+	if rr.Type == "PTR" {
+		types = "PTR"
+	}
+	key := strings.TrimSuffix(server.Key.Name, ".")
+	// A policy is asked about every RR. Of an update without one it says nothing, a
+	// zone that is frozen or takes no updates of this key does.
+	empty := lease.Change{Zone: zone, Seen: []lease.Owner{{Name: zone, InUse: true}}}
+	switch policy := server.Update(ctx, empty, checkTTL); {
+	case !errors.Is(policy, ddns.ErrRefused) && strings.Contains(rr.Owner+rr.Target, "_"):
+		return err, fmt.Sprintf("check-names ignore; in the zone's statement in named.conf, and grant %s zonesub %s; in its update-policy", key, types)
+	case !errors.Is(policy, ddns.ErrRefused):
+		return fmt.Errorf("%w: the zone's update-policy does not let the key %s change %s %s", ddns.ErrRefused, server.Key.Name, rr.Owner, rr.Type),
+			fmt.Sprintf("grant %s zonesub %s; in the zone's update-policy in named.conf", key, types)
+	case key == "local-ddns":
+		return err, "update-policy local; in the zone's statement in named.conf"
+	}
+	return err, fmt.Sprintf("update-policy { grant %s zonesub %s; }; in the zone's statement in named.conf", key, types)
+}
+
+// addForAMoment adds the RR to a zone, calls during, and removes it, whatever
+// comes in between. What an interrupted check left there goes first.
+func (g *gateway) addForAMoment(ctx context.Context, server *ddns.Server, zone string, rr lease.RR, during func()) (err error) {
+	remove := func(rrs ...lease.RR) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dnsTimeout)
+		defer cancel()
+		return server.Update(ctx, lease.Change{Zone: zone, Remove: rrs}, checkTTL)
+	}
+	add := func() error {
+		ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+		defer cancel()
+		return server.Update(ctx, lease.Change{Zone: zone, Seen: []lease.Owner{{Name: rr.Owner}}, Add: []lease.RR{rr}}, checkTTL)
+	}
+	err = add()
+	if errors.Is(err, ddns.ErrPrerequisite) {
+		left, lookErr := server.Lookup(ctx, rr.Owner)
+		leftovers := slices.DeleteFunc(left.Holds, func(rr lease.RR) bool { return !rr.Addr.IsValid() })
+		if rr.Type == "PTR" {
+			leftovers = []lease.RR{rr}
+		}
+		if err = cmp.Or(lookErr, remove(leftovers...)); err == nil {
+			err = add()
+		}
+		if rr.Type == "PTR" && errors.Is(err, ddns.ErrPrerequisite) {
+			// All addresses are in use and have their pointers. The removal was granted.
+			return nil
+		}
+	}
+	if err == nil {
+		during()
+	}
+	if err == nil || errors.Is(err, ddns.ErrNoReply) { // it may be carried out later
+		if left := remove(rr); left != nil {
+			return fmt.Errorf("%s %s may be left in the zone: %w", rr.Owner, rr.Type, left)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", rr.Type, err)
+	}
+	return nil
+}
+
+// maxSample is how many addresses of a pool are looked at, at most.
+const maxSample = 1 << 17
+
+// sample returns an address of the pools of a kind, one that nobody uses if there
+// is one.
+func sample(pools lease.Pools, used map[netip.Addr]bool, is func(netip.Addr) bool) (addr netip.Addr, ok bool) {
+	for _, r := range pools {
+		next := r.Last
+		for range maxSample {
+			if is(next) && !used[next] {
+				return next, true
+			}
+			if is(next) {
+				addr, ok = next, true
+			}
+			if next == r.First {
+				break
+			}
+			next = next.Prev()
+		}
+	}
+	return addr, ok
+}
+
+// checkView asks for what was just added as a client asks: unsigned, at the
+// servers that the pools in swanctl.conf name, otherwise at our own, from an
+// address of this host beside the pool if it has one. named may have views, and
+// show that question another zone than the one that the update has changed.
+func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR) (lines []said) {
+	host, port, _ := net.SplitHostPort(g.Server)
+	var asked []*ddns.Server
+	nameservers, _ := charon.ReadNameservers(g.SwanctlDir) // checkLine says what is wrong with the file
+	for _, addr := range nameservers {
+		s := &ddns.Server{Addr: net.JoinHostPort(addr.String(), "53")}
+		if addr.String() == host {
+			s.Addr = net.JoinHostPort(host, port)
+		}
+		asked = append(asked, s)
+	}
+	if len(asked) == 0 {
+		own := &ddns.Server{Addr: g.Server}
+		if addr, err := netip.ParseAddr(host); err == nil {
+			own.From = beside(pools, addr)
+		}
+		asked = append(asked, own)
+	}
+	for _, s := range asked {
+		askCtx, cancel := context.WithTimeout(ctx, viewTimeout)
+		seen, err := s.Lookup(askCtx, rr.Owner)
+		cancel()
+		line := said{what: fmt.Sprintf("what clients see of zone %s at %s, %s", g.rules.Zone, s.Addr, rr.Type)}
+		if s.From.IsValid() {
+			line.what += " asked for from " + s.From.String()
+		}
+		switch {
+		case err == nil && slices.Contains(seen.Holds, rr):
+		case errors.Is(err, ddns.ErrRefused) && len(nameservers) == 0 && !s.From.IsValid():
+			// allow-query may let in the clients and not this host.
+			line.what = fmt.Sprintf("what clients see of zone %s cannot be seen from this host: %v", g.rules.Zone, err)
+		case err != nil:
+			line.err = err
+		default:
+			line.err = errors.New("a name that was just added is not there")
+		}
+		line.remedy = "clients may be in another view of named than updates: match-clients in named.conf"
+		switch {
+		case len(nameservers) > 0 && (errors.Is(err, ddns.ErrNoReply) || errors.Is(err, syscall.ECONNREFUSED)):
+			line.remedy = "listen-on in named.conf, or dns in the pool's section in swanctl.conf"
+		case len(nameservers) > 0:
+			line.remedy += ", or dns in the pool's section in swanctl.conf names another server"
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// viewTimeout is for one question of checkView.
+const viewTimeout = 3 * time.Second
+
+// beside returns an address of this host in the network of a pool, of the family
+// of server: clients and it are likely to be in one view.
+func beside(pools lease.Pools, server netip.Addr) netip.Addr {
+	local, _ := net.InterfaceAddrs()
+	for _, r := range pools {
+		bits := 24
+		if r.First.Is6() {
+			bits = 64
+		}
+		network, _ := r.First.Prefix(bits)
+		for _, l := range local {
+			prefix, err := netip.ParsePrefix(l.String())
+			if addr := prefix.Addr().Unmap(); err == nil && network.Contains(addr) && addr.BitLen() == server.BitLen() {
+				return addr
+			}
+		}
+	}
+	return netip.Addr{}
 }
 
 // checkLine looks for the line by which charon calls the hook.
@@ -110,15 +411,13 @@ func (g *gateway) checkLine(c *hook.Checks) {
 	c.Say(what, err, "updown = /etc/swanctl/script/updown.sh iptables in the child's section; swanctl --load-conns")
 }
 
-func (g *gateway) checkCharon(ctx context.Context, c *hook.Checks) {
-	ctx, cancel := context.WithTimeout(ctx, charonTimeout)
-	defer cancel()
-	leases, pools, err := g.askCharon(ctx)
+func (g *gateway) checkCharon(ctx context.Context, c *hook.Checks, leases []lease.Lease, pools lease.Pools, err error) {
+	state, unitErr := g.askUnit(ctx, g.Unit)
 	what := "charon at " + g.Vici
 	if err == nil {
 		what += fmt.Sprintf(", %d clients", len(leases))
 	}
-	c.Say(what, err, "systemctl start "+g.Unit)
+	c.Say(what, err, g.charonRemedy(ctx, err, state))
 	switch {
 	case len(g.rules.Pools) > 0:
 		c.Say(fmt.Sprintf("pools %v, from the settings", g.rules.Pools), nil, "")
@@ -127,9 +426,26 @@ func (g *gateway) checkCharon(ctx context.Context, c *hook.Checks) {
 	case err == nil:
 		c.Say(fmt.Sprintf("pools %v, from charon", pools), nil, "")
 	}
-	state, err := g.askUnit(ctx, g.Unit)
-	if err == nil && state.Load == "not-found" {
-		err = os.ErrNotExist
+	if unitErr == nil && state.Load == "not-found" {
+		unitErr = os.ErrNotExist
 	}
-	c.Say("unit "+g.Unit, err, "the key unit names charon's unit")
+	c.Say("unit "+g.Unit, unitErr, "the key unit names charon's unit")
+}
+
+// starterUnit is Debian's unit of a charon that reads ipsec.conf.
+const starterUnit = "strongswan-starter.service"
+
+func (g *gateway) charonRemedy(ctx context.Context, err error, state units.State) string {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return "run it as root"
+	case !errors.Is(err, charon.ErrNotRunning):
+		return "the key vici in /etc/tunnelcast/updown.toml; systemctl status " + g.Unit
+	case state.Active == "active" && g.Unit != starterUnit:
+		return fmt.Sprintf("%s runs: the key vici in /etc/tunnelcast/updown.toml must be its socket, charon.plugins.vici.socket in strongswan.conf", g.Unit)
+	}
+	if starter, err := g.askUnit(ctx, starterUnit); err == nil && starter.Active == "active" {
+		return fmt.Sprintf("%s runs: its charon needs the vici plugin of the package strongswan-swanctl, and the key unit must name it", starterUnit)
+	}
+	return "systemctl start " + g.Unit
 }

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -238,7 +239,7 @@ func (g *gateway) server() (*ddns.Server, error) {
 		return s, nil
 	}
 	key, err := ddns.ReadKey(g.Key)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) && filepath.Base(g.Key) == "session.key" {
 		err = fmt.Errorf("%w (is named running? its session key is made when it starts)", err)
 	}
 	s.Key = key

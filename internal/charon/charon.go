@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
+	"strings"
 	"syscall"
 
 	"github.com/strongswan/govici/vici"
@@ -22,9 +24,13 @@ import (
 // DefaultSocket is where Debian's charon-systemd listens; root only.
 const DefaultSocket = "/run/charon.vici"
 
-// ErrNotRunning says that nobody listens on the VICI socket. It is no proof
-// that charon is gone: it may be starting.
-var ErrNotRunning = errors.New("charon is not running")
+// ErrNotRunning reports that nobody listens on the VICI socket. charon may run
+// nevertheless: it may be starting, have another socket, or lack its vici plugin.
+var ErrNotRunning = errors.New("charon does not answer")
+
+// strokeSocket is where a charon listens that the starter of ipsec.conf has
+// started.
+const strokeSocket = "/run/charon.ctl"
 
 // Session is one connection to charon, for one caller at a time. Calls end with
 // their context; after one that failed there may be nothing left to use.
@@ -37,8 +43,9 @@ type Session struct {
 	vici *vici.Session // for credentials, made when it is needed
 }
 
-// Dial connects to the VICI socket. A socket that is absent or that nobody
-// listens on gives ErrNotRunning.
+// Dial connects to the VICI socket, a path or a URI such as swanctl takes,
+// unix:///run/charon.vici. A socket that is absent or that nobody listens on
+// gives ErrNotRunning.
 func Dial(ctx context.Context, socket string) (*Session, error) {
 	conn, err := dial(ctx, socket)
 	if err != nil {
@@ -48,14 +55,34 @@ func Dial(ctx context.Context, socket string) (*Session, error) {
 }
 
 func dial(ctx context.Context, socket string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, fmt.Errorf("%w: nobody listens on %s", ErrNotRunning, socket)
+	socket = strings.TrimPrefix(socket, "unix://")
+	if strings.Contains(socket, "://") {
+		return nil, fmt.Errorf("connect to charon: %s is not the path of a socket", socket)
 	}
-	if err != nil {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	switch info, statErr := os.Stat(socket); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: there is no socket %s%s", ErrNotRunning, socket, elsewhere(socket))
+	case errors.Is(err, syscall.ECONNREFUSED) && statErr == nil && info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("%w: %s is not a socket%s", ErrNotRunning, socket, elsewhere(socket))
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("%w: nobody listens on %s", ErrNotRunning, socket)
+	case err != nil:
 		return nil, fmt.Errorf("connect to charon: %w", err)
 	}
 	return conn, nil
+}
+
+// elsewhere returns where a charon may be that is not at the socket.
+func elsewhere(socket string) string {
+	exists := func(file string) bool { _, err := os.Stat(file); return err == nil }
+	switch {
+	case socket != DefaultSocket && exists(DefaultSocket):
+		return ", but one at " + DefaultSocket
+	case !exists(DefaultSocket) && exists(strokeSocket):
+		return fmt.Sprintf(", but one of a charon for ipsec.conf without its vici plugin, %s", strokeSocket)
+	}
+	return ""
 }
 
 // govici returns the library's session, on a connection of its own.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -167,6 +168,24 @@ func ReadChildren(dir string) ([]Child, error) {
 		children := connections.sections[name].section("children")
 		for _, child := range children.order {
 			all = append(all, Child{name, child, children.sections[child].values["updown"]})
+		}
+	}
+	return all, nil
+}
+
+// ReadNameservers returns the DNS servers that the pools in the swanctl.conf of a
+// directory have for clients, each once.
+func ReadNameservers(dir string) ([]netip.Addr, error) {
+	pools, err := readSection(dir, "pools")
+	if err != nil {
+		return nil, err
+	}
+	var all []netip.Addr
+	for _, name := range pools.order {
+		for text := range strings.SplitSeq(pools.sections[name].values["dns"], ",") {
+			if addr, err := netip.ParseAddr(strings.TrimSpace(text)); err == nil && !slices.Contains(all, addr) {
+				all = append(all, addr)
+			}
 		}
 	}
 	return all, nil

@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ type Server struct {
 	Addr string           // host:port
 	Key  *Key             // nil: nothing is signed and no reply need be
 	Now  func() time.Time // for signatures; nil: time.Now
+	From netip.Addr       // the address to ask from; the zero Addr: any
 }
 
 // Loopback tells whether the server is on this host, by its address alone.
@@ -54,7 +56,9 @@ var (
 	ErrBadSig   = errors.New("BADSIG")                       // it has another secret
 	ErrBadTime  = errors.New("BADTIME")                      // its clock is another
 	ErrNotAuth  = errors.New("NOTAUTH")                      // the zone is another server's
-	ErrRefused  = errors.New("REFUSED")                      // no grant, or a frozen zone
+	ErrRefused  = errors.New("REFUSED")                      // no grant, a frozen zone, or a secondary
+	ErrNoZone   = errors.New("the server does not have the zone")
+	ErrNotReady = errors.New("the server could not answer") // SERVFAIL to a question or a transfer
 
 	errServerFailure = errors.New("SERVFAIL")
 	errNotZone       = errors.New("NOTZONE")
@@ -83,9 +87,30 @@ func (s *Server) send(ctx context.Context, zone string, message func() *dns.Msg)
 		err = s.verdict(reply)
 	}
 	if err != nil {
-		return fmt.Errorf("update zone %s at %s: %w", zone, s.Addr, err)
+		return fmt.Errorf("update zone %s at %s: %w%s", zone, s.Addr, err, badOwner(err, message()))
 	}
 	return nil
+}
+
+// badOwner explains that named refuses an address whose name has an underscore in
+// it, and a pointer to one (dns_rdata_checkowner and dns_rdata_checknames), by a
+// reply that says nothing of it.
+func badOwner(err error, m *dns.Msg) string {
+	underscore := func(rr dns.RR) bool { return rr.Header().Class == dns.ClassINET && strings.Contains(rr.String(), "_") }
+	if !errors.Is(err, ErrRefused) || !slices.ContainsFunc(m.Ns, underscore) {
+		return ""
+	}
+	return "; for a name with an underscore named also wants check-names ignore; in the zone's statement"
+}
+
+// Primary tells whether the server is the zone's primary. It sends an update of
+// nothing whose signature is wrong: a primary rejects the signature, a secondary
+// refuses first (RFC 2136 section 3.1.1; ns_update_start in lib/ns/update.c).
+func (s *Server) Primary(ctx context.Context, zone string) bool {
+	stranger := *s
+	stranger.Key = &Key{Name: "tunnelcast-check.", Algorithm: "hmac-sha256", secret: "bm9ib2R5"}
+	reply, err := stranger.exchange(ctx, func() *dns.Msg { return new(dns.Msg).SetUpdate(zone) })
+	return err == nil && reply.Rcode == dns.RcodeNotAuth
 }
 
 // Lookup returns what stands at a name: its addresses, or whatever makes it
@@ -98,7 +123,7 @@ func (s *Server) Lookup(ctx context.Context, name string) (lease.Owner, error) {
 			return owner, nil
 		}
 		if err == nil {
-			err = s.verdict(reply)
+			err = s.answer(reply)
 		}
 		if err != nil {
 			return owner, fmt.Errorf("look up %s at %s: %w", name, s.Addr, err)
@@ -149,8 +174,8 @@ func (s *Server) Has(ctx context.Context, name, rrtype string) (bool, error) {
 // Serial returns the serial number of a zone that the server has authority for.
 func (s *Server) Serial(ctx context.Context, zone string) (uint32, error) {
 	reply, err := s.exchange(ctx, func() *dns.Msg { return new(dns.Msg).SetQuestion(zone, dns.TypeSOA) })
-	if err == nil {
-		err = s.verdict(reply)
+	if err == nil && reply.Rcode != dns.RcodeNameError {
+		err = s.answer(reply)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("look up SOA of %s at %s: %w", zone, s.Addr, err)
@@ -160,7 +185,13 @@ func (s *Server) Serial(ctx context.Context, zone string) (uint32, error) {
 			return soa.Serial, nil
 		}
 	}
-	return 0, fmt.Errorf("look up SOA of %s at %s: the server has no authority for it", zone, s.Addr)
+	for _, rr := range reply.Ns {
+		// A name inside another zone (RFC 2308 section 2).
+		if soa, ok := rr.(*dns.SOA); ok && reply.Authoritative {
+			return 0, fmt.Errorf("look up SOA of %s at %s: %w: the name lies in its zone %s", zone, s.Addr, ErrNoZone, dns.CanonicalName(soa.Hdr.Name))
+		}
+	}
+	return 0, fmt.Errorf("look up SOA of %s at %s: %w: it has no authority for it", zone, s.Addr, ErrNoZone)
 }
 
 // unit is what an update has for one owner name, or one RR to remove.
@@ -436,7 +467,14 @@ func (s *Server) try(ctx context.Context, network string, m *dns.Msg) (*dns.Msg,
 // dial connects. The end of ctx, by time or by a signal, ends all that is read
 // and written then.
 func (s *Server) dial(ctx context.Context, network string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, s.Addr)
+	var dialer net.Dialer
+	switch {
+	case s.From.IsValid() && network == "udp":
+		dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.From, 0))
+	case s.From.IsValid():
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(s.From, 0))
+	}
+	conn, err := dialer.DialContext(ctx, network, s.Addr)
 	if err != nil {
 		return nil, err
 	}
@@ -519,7 +557,19 @@ func (s *Server) open(raw []byte, m *dns.Msg, mac string, timersOnly bool) (*dns
 	return reply, nil
 }
 
-// verdict turns a reply into an error with its usual cause.
+// answer turns the reply to a question or a transfer into an error with its usual
+// cause.
+func (s *Server) answer(reply *dns.Msg) error {
+	switch reply.Rcode {
+	case dns.RcodeServerFailure:
+		return fmt.Errorf("%w (SERVFAIL): it could not load the zone; its log and named-checkconf -zj say why", ErrNotReady)
+	case dns.RcodeRefused:
+		return fmt.Errorf("%w: the server does not have the zone, or does not answer this host (allow-query)", ErrRefused)
+	}
+	return s.verdict(reply)
+}
+
+// verdict turns the reply to an update into an error with its usual cause.
 func (s *Server) verdict(reply *dns.Msg) error {
 	if reply.Rcode == dns.RcodeNotAuth && s.Key != nil {
 		if t := reply.IsTsig(); t != nil && t.Error != dns.RcodeSuccess {
@@ -538,9 +588,9 @@ func (s *Server) verdict(reply *dns.Msg) error {
 		return fmt.Errorf("%w: the server is not the zone's primary; check zone and server", ErrNotAuth)
 	case dns.RcodeRefused:
 		if s.Key == nil {
-			return fmt.Errorf("%w: the server wants a signature, or the zone is frozen (rndc thaw)", ErrRefused)
+			return fmt.Errorf("%w: the server wants a signature, the zone is frozen (rndc thaw), or the server is its secondary", ErrRefused)
 		}
-		return fmt.Errorf("%w: the key %s has no grant for this, or the zone is frozen (rndc thaw)", ErrRefused, s.Key.Name)
+		return fmt.Errorf("%w: the key %s has no grant for this, the zone is frozen (rndc thaw), or the server is its secondary", ErrRefused, s.Key.Name)
 	case dns.RcodeNotZone:
 		return fmt.Errorf("%w: a name lies outside the zone", errNotZone)
 	case dns.RcodeServerFailure:

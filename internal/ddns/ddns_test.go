@@ -149,7 +149,7 @@ func TestWhatAServerMaySay(t *testing.T) {
 	}{
 		"done":           {say(dns.RcodeSuccess), ""},
 		"prerequisite":   {say(dns.RcodeYXDomain), "the name has changed meanwhile (YXDOMAIN)"},
-		"no grant":       {say(dns.RcodeRefused), "REFUSED: the key ddns. has no grant for this, or the zone is frozen"},
+		"no grant":       {say(dns.RcodeRefused), "REFUSED: the key ddns. has no grant for this, the zone is frozen (rndc thaw), or the server is its secondary"},
 		"not served":     {say(dns.RcodeNotAuth), "NOTAUTH: the server is not the zone's primary"},
 		"outside":        {say(dns.RcodeNotZone), "NOTZONE: a name lies outside"},
 		"cannot write":   {say(dns.RcodeServerFailure), "SERVFAIL: "},

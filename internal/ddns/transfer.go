@@ -62,7 +62,7 @@ func (s *Server) transfer(ctx context.Context, zone string, found func(dns.RR)) 
 		if err != nil {
 			return err
 		}
-		switch err := s.verdict(reply); {
+		switch err := s.answer(reply); {
 		case errors.Is(err, ErrRefused) && s.Key != nil:
 			return fmt.Errorf("%w: the zone may not be transferred with the key %s (allow-transfer; bind9 9.20 and later let nobody)", ErrRefused, s.Key.Name)
 		case err != nil:

@@ -81,7 +81,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		want          []string // expressions for FAIL lines, from the name of the thing to the remedy
 	}{
 		{"key missing", keep("/etc/tunnelcast/updown.toml") + `echo 'key = "/etc/bind/none.key"' >>/etc/tunnelcast/updown.toml`, put("/etc/tunnelcast/updown.toml"),
-			"updown", "root", []string{`key /etc/bind/none\.key: .*no such file.*\(is named running\?.*\)`}},
+			"updown", "root", []string{"key /etc/bind/none\\.key: .*no such file.*\\(the key `key` in /etc/tunnelcast/updown\\.toml; .*\\)"}},
 		{"key for everybody", "chmod o+r /run/named/session.key", "chmod o= /run/named/session.key",
 			"updown", "root", []string{`key /run/named/session\.key: .*mode 0604.*\(chmod o= /run/named/session\.key\)|key /run/named/session\.key: .*mode 06[0-7]4.*\(chmod o= /run/named/session\.key\)`}},
 		{"zone not dynamic", keep(local) + "sed -i '/allow-update/d' " + local + "; rndc reconfig", put(local) + "; rndc reconfig",

@@ -108,11 +108,14 @@ func (r Rules) Name(identity string) (string, error) {
 	return name, nil
 }
 
+// CheckLabel is a name that is in the zone for a moment while a host is checked.
+const CheckLabel = "tunnelcast-check"
+
 // neverAClient are names that other hosts trust without having been told to: the
 // zone's server, the proxy that browsers look for (WPAD), the IPv6 router that
 // Windows looks for (RFC 5214 section 8.3.2), and the host itself (RFC 6761
-// section 6.3).
-var neverAClient = []string{"ns", "wpad", "isatap", "localhost"}
+// section 6.3). CheckLabel is ours.
+var neverAClient = []string{"ns", "wpad", "isatap", "localhost", CheckLabel}
 
 // CheckNames returns an error if Names has a label that is reserved.
 func (r Rules) CheckNames() error {
