@@ -18,11 +18,20 @@ var (
 	nothingHere   = hook.Event("a5d55cae5e4e4bb282f992e4dde16afa")
 	noSandbox     = hook.Event("77d7738088eb4f4a8d441f3d035fca66")
 	firstRun      = hook.Event("7b89181714af48268bc22c72e91817f8")
+	onlyLooked    = hook.Event("0d946ee7b17e487cb8d43d7603cfa240")
 	notLogged     = hook.Event("1789a19595cf43b3901250c42f4a456b")
+
+	recordingRemoved  = hook.Event("57cf6f7fb5e4432fb291d27eb17358d1")
+	recordingsRemoved = hook.Event("1343c4dfd966499fa5a3144ffa28a403")
+	wouldBeRemoved    = hook.Event("66a415cb86a14ace8867b583ca03d781")
+	wouldBeRemovedToo = hook.Event("5268aa1f02bf4f29be78c5075d6672f9")
+	directoryRemoved  = hook.Event("e796d8443cc44fd4916106ee2f21ee67")
+	noLeases          = hook.Event("12eab9c30f0949ae8ee53e24493ff1ff")
 
 	tooManyOld      = hook.Event("96389ee5926945898174dbdea0750f03")
 	archiveReadOnly = hook.Event("dfecf0d7db1749d2b438d593c4c9cb66")
 	archiveNotOpen  = hook.Event("3698ab0170a74f45afce6ebfefccf840")
+	limitHopeless   = hook.Event("e9901a4e331341cfb554dcd11dc8fa05")
 	limitNotMet     = hook.Event("34f8d13779384738b6978c9e581fb228")
 	nothingFreed    = hook.Event("986d5c4c802248ad8e7292aa491f9d80")
 	interrupted     = hook.Event("595625485648410285e73015bab2ca55")
@@ -33,6 +42,7 @@ var (
 // Each is the end of an error's text.
 var (
 	errTooMany      = errors.New("nothing is removed; look at the clock, then run once with --force")
+	errHopeless     = errors.New("something else fills it, so no recording was removed for that")
 	errUnmet        = errors.New("what is left may not be removed")
 	errNothingFreed = errors.New("no space came free, so the others stay: snapshots, reflinks or readers hold it, or somebody writes as fast")
 )
@@ -43,6 +53,7 @@ var failures = hook.Failures{
 	{Cause: syscall.EROFS, Event: archiveReadOnly},
 	{Cause: archive.ErrOpen, Event: archiveNotOpen},
 	{Cause: errNothingFreed, Event: nothingFreed},
+	{Cause: errHopeless, Event: limitHopeless},
 	{Cause: errUnmet, Event: limitNotMet},
 	{Cause: context.Canceled, Event: interrupted},
 	{Cause: hook.ErrSome, Event: someNotRemoved},

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 
 	"tunnelcast/internal/hook"
@@ -29,7 +28,9 @@ type cli struct {
 	MaxSize         retention.Bytes `help:"Remove the oldest until the archive takes no more than this: 20G, 20GiB." placeholder:"SIZE"`
 	MinFree         retention.Free  `help:"Remove the oldest until this is free on the disk: 2G, 10%." placeholder:"SIZE"`
 	KeepLast        int             `help:"The newest N of each stream are never too old." placeholder:"N"`
+	MinAge          retention.Age   `help:"Remove nothing that is younger, whatever the limits: 1h, 1d." placeholder:"AGE"`
 	Include         []string        `help:"What is a recording, by its name." placeholder:"GLOB" default:"*.mp4,*.flv"`
+	Exclude         []string        `help:"What is never removed, by the name of a file or directory." placeholder:"GLOB"`
 	MaxDelete       retention.Share `help:"Remove nothing if a larger share of the recordings is too old: 50%." placeholder:"SHARE"`
 	RemoveEmptyDirs bool            `help:"Remove directories in which nothing is left."`
 	DryRun          bool            `help:"Print what a run would remove, and remove nothing."`
@@ -77,7 +78,7 @@ func run(ctx context.Context, env hook.Env) error {
 }
 
 func (c cli) policy() retention.Policy {
-	return retention.Policy{MaxAge: c.MaxAge, MaxSize: c.MaxSize, MinFree: c.MinFree, KeepLast: c.KeepLast}
+	return retention.Policy{MaxAge: c.MaxAge, MaxSize: c.MaxSize, MinFree: c.MinFree, KeepLast: c.KeepLast, MinAge: c.MinAge}
 }
 
 func (c cli) validate() error {
@@ -87,12 +88,13 @@ func (c cli) validate() error {
 	if len(c.Include) == 0 {
 		return hook.Usagef("include is empty: nothing would be a recording")
 	}
-	for _, glob := range c.Include {
-		if _, err := path.Match(glob, ""); err != nil || glob == "" {
-			return hook.Usagef("include %q is no pattern of file names", glob)
-		}
+	if err := checkPatterns("include", c.Include); err != nil {
+		return err
 	}
-	return nil
+	if c.MinAge > c.MaxAge && c.MaxAge > 0 {
+		return hook.Usagef("min-age %s is more than max-age %s", c.MinAge, c.MaxAge)
+	}
+	return checkExcluded(c.Exclude)
 }
 
 // journalMemory is where entries that are too long for a datagram are handed to the journal.
@@ -147,9 +149,10 @@ func prune(ctx context.Context, env hook.Env, c cli) error {
 		}
 		if err := pruneArchive(ctx, env, a, *a.Archive, r); err != nil {
 			failed = append(failed, err)
+			r.archiveFailed(*a.Archive, err)
 		}
 	}
-	if len(failed) == len(c.archives) && r.Removed == 0 {
+	if len(failed) == len(c.archives) && r.Removed == 0 && !r.json {
 		return errors.Join(failed...) // a summary would say that all is well
 	}
 	return errors.Join(append(failed, r.finish())...)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -26,10 +25,16 @@ const leftoverAge = retention.Age(24 * time.Hour)
 // pruner holds one archive to a policy.
 type pruner struct {
 	cli
-	policy retention.Policy
-	now    time.Time
-	tree   *archive.Tree
-	report *report
+	dir      string
+	policy   retention.Policy
+	now      time.Time
+	tree     *archive.Tree
+	report   *report
+	include  patterns
+	exclude  patterns
+	links    links
+	streams  retention.Streams
+	hopeless bool // the last plan could not meet min-free
 
 	mu   sync.Mutex
 	gain retention.Gain
@@ -42,14 +47,26 @@ func pruneArchive(ctx context.Context, env hook.Env, c cli, dir string, r *repor
 		return hook.With(err, "archive", dir)
 	}
 	defer tree.Close()
-	p := &pruner{cli: c, policy: c.policy(), now: env.Now(), tree: tree, report: r}
+	p := newPruner(c, dir)
+	p.now, p.tree, p.report = env.Now(), tree, r
 	run := p.byPlan
 	if p.policy.AgeAlone() {
 		run = p.byAge
 	}
 	stays, err := run(ctx)
 	stays.tell(env.Metrics, dir)
+	r.sawStreams(p.streams.Len())
+	if tree.NoLeases() {
+		env.Log.Info("leases do not work here: a recording counts as in use until nobody has written to it for some time", noLeases, "archive", dir, "time", quiet)
+	}
 	return hook.With(err, "archive", dir)
+}
+
+// quiet is archive.Quiet for a person.
+var quiet = retention.Age(archive.Quiet).String()
+
+func newPruner(c cli, dir string) *pruner {
+	return &pruner{cli: c, dir: dir, policy: c.policy(), include: newPatterns(c.Include), exclude: newPatterns(c.Exclude)}
 }
 
 // byAge needs no list: a recording's age is its own. It returns what stays, nil
@@ -65,7 +82,7 @@ func (p *pruner) byAge(ctx context.Context) (*stock, error) {
 	failures := 0
 	walk := p.walk(func(f *archive.File) (err error) {
 		outcome := kept
-		if p.policy.Expired(f.ModTime(), p.now) {
+		if p.policy.Expired(f.ModTime(), p.now) && !p.policy.Young(f.ModTime(), p.now) {
 			outcome, err = p.remove(f, retention.TooOld)
 		} else if f.ModTime().After(p.now) {
 			p.report.future(f)
@@ -75,13 +92,13 @@ func (p *pruner) byAge(ctx context.Context) (*stock, error) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		stays.add(inPlan(f))
+		stays.add(retention.Recording{ModTime: retention.Nanoseconds(f.ModTime()), Bytes: p.links.kept(f)})
 		if outcome == failed {
 			failures++
 		}
 		return err
 	})
-	walk.Emptied = p.emptied()
+	p.lookAtTheRest(&walk)
 	err := p.tree.Walk(ctx, walk)
 	p.report.keep(stays.files-failures, stays.bytes)
 	if err != nil {
@@ -105,9 +122,40 @@ func (p *pruner) walk(do func(*archive.File) error) archive.Walk {
 			_, err := p.remove(f, retention.Leftover)
 			return err
 		},
+		Enter:  p.enters,
 		Unread: p.report.fail,
 	}
 }
+
+// lookAtTheRest adds what is no recording to a walk. One walk of a run does it.
+func (p *pruner) lookAtTheRest(walk *archive.Walk) {
+	walk.Other = func(f *archive.File) {
+		why := leftOther
+		switch {
+		case p.exclude.match(f.Name):
+			why = leftExcluded
+		case recording.KindOf(f.Name) == recording.Hidden:
+			return // recorddone's work
+		}
+		p.report.leave(why, f.Path)
+	}
+	walk.Skipped = func(path string, err error) {
+		p.report.leave(skipped(err), func() string { return path })
+	}
+	walk.Emptied = p.emptied()
+}
+
+func skipped(why error) leftKind {
+	switch why {
+	case archive.ErrMount:
+		return leftMount
+	case archive.ErrForeign:
+		return leftForeign
+	}
+	return leftExcluded
+}
+
+func (p *pruner) enters(directory string) bool { return !p.exclude.match(directory) }
 
 // isLeftover leaves out the source that recorddone was about to remove: that is
 // a recording, and its sweep gives the name back.
@@ -116,26 +164,31 @@ func isLeftover(name string) bool {
 }
 
 func (p *pruner) isRecording(name string) bool {
-	for _, glob := range p.Include {
-		// The usual pattern without path.Match: a million names are asked for.
-		if end, ok := strings.CutPrefix(glob, "*"); ok && !strings.ContainsAny(end, `*?[\`) {
-			if strings.HasSuffix(name, end) {
-				return true
-			}
-		} else if ok, _ := path.Match(glob, name); ok { // validate has seen the error
-			return true
-		}
-	}
-	return false
+	return p.include.match(name) && !p.exclude.match(name)
 }
 
-func (p *pruner) emptied() func(time.Time, bool) bool {
-	if !p.RemoveEmptyDirs || p.DryRun {
+// emptied removes directories in which nothing is left.
+func (p *pruner) emptied() func(*archive.Dir) {
+	if !p.RemoveEmptyDirs {
 		return nil
 	}
 	day := retention.Policy{MaxAge: leftoverAge}
-	// One that is new and empty may be about to be recorded to.
-	return func(modTime time.Time, removed bool) bool { return removed || day.Expired(modTime, p.now) }
+	remove := (*archive.Dir).Remove
+	if p.DryRun {
+		remove = (*archive.Dir).Removable
+	}
+	return func(d *archive.Dir) {
+		// One that is new and empty may be about to be recorded to.
+		if !d.Removed && !day.Expired(d.ModTime, p.now) {
+			return
+		}
+		switch err := remove(d); {
+		case err == nil:
+			p.report.removeDir(d, p.now)
+		case !errors.Is(err, archive.ErrInUse):
+			p.report.fail(d.Path, err)
+		}
+	}
 }
 
 // outcome is what became of a recording that was to go.
@@ -160,14 +213,16 @@ func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, erro
 	err := try(f)
 	switch {
 	case err == nil:
-		p.report.remove(f, reason, p.now)
+		bytes := p.links.removed(f)
+		p.report.remove(f, reason, bytes, p.now)
 		if reason == retention.TooLittleFree && !p.DryRun {
-			err = p.gained(f.Bytes)
+			err = p.gained(bytes)
 		}
 		return removed, err
 	case errors.Is(err, fs.ErrNotExist):
 		return vanished, nil
 	case errors.Is(err, archive.ErrInUse), errors.Is(err, archive.ErrChanged):
+		p.report.leave(leftInUse, f.Path)
 		return inUse, nil
 	case errors.Is(err, syscall.EROFS):
 		return failed, fmt.Errorf("%w (is the archive named in ReadWritePaths= of tunnelcast-archiveprune.service?)", err)
@@ -184,11 +239,11 @@ func (p *pruner) gained(bytes int64) error {
 	if p.vain != nil || !p.gain.Removed(bytes) {
 		return p.vain
 	}
-	free, _, err := p.tree.Free()
-	if err != nil || !p.gain.Vain(free) {
+	space, err := p.tree.Space()
+	if err != nil || !p.gain.Vain(space.Free) {
 		return err
 	}
-	if free, _, err = p.tree.Settled(); err != nil || !p.gain.Vain(free) {
+	if space, err = p.tree.Settled(); err != nil || !p.gain.Vain(space.Free) {
 		return err
 	}
 	p.vain = fmt.Errorf("%d recordings of %s were removed for min-free = %s and %w",
@@ -197,21 +252,20 @@ func (p *pruner) gained(bytes int64) error {
 }
 
 // disk is the state of the disk, settled if that could meet min-free.
-func (p *pruner) disk() (disk retention.Disk, err error) {
-	disk.Free, disk.Size, err = p.tree.Free()
-	if err == nil && p.short(disk) {
-		disk.Free, disk.Size, err = p.tree.Settled()
+func (p *pruner) disk() (retention.Disk, error) {
+	space, err := p.tree.Space()
+	if err == nil && p.policy.Short(retention.Disk(space)) {
+		space, err = p.tree.Settled()
 	}
-	return disk, err
+	return retention.Disk(space), err
 }
-
-func (p *pruner) short(disk retention.Disk) bool { return disk.Free < p.MinFree.Of(disk.Size) }
 
 func (p *pruner) countExpired(ctx context.Context) error {
 	var mu sync.Mutex
 	var all, expired int
 	err := p.tree.Walk(ctx, archive.Walk{
-		Want: p.isRecording,
+		Want:  p.isRecording,
+		Enter: p.enters,
 		File: func(f *archive.File) error {
 			mu.Lock()
 			defer mu.Unlock()
@@ -259,6 +313,7 @@ func (p *pruner) byPlan(ctx context.Context) (*stock, error) {
 	const rounds = 10
 	for round := range rounds {
 		plan := p.policy.Plan(recordings, disk, p.now)
+		p.hopeless = plan.Hopeless
 		if round == 0 {
 			if err := p.tooMany(count(plan, retention.TooOld), len(plan.Reasons)); err != nil {
 				return nil, err
@@ -275,10 +330,11 @@ func (p *pruner) byPlan(ctx context.Context) (*stock, error) {
 		}
 		if p.DryRun {
 			disk.Free += done.freed
+			disk.FreeInodes += done.inodes
 		} else if disk, err = p.disk(); err != nil { // others have written and removed meanwhile
 			break
 		}
-		if !done.held && !p.short(disk) {
+		if !done.held && !p.policy.Short(disk) {
 			break
 		}
 	}
@@ -286,9 +342,12 @@ func (p *pruner) byPlan(ctx context.Context) (*stock, error) {
 	for _, r := range recordings {
 		stays.add(r)
 	}
+	size := stays.bytes
+	names, bytes := p.links.rest()
+	stays.files, stays.bytes = stays.files+names, stays.bytes+bytes
 	p.report.keep(stays.files-failures, stays.bytes)
 	if err == nil {
-		err = p.unmet(stays.bytes, disk)
+		err = p.unmet(size, disk)
 	}
 	return &stays, err
 }
@@ -298,11 +357,17 @@ func (p *pruner) unmet(size int64, disk retention.Disk) error {
 	if p.MaxSize > 0 && size > int64(p.MaxSize) {
 		return fmt.Errorf("the archive takes %s although max-size is %s: %w", retention.Bytes(size), p.MaxSize, errUnmet)
 	}
-	if p.short(disk) {
-		return fmt.Errorf("%s are free although min-free is %s (%s): %w, or somebody writes as fast",
-			retention.Bytes(disk.Free), p.MinFree, retention.Bytes(p.MinFree.Of(disk.Size)), errUnmet)
+	if !p.policy.Short(disk) {
+		return nil
 	}
-	return nil
+	what := fmt.Sprintf("%s are free although min-free is %s (%s)", retention.Bytes(disk.Free), p.MinFree, retention.Bytes(p.MinFree.Of(disk.Size)))
+	if limit := p.MinFree.Inodes(disk); disk.FreeInodes < limit {
+		what = fmt.Sprintf("%d inodes are free although min-free is %s (%d of %d)", disk.FreeInodes, p.MinFree, limit, disk.Inodes)
+	}
+	if p.hopeless {
+		return fmt.Errorf("%s, and would be without any recording: %w", what, errHopeless)
+	}
+	return fmt.Errorf("%s: %w, or somebody writes as fast", what, errUnmet)
 }
 
 func count(plan retention.Plan, reason retention.Reason) (n int) {
@@ -318,39 +383,63 @@ func (p *pruner) list(ctx context.Context) ([]retention.Recording, error) {
 	var mu sync.Mutex
 	// Room for them all at once: what is not used costs no memory, growing does.
 	const most = 1 << 20
-	recordings := make([]retention.Recording, 0, min(p.tree.Inodes(), most))
-	streams := make(map[string]uint32)
-	err := p.tree.Walk(ctx, archive.Walk{
-		Want: p.isRecording,
+	space, err := p.tree.Space()
+	if err != nil {
+		return nil, err
+	}
+	recordings := make([]retention.Recording, 0, min(space.Inodes-space.FreeInodes, most))
+	err = p.tree.Walk(ctx, archive.Walk{
+		Want:  p.isRecording,
+		Enter: p.enters,
 		File: func(f *archive.File) error {
+			r := inPlan(f)
 			mu.Lock()
 			defer mu.Unlock()
-			r := inPlan(f)
-			if p.KeepLast > 0 {
-				name := retention.Stream(f.Path())
-				number, ok := streams[name]
-				if !ok {
-					number = uint32(len(streams))
-					streams[name] = number
+			// A Recording is a file, whatever the number of its names.
+			if p.links.may(f) {
+				if file := p.links.of(f); file != nil {
+					file.names++
+					file.id = min(file.id, r.ID)
+					if file.index >= 0 {
+						return nil
+					}
+					file.index = len(recordings)
 				}
-				r.Stream = number
+			}
+			if p.KeepLast > 0 {
+				r.Stream = p.streams.Number(strings.TrimPrefix(f.Path(), p.dir))
 			}
 			recordings = append(recordings, r)
 			return nil
 		},
 		Unread: func(string, error) {}, // carryOut says so
 	})
+	p.links.listed(recordings)
 	return recordings, err
 }
 
 func inPlan(f *archive.File) retention.Recording {
-	return retention.Recording{ModTime: f.ModTime().UnixNano(), Bytes: f.Bytes, ID: f.Ino}
+	return retention.Recording{ModTime: retention.Nanoseconds(f.ModTime()), Bytes: f.Bytes, ID: f.Place()}
+}
+
+// find returns the index of f in a plan.
+func (p *pruner) find(plan retention.Plan, f *archive.File) (index int, ok bool) {
+	r := inPlan(f)
+	if p.links.may(f) {
+		p.links.mu.Lock()
+		if file := p.links.of(f); file != nil && file.index >= 0 {
+			r.ID = file.id
+		}
+		p.links.mu.Unlock()
+	}
+	return plan.Find(r)
 }
 
 // carriedOut is what became of a plan.
 type carriedOut struct {
 	left   []retention.Recording
 	freed  int64 // bytes
+	inodes int64 // that came free
 	failed int   // of those left
 	held   bool  // some that were to go are left
 }
@@ -359,28 +448,39 @@ type carriedOut struct {
 // removed is left.
 func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) (carriedOut, error) {
 	outcomes := make([]outcome, len(plan.Reasons))
+	var mu sync.Mutex
+	var renewed []retention.Recording // or recorded since they were listed
 	walk := p.walk(func(f *archive.File) error {
-		i, ok := plan.Find(inPlan(f))
+		i, ok := p.find(plan, f)
 		if !ok {
-			return nil // recorded or renewed since it was listed
-		}
-		reason := plan.Reasons[i]
-		if !reason.Removes() {
-			outcomes[i] = kept
-			if first && reason == retention.FromTheFuture {
-				p.report.future(f)
-			}
+			mu.Lock()
+			defer mu.Unlock()
+			renewed = append(renewed, inPlan(f))
 			return nil
 		}
+		reason := plan.Reasons[i]
+		become := kept
 		var err error
-		outcomes[i], err = p.remove(f, reason)
+		if reason.Removes() {
+			become, err = p.remove(f, reason)
+		} else if first && reason == retention.FromTheFuture {
+			p.report.future(f)
+		}
+		if p.links.may(f) { // of several names, one that stays decides
+			mu.Lock()
+			defer mu.Unlock()
+			become = max(become, outcomes[i])
+		}
+		outcomes[i] = become
 		return err
 	})
-	if !first { // what is not in the plan was seen to the first time
+	if first {
+		p.lookAtTheRest(&walk)
+	} else { // what is not in the plan was seen to the first time
 		walk.Want = p.isRecording
 		walk.Unread = func(string, error) {}
+		walk.Emptied = p.emptied()
 	}
-	walk.Emptied = p.emptied()
 	err := p.tree.Walk(ctx, walk)
 	done := carriedOut{left: plan.Recordings[:0]}
 	for i, r := range plan.Recordings {
@@ -393,6 +493,9 @@ func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) 
 			continue
 		case removed:
 			done.freed += r.Bytes
+			if !r.Linked {
+				done.inodes++
+			}
 			continue
 		case failed:
 			done.failed++
@@ -402,5 +505,6 @@ func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) 
 		}
 		done.left = append(done.left, r)
 	}
+	done.left = append(done.left, renewed...)
 	return done, err
 }

@@ -2,14 +2,17 @@ package main
 
 import (
 	"bufio"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"tunnelcast/internal/archive"
 	"tunnelcast/internal/hook"
@@ -17,10 +20,12 @@ import (
 )
 
 // report counts what a run does and prints it: a line for each recording on a
-// dry run, an object for each with json, and at the end one line for all. Its
-// methods may be called by several goroutines.
+// dry run, an object for each with json, and at the end one line for all. The
+// journal gets the name of everything that is removed. Its methods may be called
+// by several goroutines.
 type report struct {
 	dryRun, json bool
+	unseen       bool // nobody reads what is printed
 	log, result  *slog.Logger
 	dirs         []string
 	out          *bufio.Writer
@@ -28,56 +33,175 @@ type report struct {
 
 	mu      sync.Mutex
 	items   []item // of a dry run, which prints them oldest first
+	alone   []string
 	warned  int
 	Removed int
 	Freed   retention.Bytes
 	Kept    int
 	size    retention.Bytes // of those kept
 	Failed  int
+	left    [leftKinds]int
+	emptied int // directories
+	streams int
+
+	journal journal
 }
 
-// item is one recording that goes, as json has it.
+// leftKind says why something is left alone. All but inUse were never to go.
+type leftKind uint8
+
+const (
+	leftInUse leftKind = iota
+	leftOther
+	leftExcluded
+	leftMount
+	leftForeign
+	leftKinds
+)
+
+// text is what a dry run and json say of one, count what the summary says of n.
+func (l leftKind) text() string {
+	return [...]string{"in use", "not a recording", "excluded", "another file system", "root's directory"}[l]
+}
+
+func (l leftKind) count(n int) string {
+	if n == 1 {
+		return "1 " + [...]string{"in use", "not a recording", "excluded", "other file system", "directory of root's"}[l]
+	}
+	return fmt.Sprint(n, " ", [...]string{"in use", "not recordings", "excluded", "other file systems", "directories of root's"}[l])
+}
+
+// item is one recording that goes, as json has it, or a directory.
 type item struct {
-	Path     string    `json:"path"`
-	Reason   string    `json:"reason"` // the limit
-	Modified time.Time `json:"modified"`
-	Age      int64     `json:"age_seconds"`
-	Bytes    int64     `json:"bytes"` // that its removal frees
+	name
+	Directory bool      `json:"directory,omitempty"`
+	Reason    string    `json:"reason"` // the limit
+	Modified  time.Time `json:"modified"`
+	Age       int64     `json:"age_seconds"`
+	Bytes     int64     `json:"bytes"` // that its removal frees
+}
+
+// name is where something is. JSON has no place for bytes that are not UTF-8; of
+// such a path the whole is repeated as they are.
+type name struct {
+	Path  string `json:"path"`
+	Bytes string `json:"path_base64,omitempty"`
+}
+
+func nameOf(path string) name {
+	if utf8.ValidString(path) {
+		return name{Path: path}
+	}
+	return name{path, base64.StdEncoding.EncodeToString([]byte(path))}
 }
 
 // summary is the last object.
 type summary struct {
-	DryRun    bool  `json:"dry_run"`
-	Removed   int   `json:"removed"`
-	Freed     int64 `json:"freed_bytes"`
-	Kept      int   `json:"kept"`
-	KeptBytes int64 `json:"kept_bytes"`
-	Failed    int   `json:"failed"`
+	DryRun      bool  `json:"dry_run"`
+	Removed     int   `json:"removed"`
+	Freed       int64 `json:"freed_bytes"`
+	Kept        int   `json:"kept"`
+	KeptBytes   int64 `json:"kept_bytes"`
+	Failed      int   `json:"failed"`
+	InUse       int   `json:"in_use"` // of those kept
+	Other       int   `json:"not_recordings"`
+	Excluded    int   `json:"excluded"`
+	Mounts      int   `json:"other_file_systems"`
+	Foreign     int   `json:"directories_of_root"`
+	Directories int   `json:"directories_removed"`
+	Streams     int   `json:"streams,omitempty"` // with keep-last
 }
 
 // failure is one that should have gone and did not.
 type failure struct {
-	Path  string `json:"path"`
+	name
 	Error string `json:"error"`
 }
 
-func newReport(env hook.Env, c cli) *report {
-	return &report{dryRun: c.DryRun, json: c.Prune.Format == "json", log: env.Log, result: env.Result, dirs: c.Prune.Dirs, out: bufio.NewWriter(env.Stdout), policy: c.policy()}
+// alone is one that is left alone.
+type alone struct {
+	name
+	Kept string `json:"kept"`
 }
 
-func (r *report) remove(f *archive.File, reason retention.Reason, now time.Time) {
+// archiveFailure is an archive of which not all could be done.
+type archiveFailure struct {
+	Archive string `json:"archive"`
+	Error   string `json:"error"`
+}
+
+func newReport(env hook.Env, c cli) *report {
+	r := &report{dryRun: c.DryRun, json: c.Prune.Format == "json", unseen: nobodyReads(env), log: env.Log, result: env.Result,
+		dirs: c.Prune.Dirs, out: bufio.NewWriter(env.Stdout), policy: c.policy()}
+	r.journal = journal{result: env.Result, dryRun: c.DryRun}
+	return r
+}
+
+// nobodyReads reports whether what is printed goes nowhere, as it does in the unit.
+func nobodyReads(env hook.Env) bool {
+	file, ok := env.Stdout.(*os.File)
+	if !ok {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	if err != nil {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && os.SameFile(info, null)
+}
+
+// remove counts a recording that goes, and bytes that this frees.
+func (r *report) remove(f *archive.File, reason retention.Reason, bytes int64, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Removed++
-	r.Freed += retention.Bytes(f.Bytes)
+	r.Freed += retention.Bytes(bytes)
+	if !r.dryRun || r.unseen {
+		r.journal.add(f, reason, bytes)
+	}
 	if !r.dryRun && !r.json {
 		return
 	}
-	it := item{f.Path(), reason.String(), f.ModTime().UTC(), int64(now.Sub(f.ModTime()) / time.Second), f.Bytes}
+	it := item{name: nameOf(f.Path()), Reason: reason.String(), Modified: f.ModTime().UTC(), Age: seconds(now.Sub(f.ModTime())), Bytes: bytes}
 	if r.dryRun {
 		r.items = append(r.items, it)
 	} else {
 		r.object(it)
+	}
+}
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// removeDir counts an empty directory that goes.
+func (r *report) removeDir(d *archive.Dir, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.emptied++
+	if !r.dryRun {
+		r.result.Info("empty directory removed", directoryRemoved, "path", d.Path)
+	}
+	if !r.dryRun && !r.json {
+		return
+	}
+	it := item{name: nameOf(d.Path), Directory: true, Reason: removeEmptyDirs, Modified: d.ModTime.UTC(), Age: seconds(now.Sub(d.ModTime))}
+	if r.dryRun {
+		r.items = append(r.items, it)
+	} else {
+		r.object(it)
+	}
+}
+
+// leave counts something that is left alone; path is asked where it is.
+func (r *report) leave(why leftKind, path func() string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left[why]++
+	switch {
+	case r.json:
+		r.object(alone{nameOf(path()), why.text()})
+	case r.dryRun:
+		r.alone = append(r.alone, "left: "+printable(path())+": "+why.text())
 	}
 }
 
@@ -88,15 +212,31 @@ func (r *report) keep(n int, bytes int64) {
 	r.size += retention.Bytes(bytes)
 }
 
+func (r *report) sawStreams(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.streams += n
+}
+
 func (r *report) fail(path string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Failed++
 	if r.json {
-		r.object(failure{path, err.Error()})
+		r.object(failure{nameOf(path), err.Error()})
 	}
 	if r.mayWarn() {
 		r.log.Warn("not removed", notRemoved, "path", path, "cause", err.Error())
+	}
+}
+
+// archiveFailed is for json, of which every run prints a summary; the error is
+// the run's own.
+func (r *report) archiveFailed(dir string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.json {
+		r.object(archiveFailure{dir, err.Error()})
 	}
 }
 
@@ -131,30 +271,43 @@ func (r *report) object(v any) {
 // finish prints what is left to print. Its error says that some failed, or that
 // the output could not be written.
 func (r *report) finish() error {
+	r.journal.flush()
 	slices.SortFunc(r.items, func(a, b item) int {
 		if c := a.Modified.Compare(b.Modified); c != 0 {
 			return c
 		}
 		return strings.Compare(a.Path, b.Path)
 	})
+	slices.Sort(r.alone)
+	for _, line := range r.alone {
+		fmt.Fprintln(r.out, line)
+	}
 	for _, it := range r.items {
-		if r.json {
+		switch {
+		case r.json:
 			r.object(it)
-			continue
+		case it.Directory:
+			fmt.Fprintf(r.out, "%s  %s old, empty directory: %s\n", printable(it.Path), age(it.Age), it.Reason)
+		default:
+			fmt.Fprintf(r.out, "%s  %s old, %s: %s\n", printable(it.Path), age(it.Age), retention.Bytes(it.Bytes), r.why(it.Reason))
 		}
-		fmt.Fprintf(r.out, "%s  %s old, %s: %s\n", printable(it.Path), age(it.Age), retention.Bytes(it.Bytes), r.why(it.Reason))
 	}
 	switch {
 	case r.json:
-		r.object(summary{r.dryRun, r.Removed, int64(r.Freed), r.Kept, int64(r.size), r.Failed})
+		r.object(summary{r.dryRun, r.Removed, int64(r.Freed), r.Kept, int64(r.size), r.Failed,
+			r.left[leftInUse], r.left[leftOther], r.left[leftExcluded], r.left[leftMount], r.left[leftForeign], r.emptied, r.streams})
 	case r.dryRun:
-		fmt.Fprintf(r.out, "would remove %d, free %s, keep %d (%s), fail %d\n", r.Removed, r.Freed, r.Kept, r.size, r.Failed)
+		fmt.Fprintf(r.out, "would remove %d, free %s, keep %d (%s), fail %d", r.Removed, r.Freed, r.Kept, r.size, r.Failed)
 	default:
-		fmt.Fprintf(r.out, "removed %d, freed %s, kept %d (%s), failed %d\n", r.Removed, r.Freed, r.Kept, r.size, r.Failed)
+		fmt.Fprintf(r.out, "removed %d, freed %s, kept %d (%s), failed %d", r.Removed, r.Freed, r.Kept, r.size, r.Failed)
 	}
-	if !r.dryRun {
-		r.result.Info("archive pruned", archivePruned, "archive", strings.Join(r.dirs, " "), "removed", r.Removed, "freed", int64(r.Freed), "kept", r.Kept, "failed", r.Failed)
+	if !r.json {
+		if rest := r.rest(); rest != "" {
+			fmt.Fprintf(r.out, "; %s", rest)
+		}
+		fmt.Fprintln(r.out)
 	}
+	r.tell()
 	if err := r.out.Flush(); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
@@ -163,6 +316,47 @@ func (r *report) finish() error {
 	}
 	return nil
 }
+
+// tell writes the summary to the journal.
+func (r *report) tell() {
+	left := slog.Attr{}
+	if rest := r.rest(); rest != "" {
+		left = slog.String("left", rest)
+	}
+	dirs := strings.Join(r.dirs, " ")
+	switch {
+	case !r.dryRun:
+		r.result.Info("archive pruned", archivePruned, "archive", dirs, "removed", r.Removed, "freed", int64(r.Freed), "kept", r.Kept, "failed", r.Failed, left)
+	case r.unseen:
+		r.result.Info("nothing was removed: this was a dry run", onlyLooked, "archive", dirs, "would_remove", r.Removed, "would_free", int64(r.Freed), "would_keep", r.Kept, "would_fail", r.Failed, left)
+	}
+}
+
+// rest is the end of the summary: what else there is.
+func (r *report) rest() string {
+	var rest []string
+	for kind, n := range r.left {
+		if n > 0 {
+			rest = append(rest, leftKind(kind).count(n))
+		}
+	}
+	switch {
+	case r.emptied == 1:
+		rest = append(rest, "1 empty directory")
+	case r.emptied > 1:
+		rest = append(rest, fmt.Sprint(r.emptied, " empty directories"))
+	}
+	switch {
+	case r.streams == 1:
+		rest = append(rest, "1 stream")
+	case r.streams > 1:
+		rest = append(rest, fmt.Sprint(r.streams, " streams"))
+	}
+	return strings.Join(rest, ", ")
+}
+
+// removeEmptyDirs is the reason why a directory goes: the setting.
+const removeEmptyDirs = "remove-empty-dirs"
 
 // why adds the limit's value to its name.
 func (r *report) why(reason string) string {

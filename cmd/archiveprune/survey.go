@@ -21,7 +21,7 @@ func (c cli) survey(ctx context.Context, env hook.Env, dir string) (string, erro
 	if err := tree.Writable(); err != nil {
 		return "", err
 	}
-	p := pruner{cli: c}
+	p := newPruner(c, dir)
 	var mu sync.Mutex
 	var size, n, future int64
 	var unread error

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunnelcast/internal/archive/archivetest"
+	"tunnelcast/internal/promised"
 )
 
 func openTree(t *testing.T, dir string) *Tree {
@@ -188,6 +189,9 @@ func TestWalkStaysOnItsMount(t *testing.T) {
 	if !slices.Equal(got, []string{inside}) || unread != nil {
 		t.Errorf("saw %v, unread %v", got, unread)
 	}
+	if got, want := skippedIn(t, dir), []string{"file.mp4 " + ErrMount.Error(), "outside " + ErrMount.Error(), "tmpfs " + ErrMount.Error()}; !slices.Equal(got, want) {
+		t.Errorf("skipped %q, want %q", got, want)
+	}
 	// The mount itself may be an archive.
 	want := []string{filepath.Join(dir, "outside", "c.mp4")}
 	if got, _ := everything(t, openTree(t, filepath.Join(dir, "outside")), (*File).Remove); !slices.Equal(got, want) {
@@ -195,6 +199,230 @@ func TestWalkStaysOnItsMount(t *testing.T) {
 	}
 	if left := files(t, outside); left != "" {
 		t.Errorf("left %s", left)
+	}
+}
+
+// skippedIn returns what a walk does not look at, each with the reason.
+func skippedIn(t *testing.T, dir string) (skipped []string) {
+	t.Helper()
+	var mu sync.Mutex
+	must(t, openTree(t, dir).Walk(t.Context(), Walk{
+		Want:   func(string) bool { return true },
+		File:   look,
+		Unread: func(path string, err error) { t.Error(path, err) },
+		Skipped: func(path string, why error) {
+			mu.Lock()
+			defer mu.Unlock()
+			skipped = append(skipped, strings.TrimPrefix(path, dir+"/")+" "+why.Error())
+		},
+	}))
+	slices.Sort(skipped)
+	return skipped
+}
+
+// TestRootsDirectoriesAreSkipped: every ext4 has a lost+found, and nobody but root
+// reads it. A directory that the user of the run has closed is a failure.
+func TestRootsDirectoriesAreSkipped(t *testing.T) {
+	dir := t.TempDir()
+	inside := place(t, dir, "sub", "a.mp4")
+	for name, uid := range map[string]int{"lost+found": 0, "root's": 0, "theirs/lost+found": 7, "theirs/closed": 7, "ours": archivetest.WWWData, "not-this": 0} {
+		place(t, dir, name, "b.mp4")
+		if os.Getuid() == 0 {
+			must(t, os.Chown(filepath.Join(dir, name), uid, uid))
+		}
+		must(t, os.Chmod(filepath.Join(dir, name), 0))
+	}
+	archivetest.As(t, archivetest.WWWData, dir)
+	tree := openTree(t, dir)
+	var mu sync.Mutex
+	var seen, skipped, unread []string
+	add := func(to *[]string, path string) {
+		mu.Lock()
+		defer mu.Unlock()
+		*to = append(*to, strings.TrimPrefix(path, dir+"/"))
+	}
+	must(t, tree.Walk(t.Context(), Walk{
+		Want:    func(string) bool { return true },
+		File:    func(f *File) error { add(&seen, f.Path()); return nil },
+		Enter:   func(name string) bool { return name != "not-this" },
+		Unread:  func(path string, err error) { add(&unread, path) },
+		Skipped: func(path string, why error) { add(&skipped, path+": "+why.Error()) },
+	}))
+	slices.Sort(skipped)
+	slices.Sort(unread)
+	foreign := ": " + ErrForeign.Error()
+	if want := []string{"lost+found" + foreign, "not-this: excluded", "root's" + foreign, "theirs/lost+found" + foreign}; !slices.Equal(skipped, want) {
+		t.Errorf("skipped %q, want %q", skipped, want)
+	}
+	if want := []string{"ours", "theirs/closed"}; !slices.Equal(unread, want) {
+		t.Errorf("unread %q, want %q", unread, want)
+	}
+	if !slices.Equal(seen, []string{strings.TrimPrefix(inside, dir+"/")}) {
+		t.Errorf("seen %q", seen)
+	}
+}
+
+// TestRemovableForesees: what unlinkat(2) refuses, Removable refuses with the same
+// words.
+func TestRemovableForesees(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	dir := t.TempDir()
+	archivetest.Mount(t, dir, "tmpfs", "tmpfs", 0, "mode=755")
+	flag := func(flag int) func(string) {
+		return func(path string) {
+			file := must2(t)(os.Open(path)).(*os.File)
+			defer file.Close()
+			if err := unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, flag); err != nil {
+				promised.Lacking(t, "a file system with immutable files: ", err)
+			}
+			t.Cleanup(func() {
+				again := must2(t)(os.Open(path)).(*os.File)
+				defer again.Close()
+				must(t, unix.IoctlSetPointerInt(int(again.Fd()), unix.FS_IOC_SETFLAGS, 0))
+			})
+		}
+	}
+	in := func(do func(string)) func(string) { return func(path string) { do(filepath.Dir(path)) } }
+	chown := func(uid int) func(string) { return func(path string) { must(t, os.Chown(path, uid, uid)) } }
+	chmod := func(mode uint32) func(string) { return func(path string) { must(t, unix.Chmod(path, mode)) } }
+	all := func(does ...func(string)) func(string) {
+		return func(path string) {
+			for _, do := range does {
+				do(path)
+			}
+		}
+	}
+	const immutable, appendOnly, www = 0x10, 0x20, archivetest.WWWData
+	cases := map[string]struct {
+		prepare func(path string)
+		want    string // nothing: it goes
+	}{
+		"plain":                       {all(chown(www), in(chown(www))), ""},
+		"immutable":                   {all(chown(www), in(chown(www)), flag(immutable)), "operation not permitted: it is immutable or append-only (lsattr -d)"},
+		"append-only":                 {all(chown(www), in(chown(www)), flag(appendOnly)), "operation not permitted: it is immutable or append-only (lsattr -d)"},
+		"in an immutable directory":   {all(chown(www), in(chown(www)), in(flag(immutable))), "operation not permitted: DIR is immutable or append-only (lsattr -d)"},
+		"in an append-only directory": {all(chown(www), in(chown(www)), in(flag(appendOnly))), "operation not permitted: DIR is immutable or append-only (lsattr -d)"},
+		"another's in a sticky one":   {in(chmod(0o1777)), "operation not permitted: DIR is sticky, so only an owner may"},
+		"ours in a sticky one":        {all(chown(www), in(chmod(0o1777))), ""},
+		"another's in our sticky one": {in(all(chown(www), chmod(0o1777))), ""},
+		"in another's directory":      {chown(www), "permission denied"},
+	}
+	for name, test := range cases {
+		test.prepare(place(t, dir, name, "a.mp4"))
+	}
+	// Root may in a sticky directory, and nowhere more.
+	for _, uid := range []int{0, www} {
+		if uid != 0 {
+			archivetest.As(t, uid, dir)
+		}
+		for name, test := range cases {
+			want := test.want
+			if uid == 0 && !strings.Contains(want, "append-only") {
+				continue // as a file goes only once
+			}
+			at := filepath.Join(dir, name)
+			want = strings.ReplaceAll(want, "DIR", at)
+			everything(t, openTree(t, at), func(f *File) error {
+				var got [2]string
+				for i, err := range []error{f.Removable(), f.Remove()} {
+					if err != nil {
+						got[i] = strings.TrimPrefix(err.Error(), "remove "+filepath.Join(at, "a.mp4")+": ")
+					}
+				}
+				if got[0] != want || got[1] != want {
+					t.Errorf("%s, user %d: foreseen %q, done %q, want %q", name, uid, got[0], got[1], want)
+				}
+				return nil
+			})
+		}
+	}
+}
+
+// TestALookDisturbsNobody: what Removable takes of a file for a moment does not look
+// to another run as if somebody used it.
+func TestALookDisturbsNobody(t *testing.T) {
+	path := place(t, t.TempDir(), "a.flv")
+	open := func() int {
+		file := must2(t)(os.Open(path)).(*os.File)
+		t.Cleanup(func() { file.Close() })
+		return int(file.Fd())
+	}
+	look := open()
+	must(t, idle(look))
+	if err := alone(open()); err != nil {
+		t.Errorf("a run beside a look: %v", err)
+	}
+	if err := idle(open()); err != nil {
+		t.Errorf("a look beside another: %v", err)
+	}
+}
+
+// TestWithoutLeases: on a network file system a refused lease says nothing, so a file
+// that nobody has written to for an hour is taken for closed, unless it is locked.
+func TestWithoutLeases(t *testing.T) {
+	if !archivetest.Refuse(t, archivetest.Refusal{Call: unix.SYS_FCNTL, Arg: 1, Mask: ^uint32(0), Value: unix.F_SETLEASE, Err: unix.EAGAIN}) {
+		return
+	}
+	dir := t.TempDir()
+	aged := func(name string, age time.Duration) string {
+		path := place(t, dir, name)
+		must(t, os.Chtimes(path, time.Time{}, time.Now().Add(-age)))
+		return path
+	}
+	aged("old.flv", Quiet+time.Minute)
+	aged("new.flv", Quiet-time.Minute)
+	locked := must2(t)(os.OpenFile(aged("locked.flv", 2*Quiet), os.O_RDWR, 0)).(*os.File)
+	defer locked.Close()
+	must(t, unix.FcntlFlock(locked.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}))
+	tree := openTree(t, dir)
+	everything(t, tree, func(f *File) error {
+		var want error
+		if f.Name != "old.flv" {
+			want = ErrInUse
+		}
+		if foreseen, err := f.Removable(), f.Remove(); !errors.Is(foreseen, want) || !errors.Is(err, want) {
+			t.Errorf("%s: foreseen %v, done %v, want %v", f.Name, foreseen, err, want)
+		}
+		return nil
+	})
+	if !tree.NoLeases() {
+		t.Error("the tree does not know")
+	}
+}
+
+// TestPlaces: no two files are at one place, and a place lasts.
+func TestPlaces(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.mp4", "b.mp4", "a/b.mp4", "ab/b.mp4", "a/bb.mp4", "ab.mp4", "b/a.mp4"} {
+		place(t, dir, name)
+	}
+	var mu sync.Mutex
+	places := make(map[uint64]string)
+	for range 2 {
+		everything(t, openTree(t, dir), func(f *File) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if at := places[f.Place()]; at != "" && at != f.Path() {
+				t.Errorf("%s and %s are at one place", at, f.Path())
+			}
+			places[f.Place()] = f.Path()
+			return nil
+		})
+	}
+	if len(places) != 7 {
+		t.Errorf("%d places", len(places))
+	}
+}
+
+// TestTimesThatGoDoesNotKnow: tmpfs keeps any number of seconds.
+func TestTimesThatGoDoesNotKnow(t *testing.T) {
+	for sec, want := range map[int64]string{-1 << 63: "0001", 1<<63 - 1: "9999", 1 << 34: "2514", 0: "1970"} {
+		f := File{Identity: Identity{MtimeSec: sec}}
+		if got := f.ModTime().UTC().Format("2006"); got != want {
+			t.Errorf("%d: the year %s, want %s", sec, got, want)
+		}
 	}
 }
 
@@ -324,10 +552,14 @@ func TestEmptyDirectoriesGoWhenAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := openTree(t, dir).Walk(context.Background(), Walk{
-		Want:    func(name string) bool { return strings.HasSuffix(name, ".mp4") },
-		File:    (*File).Remove,
-		Unread:  func(path string, err error) { t.Error(path, err) },
-		Emptied: func(_ time.Time, removed bool) bool { return removed },
+		Want:   func(name string) bool { return strings.HasSuffix(name, ".mp4") },
+		File:   (*File).Remove,
+		Unread: func(path string, err error) { t.Error(path, err) },
+		Emptied: func(d *Dir) {
+			if d.Removed {
+				must(t, d.Remove())
+			}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

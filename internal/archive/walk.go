@@ -29,11 +29,22 @@ import (
 // who renames, links or mounts meanwhile. (os.Root follows links that stay inside
 // and does not stop at mounts.)
 type Tree struct {
-	fd    int
-	dev   uint64
-	mount uint64
-	path  string
+	fd     int
+	dev    uint64
+	mount  uint64
+	path   string
+	top    owner
+	leases leases
 }
+
+// owner is what decides, besides the permissions, who may remove a name.
+type owner struct {
+	uid        uint32
+	mode       uint16
+	attributes uint64 // STATX_ATTR_*
+}
+
+func ownerOf(stat *unix.Statx_t) owner { return owner{stat.Uid, stat.Mode, stat.Attributes} }
 
 // ErrOpen is wrapped by the error of an archive that cannot be opened.
 var ErrOpen = errors.New("open archive")
@@ -63,40 +74,39 @@ func OpenTree(name string) (*Tree, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("%w %s: %w", ErrOpen, name, err)
 	}
-	return &Tree{fd: fd, dev: device(&stat), mount: stat.Mnt_id, path: name}, nil
+	return &Tree{fd: fd, dev: device(&stat), mount: stat.Mnt_id, path: name, top: ownerOf(&stat)}, nil
 }
 
 // Close closes the tree.
 func (t *Tree) Close() error { return unix.Close(t.fd) }
 
-// Free returns what a process without privileges may still write to the tree's
-// file system, and the size of that, in bytes.
-func (t *Tree) Free() (free, size int64, err error) {
+// Space is the state of a file system.
+type Space struct {
+	Free, Size         int64 // bytes; Free is what a process without privileges may still write
+	FreeInodes, Inodes int64 // 0 if it has no fixed number of them
+}
+
+// Space returns the state of the tree's file system.
+func (t *Tree) Space() (Space, error) {
 	var stat unix.Statfs_t
 	if err := unix.Fstatfs(t.fd, &stat); err != nil {
-		return 0, 0, fmt.Errorf("ask for the free space of %s: %w", t.path, err)
+		return Space{}, fmt.Errorf("ask for the free space of %s: %w", t.path, err)
 	}
 	// Bavail, not Bfree: the rest is root's.
-	return int64(stat.Bavail) * stat.Frsize, int64(stat.Blocks) * stat.Frsize, nil
-}
-
-// Inodes returns how many files the tree's file system holds, 0 if it does not
-// tell.
-func (t *Tree) Inodes() uint64 {
-	var stat unix.Statfs_t
-	if unix.Fstatfs(t.fd, &stat) != nil || stat.Ffree > stat.Files {
-		return 0
+	space := Space{Free: int64(stat.Bavail) * stat.Frsize, Size: int64(stat.Blocks) * stat.Frsize}
+	if stat.Ffree <= stat.Files {
+		space.FreeInodes, space.Inodes = int64(stat.Ffree), int64(stat.Files)
 	}
-	return stat.Files - stat.Ffree
+	return space, nil
 }
 
-// Settled is Free once the file system has done what it puts off: btrfs, ZFS and
+// Settled is Space once the file system has done what it puts off: btrfs, ZFS and
 // others count the blocks of a removed file as free only with the next commit.
-func (t *Tree) Settled() (free, size int64, err error) {
+func (t *Tree) Settled() (Space, error) {
 	if err := unix.Syncfs(t.fd); err != nil {
-		return 0, 0, fmt.Errorf("sync the file system of %s: %w", t.path, err)
+		return Space{}, fmt.Errorf("sync the file system of %s: %w", t.path, err)
 	}
-	return t.Free()
+	return t.Space()
 }
 
 // Writable says whether this process may remove files from the tree's top.
@@ -112,16 +122,38 @@ func (t *Tree) Writable() error {
 type File struct {
 	Identity
 	Name  string // inside its directory; a copy is needed to keep it
-	Bytes int64  // bytes that its removal frees: none if the file has another name too
-	name  *byte  // the same, zero-terminated
+	Bytes int64  // what it takes of the disk
+	Links uint32 // how many names it has
+	name  *byte  // the same as Name, zero-terminated
+	owner owner
 	dir   *dir
 }
 
-// ModTime returns when the file was last written to.
-func (f *File) ModTime() time.Time { return time.Unix(f.MtimeSec, f.MtimeNs) }
+// ModTime returns when the file was last written to, in the years that time.Time
+// can compare and write.
+func (f *File) ModTime() time.Time { return modTime(f.MtimeSec, f.MtimeNs) }
+
+func modTime(sec, ns int64) time.Time {
+	const first, last = -62135596800, 253402300799 // of the years 1 to 9999
+	return time.Unix(min(max(sec, first), last), ns)
+}
 
 // Path returns where the file is.
-func (f *File) Path() string { return path.Join(f.dir.path(), f.Name) }
+func (f *File) Path() string { return path.Join(f.dir.path, f.Name) }
+
+// Place returns a number that stands for where the file is. Inode numbers do not:
+// FAT and many file systems of FUSE give others the next time they are asked.
+func (f *File) Place() uint64 { return placeIn(f.dir.place, f.Name) }
+
+// placeIn is FNV-1a, 64 bits, of a directory's place and a name in it.
+func placeIn(dir uint64, name string) uint64 {
+	const prime = 0x100000001b3
+	h := (dir ^ '/') * prime
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * prime
+	}
+	return h
+}
 
 // Walk is what a walk does with what it finds. Its functions are called by
 // several goroutines at once and in no order.
@@ -132,15 +164,29 @@ type Walk struct {
 	// File is called for each regular file that is wanted. It may remove the
 	// file. An error ends the walk.
 	File func(*File) error
+	// Other, if not nil, is called for each regular file that is not wanted. Of
+	// such a file only the name and the path are known.
+	Other func(*File)
+	// Enter, if not nil, chooses directories by their base name.
+	Enter func(name string) bool
+	// Skipped, if not nil, is called for each directory that was not entered
+	// and each file that was not looked at: ErrMount, ErrForeign or ErrExcluded.
+	Skipped func(path string, why error)
 	// Unread is called for each file and directory that could not be looked
-	// at; those that have just vanished are not told.
+	// at, except for those that have just vanished.
 	Unread func(path string, err error)
-	// Emptied, if not nil, is asked about each directory below the top, once
-	// all below it is done, with the time it was last changed before and
-	// whether something in it was removed. If the answer is yes, the directory
-	// is removed unless it holds anything.
-	Emptied func(modTime time.Time, removed bool) bool
+	// Emptied, if not nil, is called for each directory below the top in which
+	// nothing is left, or nothing would be left if each file were gone of which
+	// Removable was asked. It may remove the directory.
+	Emptied func(*Dir)
 }
+
+// The reasons why a walk does not look at something.
+var (
+	ErrMount    = errors.New("another file system is mounted here")
+	ErrForeign  = errors.New("this directory belongs to root, who alone may read it")
+	ErrExcluded = errors.New("excluded")
+)
 
 const (
 	// workers is two: unlink is bound by the file system's locks, more gain nothing.
@@ -171,7 +217,7 @@ func (t *Tree) Walk(ctx context.Context, w Walk) error {
 	}
 	walker := &walker{Walk: w, ctx: ctx, cancel: cancel, tree: t}
 	walker.changed.L = &walker.mu
-	root := &dir{fd: fd, name: t.path}
+	root := &dir{fd: fd, name: t.path, path: t.path, owner: t.top, tree: t}
 	root.refs.Store(1)
 	walker.todo = []*dir{root}
 
@@ -193,19 +239,52 @@ func (t *Tree) Walk(ctx context.Context, w Walk) error {
 type dir struct {
 	fd      int
 	parent  *dir
+	tree    *Tree
 	name    string // inside parent; the tree's path for the root
+	path    string
+	place   uint64
+	owner   owner
 	depth   int
 	modTime time.Time
 	refs    atomic.Int64
-	removed atomic.Bool // something in it was
-	large   bool        // it has filled a small batch
+	seen    atomic.Int64 // entries
+	gone    atomic.Int64 // of those seen, removed; on a dry run, removable
+	large   bool         // it has filled a small batch
 }
 
-func (d *dir) path() string {
-	if d.parent == nil {
-		return d.name
+// Dir is a directory in which nothing is left. It is good for the call that it was
+// given to.
+type Dir struct {
+	Path    string
+	ModTime time.Time // before the walk
+	Removed bool      // something in it was removed
+	dir     *dir
+}
+
+// Remove removes the directory unless it holds anything again: rmdir looks and
+// removes at once.
+func (d *Dir) Remove() error {
+	parent := d.dir.parent
+	switch err := unix.Unlinkat(parent.fd, d.dir.name, unix.AT_REMOVEDIR); err {
+	case nil, unix.ENOENT:
+		parent.gone.Add(1)
+		return nil
+	case unix.ENOTEMPTY, unix.EEXIST:
+		return ErrInUse
+	default:
+		return &fs.PathError{Op: "remove", Path: d.Path, Err: parent.explain(err, d.dir.owner)}
 	}
-	return path.Join(d.parent.path(), d.name)
+}
+
+// Removable returns the error that Remove would return, as far as can be known
+// without removing.
+func (d *Dir) Removable() error {
+	parent := d.dir.parent
+	if err := parent.denies(d.dir.owner); err != nil {
+		return &fs.PathError{Op: "remove", Path: d.Path, Err: err}
+	}
+	parent.gone.Add(1)
+	return nil
 }
 
 type walker struct {
@@ -376,7 +455,8 @@ func (w *walker) read(d *dir, isLarge bool) *batch {
 	b := batches(isLarge).Get().(*batch)
 	n, err := retry(func() (int, error) { return unix.Getdents(d.fd, b.entries) })
 	if err != nil {
-		w.unread(d.path(), err)
+		w.unread(d.path, err)
+		d.seen.Add(1) // it is not empty, for all that is known
 	}
 	if n <= 0 {
 		b.free()
@@ -403,11 +483,8 @@ func (w *walker) release(d *dir) {
 	for d != nil && d.refs.Add(-1) == 0 {
 		unix.Close(d.fd)
 		parent := d.parent
-		if parent != nil && w.Emptied != nil && w.ctx.Err() == nil && w.Emptied(d.modTime, d.removed.Load()) {
-			// rmdir looks and removes at once.
-			if unix.Unlinkat(parent.fd, d.name, unix.AT_REMOVEDIR) == nil {
-				parent.removed.Store(true)
-			}
+		if parent != nil && w.Emptied != nil && w.ctx.Err() == nil && d.seen.Load() == d.gone.Load() {
+			w.Emptied(&Dir{d.path, d.modTime, d.gone.Load() > 0, d})
 		}
 		d = parent
 	}
@@ -417,6 +494,7 @@ func (w *walker) release(d *dir) {
 func (w *walker) entries(b *batch, front bool, f *File) {
 	defer w.leave(b)
 	for some := w.take(b, front); len(some) > 0; some = w.take(b, front) {
+		b.dir.seen.Add(int64(len(some)))
 		for _, at := range some {
 			if w.ctx.Err() != nil {
 				return
@@ -432,7 +510,9 @@ func (w *walker) entries(b *batch, front bool, f *File) {
 
 // entry looks at the entry of d that is called f.Name.
 func (w *walker) entry(d *dir, kind uint8, f *File) {
+	f.dir = d
 	if f.Name == "." || f.Name == ".." {
+		d.seen.Add(-1)
 		return
 	}
 	switch kind {
@@ -441,6 +521,7 @@ func (w *walker) entry(d *dir, kind uint8, f *File) {
 		return
 	case unix.DT_REG:
 		if !w.Want(f.Name) {
+			w.other(f)
 			return
 		}
 	case unix.DT_UNKNOWN: // not every file system says
@@ -449,22 +530,23 @@ func (w *walker) entry(d *dir, kind uint8, f *File) {
 	}
 	var stat unix.Statx_t
 	if err := statx(d.fd, f.name, &stat); err != nil {
-		w.unread(path.Join(d.path(), f.Name), err)
+		w.unread(f.Path(), err)
 		return
 	}
 	switch stat.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		w.descend(d, strings.Clone(f.Name), f)
 	case unix.S_IFREG:
-		if !w.tree.holds(&stat) || kind == unix.DT_UNKNOWN && !w.Want(f.Name) {
+		if kind == unix.DT_UNKNOWN && !w.Want(f.Name) {
+			w.other(f)
 			return
 		}
-		f.dir = d
-		f.Identity = statxIdentity(&stat)
-		f.Bytes = int64(stat.Blocks) * 512 // stat(2): whatever the file system's blocks are
-		if stat.Nlink > 1 {
-			f.Bytes = 0
+		if !w.tree.holds(&stat) {
+			w.skipped(f.Path(), ErrMount)
+			return
 		}
+		f.Identity, f.owner = statxIdentity(&stat), ownerOf(&stat)
+		f.Bytes, f.Links = int64(stat.Blocks)*512, stat.Nlink // stat(2): whatever the file system's blocks are
 		if err := w.File(f); err != nil {
 			w.cancel(err)
 		}
@@ -484,11 +566,20 @@ func (t *Tree) holds(stat *unix.Statx_t) bool {
 }
 
 func (w *walker) descend(parent *dir, name string, f *File) {
+	where := path.Join(parent.path, name)
+	if w.Enter != nil && !w.Enter(name) {
+		w.skipped(where, ErrExcluded)
+		return
+	}
 	fd, err := openDir(parent.fd, name)
 	if err != nil {
-		// Replaced by a file or a link since it was listed: not ours to enter.
-		if !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) {
-			w.unread(path.Join(parent.path(), name), err)
+		switch {
+		case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+			// Replaced by a file or a link since it was listed: not ours to enter.
+		case errors.Is(err, unix.EACCES) && foreign(parent.fd, name):
+			w.skipped(where, ErrForeign)
+		default:
+			w.unread(where, err)
 		}
 		return
 	}
@@ -496,14 +587,17 @@ func (w *walker) descend(parent *dir, name string, f *File) {
 	if err := statx(fd, &itself[0], &stat); err != nil || !w.tree.holds(&stat) {
 		unix.Close(fd)
 		if err != nil {
-			w.unread(path.Join(parent.path(), name), err)
+			w.unread(where, err)
+		} else {
+			w.skipped(where, ErrMount)
 		}
 		return
 	}
-	d := &dir{fd: fd, parent: parent, name: name, depth: parent.depth + 1, modTime: time.Unix(stat.Mtime.Sec, int64(stat.Mtime.Nsec))}
+	d := &dir{fd: fd, parent: parent, tree: parent.tree, name: name, path: where, place: placeIn(parent.place, name),
+		owner: ownerOf(&stat), depth: parent.depth + 1, modTime: modTime(stat.Mtime.Sec, int64(stat.Mtime.Nsec))}
 	if d.depth > deepest {
 		unix.Close(fd)
-		w.unread(d.path(), fmt.Errorf("more than %d directories deep", deepest))
+		w.unread(d.path, fmt.Errorf("more than %d directories deep", deepest))
 		return
 	}
 	d.refs.Store(1)
@@ -521,6 +615,27 @@ func (w *walker) unread(path string, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		w.Unread(path, err)
 	}
+}
+
+func (w *walker) skipped(path string, why error) {
+	if w.Skipped != nil {
+		w.Skipped(path, why)
+	}
+}
+
+func (w *walker) other(f *File) {
+	if w.Other != nil {
+		w.Other(f)
+	}
+}
+
+// foreign reports whether a directory that may not be read is nobody's fault: root's,
+// so that nothing in it was recorded by the user that runs this, or lost+found, which
+// every ext4 has. In a user namespace that root may have no number.
+func foreign(at int, name string) bool {
+	var stat unix.Stat_t
+	err := unix.Fstatat(at, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && unix.Geteuid() != 0 && (stat.Uid == 0 || name == "lost+found")
 }
 
 func openDir(at int, name string) (int, error) {

@@ -7,6 +7,7 @@ package retention
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 )
@@ -17,6 +18,7 @@ type Policy struct {
 	MaxSize  Bytes // what the archive's recordings may take of the disk
 	MinFree  Free  // what must be free on the archive's file system
 	KeepLast int   // the newest so many of each stream are not too old, whatever their age
+	MinAge   Age   // younger recordings stay, whatever the other limits
 }
 
 // Empty says whether nothing can make the policy remove anything.
@@ -34,14 +36,38 @@ func (p Policy) Expired(modTime, now time.Time) bool {
 	return p.MaxAge > 0 && now.Sub(modTime) >= time.Duration(p.MaxAge)
 }
 
+// Young reports whether MinAge keeps a recording, whatever the other limits.
+func (p Policy) Young(modTime, now time.Time) bool { return now.Sub(modTime) < time.Duration(p.MinAge) }
+
+// Short reports whether less is free than MinFree: of the bytes, or of the inodes
+// the same share.
+func (p Policy) Short(disk Disk) bool { return p.shortOfBytes(disk) || p.shortOfInodes(disk) }
+
+func (p Policy) shortOfBytes(disk Disk) bool { return disk.Free < p.MinFree.Of(disk.Size) }
+
+func (p Policy) shortOfInodes(disk Disk) bool { return disk.FreeInodes < p.MinFree.Inodes(disk) }
+
 // Recording is what the policy looks at. It is small and without pointers
 // because an archive may hold a million.
 type Recording struct {
-	ModTime int64  // nanoseconds since the epoch
-	Bytes   int64  // what its removal frees; 0 if the file has another name too
-	ID      uint64 // inode number: orders recordings of one instant
+	ModTime int64  // Nanoseconds
+	Bytes   int64  // what its removal frees; 0 if the file has a name outside too
+	ID      uint64 // orders recordings of one instant
 	Stream  uint32 // recordings of one stream have the same number
 	Held    bool   // in use, or could not be removed: it stays and counts
+	Linked  bool   // the file has a name outside: its removal frees no inode either
+}
+
+// Nanoseconds returns a time as nanoseconds since the epoch. Those before 1678 and
+// after 2262, which have no such number, are the first and the last.
+func Nanoseconds(t time.Time) int64 {
+	switch first, last := time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64); {
+	case t.Before(first):
+		return math.MinInt64
+	case t.After(last):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
 }
 
 // Time returns the modification time.
@@ -51,10 +77,19 @@ func older(a, b Recording) int {
 	return cmp.Or(cmp.Compare(a.ModTime, b.ModTime), cmp.Compare(a.ID, b.ID))
 }
 
-// Disk is the state of the archive's file system, in bytes.
+// Disk is the state of the archive's file system.
 type Disk struct {
-	Free int64 // what a process without privileges may still write
-	Size int64
+	Free, Size         int64 // bytes; Free is what a process without privileges may still write
+	FreeInodes, Inodes int64 // 0 of a file system that has no fixed number of them
+}
+
+// with returns the disk after the removal of r.
+func (d Disk) with(r Recording) Disk {
+	d.Free += r.Bytes
+	if !r.Linked {
+		d.FreeInodes++
+	}
+	return d
 }
 
 // Reason says why a recording stays or goes.
@@ -65,11 +100,13 @@ const (
 	WithinLimits Reason = iota
 	FromTheFuture
 	AmongTheLast
+	TooYoung
 	InUse
 	TooOld
 	TooMuch
 	TooLittleFree
 	Leftover // of a killed run; decided by its name and age, not by a Plan
+	Reasons  // how many there are
 )
 
 // Removes says whether the reason is one to go.
@@ -77,20 +114,23 @@ func (r Reason) Removes() bool { return r >= TooOld }
 
 // String names the limit that decided.
 func (r Reason) String() string {
-	return [...]string{"within limits", "from the future", "keep-last", "in use", "max-age", "max-size", "min-free", "leftover"}[r]
+	return [...]string{"within limits", "from the future", "keep-last", "min-age", "in use", "max-age", "max-size", "min-free", "leftover"}[r]
 }
 
 // Plan holds a reason for each recording, oldest first.
 type Plan struct {
 	Recordings []Recording
 	Reasons    []Reason // of the recording of the same index
+	// Hopeless says that MinFree would not be met without any recording either.
+	Hopeless bool
 }
 
 // Plan gives each recording its reason: too old first, then, oldest first, as
 // many as it takes until the archive holds no more than MaxSize and until MinFree
-// is free. KeepLast overrides age and nothing else. A recording that is held or
-// from the future stays, and so does one whose removal would free nothing,
-// unless it is too old.
+// is free. KeepLast overrides age and nothing else, MinAge everything. A recording
+// that is held or from the future stays, and so does one whose removal would free
+// nothing, unless it is too old. If MinFree cannot be met, none goes for it: what
+// fills the disk is something else, and would fill what the archive gives up too.
 //
 // Plan sorts the slice it is given and keeps it.
 func (p Policy) Plan(recordings []Recording, disk Disk, now time.Time) Plan {
@@ -99,39 +139,50 @@ func (p Policy) Plan(recordings []Recording, disk Disk, now time.Time) Plan {
 	last := p.last(recordings)
 
 	var total int64
+	empty := disk // without any recording
 	for i, r := range recordings {
 		total += r.Bytes
 		switch {
 		case r.Held:
 			reasons[i] = InUse
+			continue
 		case r.Time().After(now):
 			reasons[i] = FromTheFuture
+			continue
+		case p.Young(r.Time(), now):
+			reasons[i] = TooYoung
 		case last != nil && last[i]:
 			reasons[i] = AmongTheLast
 		case p.Expired(r.Time(), now):
 			reasons[i] = TooOld
 			total -= r.Bytes
-			disk.Free += r.Bytes
+			disk = disk.with(r)
 		}
+		empty = empty.with(r)
 	}
 
+	hopeless := p.Short(empty)
 	tooMuch := func() bool { return p.MaxSize > 0 && total > int64(p.MaxSize) }
-	tooLittle := func() bool { return disk.Free < p.MinFree.Of(disk.Size) }
 	for i, r := range recordings {
-		reason := TooMuch
-		if !tooMuch() {
-			if reason = TooLittleFree; !tooLittle() {
-				break
-			}
+		size, free := tooMuch(), !hopeless && p.Short(disk)
+		if !size && !free {
+			break
 		}
-		if r.Bytes == 0 || reasons[i] != WithinLimits && reasons[i] != AmongTheLast {
+		if reasons[i] != WithinLimits && reasons[i] != AmongTheLast {
 			continue
 		}
-		reasons[i] = reason
+		switch {
+		case size && r.Bytes > 0:
+			reasons[i] = TooMuch
+		case free && (r.Bytes > 0 && p.shortOfBytes(disk) || !r.Linked && p.shortOfInodes(disk)):
+			reasons[i] = TooLittleFree
+		default:
+			continue
+		}
 		total -= r.Bytes
-		disk.Free += r.Bytes
+		disk = disk.with(r)
 	}
-	return Plan{recordings, reasons}
+	return Plan{recordings, reasons, hopeless}
 }
 
 // last marks the newest KeepLast recordings of each stream.

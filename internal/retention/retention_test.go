@@ -3,6 +3,7 @@ package retention
 import (
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -58,6 +59,8 @@ func parsePolicy(t *testing.T, line string) (p Policy) {
 			err = p.MaxSize.UnmarshalText(value)
 		case "min-free":
 			err = p.MinFree.UnmarshalText(value)
+		case "min-age":
+			err = p.MinAge.UnmarshalText(value)
 		case "keep-last":
 			p.KeepLast, err = strconv.Atoi(string(value))
 		default:
@@ -80,7 +83,13 @@ func parseDisk(t *testing.T, line string) Disk {
 	if err := size.UnmarshalText(f["size"]); err != nil {
 		t.Fatalf("%q: %v", line, err)
 	}
-	return Disk{Free: int64(free), Size: int64(size)}
+	disk := Disk{Free: int64(free), Size: int64(size)}
+	if inodes, ok := f["inodes"]; ok { // free/all
+		if _, err := fmt.Sscanf(string(inodes), "%d/%d", &disk.FreeInodes, &disk.Inodes); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+	}
+	return disk
 }
 
 func fields(line string) map[string][]byte {
@@ -106,7 +115,8 @@ func parseRecordings(t *testing.T, lines []string) []Recording {
 		if err := size.UnmarshalText([]byte(f[1])); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		r := Recording{ModTime: now.Add(-age).UnixNano(), Bytes: int64(size), ID: uint64(len(recordings)), Held: len(f) == 4}
+		r := Recording{ModTime: now.Add(-age).UnixNano(), Bytes: int64(size), ID: uint64(len(recordings)),
+			Held: len(f) == 4 && f[3] == "held", Linked: len(f) == 4 && f[3] == "linked"}
 		for i, stream := range streams {
 			if f[2] == stream {
 				r.Stream = uint32(i)
@@ -123,6 +133,8 @@ func planLines(plan Plan) []string {
 		held, verdict := "", "keep"
 		if r.Held {
 			held = " held"
+		} else if r.Linked {
+			held = " linked"
 		}
 		if plan.Reasons[i].Removes() {
 			verdict = "remove"
@@ -146,7 +158,7 @@ func checkPlan(t testing.TB, name string, p Policy, disk Disk, before int64, pla
 	if len(plan.Recordings) != len(plan.Reasons) || total(plan.Recordings) != before {
 		t.Fatalf("%s: kept and removed are not all", name)
 	}
-	held, free := before, disk.Free
+	held, after := before, disk
 	for i, r := range plan.Recordings {
 		if i > 0 && r.ModTime < plan.Recordings[i-1].ModTime {
 			t.Fatalf("%s: %d is older than the one before", name, i)
@@ -158,14 +170,14 @@ func checkPlan(t testing.TB, name string, p Policy, disk Disk, before int64, pla
 		if !reason.Removes() {
 			continue
 		}
-		if p.Empty() || r.Held || r.Time().After(now) {
+		if p.Empty() || r.Held || r.Time().After(now) || now.Sub(r.Time()) < time.Duration(p.MinAge) || reason == TooLittleFree && plan.Hopeless {
 			t.Fatalf("%s: %d goes: %s", name, i, reason)
 		}
 		if (reason == TooOld) != (p.Expired(r.Time(), now) && !(p.KeepLast > 0 && amongTheLast(p, plan, i))) {
 			t.Fatalf("%s: %d goes for %s", name, i, reason)
 		}
 		held -= r.Bytes
-		free += r.Bytes
+		after = after.with(r)
 	}
 	// Of those that the disk took, the newest was needed, and none older of use was left.
 	newest := -1
@@ -176,18 +188,31 @@ func checkPlan(t testing.TB, name string, p Policy, disk Disk, before int64, pla
 	}
 	if newest >= 0 {
 		r := plan.Recordings[newest]
-		if !(p.MaxSize > 0 && held+r.Bytes > int64(p.MaxSize)) && free-r.Bytes >= p.MinFree.Of(disk.Size) {
+		without := after
+		without.Free -= r.Bytes
+		if !r.Linked {
+			without.FreeInodes--
+		}
+		if !(p.MaxSize > 0 && held+r.Bytes > int64(p.MaxSize)) && !p.Short(without) {
 			t.Fatalf("%s: %d was removed although the limits were met", name, newest)
 		}
 	}
+	nobody := disk
 	for i, r := range plan.Recordings {
-		spare := !plan.Reasons[i].Removes() && !r.Held && r.Bytes > 0 && !r.Time().After(now)
-		if spare && i < newest {
+		if !r.Held && !r.Time().After(now) {
+			nobody = nobody.with(r)
+		}
+		spare := !plan.Reasons[i].Removes() && !r.Held && !r.Time().After(now) && now.Sub(r.Time()) >= time.Duration(p.MinAge)
+		if spare && r.Bytes > 0 && i < newest {
 			t.Fatalf("%s: %d stayed, which is older than %d", name, i, newest)
 		}
-		if spare && (p.MaxSize > 0 && held > int64(p.MaxSize) || free < p.MinFree.Of(disk.Size)) {
+		if spare && r.Bytes > 0 && (p.MaxSize > 0 && held > int64(p.MaxSize) || !plan.Hopeless && p.shortOfBytes(after)) ||
+			spare && !r.Linked && !plan.Hopeless && p.shortOfInodes(after) {
 			t.Fatalf("%s: %d stayed although a limit is not met", name, i)
 		}
+	}
+	if plan.Hopeless != p.Short(nobody) {
+		t.Fatalf("%s: hopeless is %v", name, plan.Hopeless)
 	}
 }
 
@@ -203,12 +228,14 @@ func amongTheLast(p Policy, plan Plan, i int) bool {
 
 func TestAnyPlan(t *testing.T) {
 	recording := rapid.Custom(func(t *rapid.T) Recording {
-		return Recording{
+		r := Recording{
 			ModTime: now.Add(-time.Duration(rapid.IntRange(-2, 20).Draw(t, "hours")) * time.Hour).UnixNano(),
 			Bytes:   rapid.Int64Range(0, 5).Draw(t, "bytes"),
 			Stream:  rapid.Uint32Range(0, 2).Draw(t, "stream"),
 			Held:    rapid.IntRange(0, 9).Draw(t, "held") == 0,
 		}
+		r.Linked = r.Bytes == 0 && r.Stream == 1
+		return r
 	})
 	rapid.Check(t, func(rt *rapid.T) {
 		recordings := rapid.SliceOfN(recording, 0, 20).Draw(rt, "recordings")
@@ -220,8 +247,10 @@ func TestAnyPlan(t *testing.T) {
 			MaxSize:  Bytes(rapid.Int64Range(0, 30).Draw(rt, "max-size")),
 			MinFree:  Free{bytes: Bytes(rapid.Int64Range(0, 30).Draw(rt, "min-free"))},
 			KeepLast: rapid.IntRange(0, 3).Draw(rt, "keep-last"),
+			MinAge:   Age(time.Duration(rapid.IntRange(0, 5).Draw(rt, "min-age")) * time.Hour),
 		}
-		disk := Disk{Free: rapid.Int64Range(0, 30).Draw(rt, "free"), Size: 100}
+		disk := Disk{Free: rapid.Int64Range(0, 30).Draw(rt, "free"), Size: 100,
+			FreeInodes: rapid.Int64Range(0, 20).Draw(rt, "free inodes"), Inodes: rapid.Int64Range(0, 2).Draw(rt, "inodes") * 50}
 		before := total(recordings)
 		checkPlan(t, fmt.Sprintf("%+v", p), p, disk, before, p.Plan(recordings, disk, now))
 	})
@@ -236,25 +265,122 @@ func TestFindKnowsWhatHasChanged(t *testing.T) {
 	}
 }
 
+// TestStream: the names that nginx-rtmp and people give.
 func TestStream(t *testing.T) {
 	for path, want := range map[string]string{
-		"live.flv":                             "live",
-		"a/live-1795254935.flv":                "a/live",
-		"a/live-1795254935.mp4":                "a/live",
-		"live-2026-11-21_09-35-58.flv":         "live",
-		"live-2026-11-21_09-35-58-2.mp4":       "live",
-		"live-2026-11-21.mp4":                  "live",
-		"live-20261121T093558.mp4":             "live",
-		"cam-1-1795254935.flv":                 "cam-1",
-		"cam-1.flv":                            "cam-1",
-		"..-1795254935.flv":                    "..",
-		"a.b/c":                                "a.b/c",
-		"a/1795254935.flv":                     "a/",
-		"%E3%83%86-2026-11-21_09-35-58.flv":    "%E3%83%86",
-		"live-2026-11-21_09-35-58-unfinished.": "live-2026-11-21_09-35-58-unfinished",
+		"live.flv":                          "live",
+		"a/live-1795254935.flv":             "a/live",
+		"a/live-1795254935.mp4":             "a/live",
+		"live-2026-11-21_09-35-58.flv":      "live",
+		"live-2026-11-21_09-35-58-2.mp4":    "live",
+		"live-2026-11-21.mp4":               "live",
+		"live-20261121T093558.mp4":          "live",
+		"live20261121.mp4":                  "live",
+		"cam-1-1795254935.flv":              "cam-1",
+		"cam-1.flv":                         "cam-1",
+		"..-1795254935.flv":                 "..",
+		"a.b/c":                             "a.b/c",
+		"a/1795254935.flv":                  "a/",
+		"%E3%83%86-2026-11-21_09-35-58.flv": "%E3%83%86",
+
+		// record_suffix -%d-%b-%y-%T.flv, alone and behind record_unique's seconds.
+		"live-21-Nov-26-09:35:58.flv":            "live",
+		"live-1-21-Nov-26-09:35:58.flv":          "live-1",
+		"live-1795254935-21-Nov-26-09:35:58.flv": "live",
+		"live-21-Nov-26-09:35:58-1795254935.flv": "live",
+		"live-21-Nov-26-09:35:58-3.mp4":          "live",
+
+		// Other formats: %s, %F_%T, %d.%m.%Y, %m-%d-%Y-%H%M, %y%m%d would be anything,
+		// %b-%d-%Y, %a-%d-%B-%Y, %T-%d-%b-%y, %FT%T%z, %Y-%m-%d-%I-%M-%p, %H-%M-%S.
+		"live_1795254935.flv":                  "live",
+		"live-2026-11-21_09:35:58.flv":         "live",
+		"live-21.11.2026.flv":                  "live",
+		"live-11-21-2026-0935.flv":             "live",
+		"live-261121.flv":                      "live-261121",
+		"live-Nov-21-2026.flv":                 "live",
+		"live-Sat-21-November-2026.flv":        "live",
+		"live-09:35:58-21-Nov-26.flv":          "live",
+		"live-2026-11-21T09:35:58+0100.flv":    "live",
+		"live-2026-11-21T09:35:58.123Z.flv":    "live",
+		"live-2026-11-21-09-35-PM.flv":         "live",
+		"live-09-35-58.flv":                    "live",
+		"live-09:35.flv":                       "live",
+		"live-2026-325.flv":                    "live",
+		"live-20261121093558.flv":              "live",
+		"live-2026-11-21-09h35m58s.flv":        "live",
+		"LIVE-2026-NOV-21.FLV":                 "LIVE",
+		"2026-11-21_09-35-58-live.flv":         "live",
+		"20261121-093558_cam-1.mp4":            "cam-1",
+		"1795254935-live.flv":                  "live",
+		"live-2026-11-21_09-35-58-hd.flv":      "live-hd",
+		"live-1795254935-hd.flv":               "live-hd",
+		"live-2026-11-21_09-35-58-unfinished.": "live-unfinished",
+
+		// Directories of days.
+		"2026-11-21/live.flv":          "live",
+		"2026-11-21/live-09-35-58.flv": "live",
+		"2026-11-21/live-093558.flv":   "live",
+		"20261121/live-1795254935.flv": "live",
+		"cam1/2026/11/21/09/35.58.mp4": "cam1/",
+		"2026-11/21/09/cam1/35.58.mp4": "2026-11/21/09/cam1/35.58",
+		"2026-11-21/09/cam1/35.58.mp4": "cam1/",
+		"cam1/2026/Nov/21/x-09-35.mp4": "cam1/x",
+		"cam1-2026-11-21/09-35-58.mp4": "cam1/",
+		"21-Nov-26/live.flv":           "live",
+		"cam1/01/a.flv":                "cam1/01/a",
+		"2026/live.flv":                "2026/live",
+
+		// Numbers that are names.
+		"0912345678.flv":            "0912345678",
+		"0912345678-1795254935.flv": "0912345678",
+		"1795254935-1795254936.flv": "1795254935",
+		"20261121-1795254935.flv":   "20261121",
+		"123456-1795254935.flv":     "123456",
+		"cam-12-2026-11-21.flv":     "cam-12",
+		"12-2026-11-21.flv":         "12",
+		"cam12-1795254935.flv":      "cam12",
+		"channel-2.flv":             "channel-2",
+		"may-2.flv":                 "may-2",
+		"mars-2026.flv":             "mars-2026",
 	} {
-		if got := Stream(path); got != want {
-			t.Errorf("Stream(%q) = %q, want %q", path, got, want)
+		if got := new(Streams).name(path); got != want {
+			t.Errorf("the stream of %q is %q, want %q", path, got, want)
+		}
+	}
+}
+
+// TestStreamsAreFew: paths of one shape are looked at once, and the others' names
+// are their own.
+func TestStreamsAreFew(t *testing.T) {
+	var streams Streams
+	for i := range 1000 {
+		for _, name := range []string{"live", "cam-1", "cam-2"} {
+			streams.Number(fmt.Sprintf("%s-%d.flv", name, 1795254935+i))
+		}
+	}
+	if streams.Len() != 3 || len(streams.shapes) > 30 {
+		t.Errorf("%d streams, %d shapes", streams.Len(), len(streams.shapes))
+	}
+}
+
+func BenchmarkStreams(b *testing.B) {
+	var streams Streams
+	paths := make([]string, 1000)
+	for i := range paths {
+		paths[i] = fmt.Sprintf("cam%d/live-%d-21-Nov-26-09:%02d:%02d.flv", i%10, 1795254935+i, i/60, i%60)
+	}
+	b.ReportAllocs()
+	for i := range b.N {
+		streams.Number(paths[i%1000])
+	}
+}
+
+// TestNanoseconds: ext4 knows the year 2446, tmpfs years of twelve digits.
+func TestNanoseconds(t *testing.T) {
+	for year, want := range map[int]int64{1: math.MinInt64, 1677: math.MinInt64, 1970: 0, 2262: time.Date(2262, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano(),
+		2263: math.MaxInt64, 9999: math.MaxInt64} {
+		if got := Nanoseconds(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)); got != want {
+			t.Errorf("%d: %d, want %d", year, got, want)
 		}
 	}
 }

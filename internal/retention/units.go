@@ -77,7 +77,7 @@ func shortDuration(d time.Duration) string {
 }
 
 // Bytes is a number of bytes: 500M, 20G, 1.5T in powers of 1000, 20GiB in powers
-// of 1024. 0 is no limit.
+// of 1024, 100B. 0 is no limit.
 type Bytes int64
 
 // prefixes are in the order of their powers.
@@ -92,6 +92,9 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	}
 	number := strings.TrimRight(s, "KMGTPEkmgtpeiBb ")
 	unit := strings.ToUpper(strings.TrimSpace(s[len(number):]))
+	if unit == "" && number != "" && strings.Trim(number, "0123456789.") == "" && strings.Trim(number, "0.") != "" {
+		return fmt.Errorf("%q has no unit: write %sG, %sGiB or %sB", s, number, number, number)
+	}
 	base := 1000.0
 	if rest, ok := strings.CutSuffix(unit, "IB"); ok {
 		unit, base = rest, 1024
@@ -180,6 +183,16 @@ func (f *Free) UnmarshalText(text []byte) error {
 
 // Of returns the limit in bytes on a disk of the given size in bytes.
 func (f Free) Of(size int64) int64 { return int64(f.bytes) + int64(float64(size)*float64(f.share)/100) }
+
+// Inodes returns how many inodes must be free: the same share as of the bytes.
+// Without a free inode nobody can record, however many bytes are free.
+func (f Free) Inodes(disk Disk) int64 {
+	share := float64(f.share) / 100
+	if f.bytes > 0 && disk.Size > 0 {
+		share = float64(f.bytes) / float64(disk.Size)
+	}
+	return int64(share * float64(disk.Inodes))
+}
 
 func (f Free) zero() bool { return f == Free{} }
 

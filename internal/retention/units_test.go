@@ -18,7 +18,7 @@ func TestLimitsAreRead(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]Bytes{
-		"0": 0, "off": 0, "1": 1, "1000000": 1e6, "500M": 500e6, "20G": 20e9, "20GB": 20e9, "1.5T": 1.5e12, "2K": 2e3, "2k": 2e3,
+		"0": 0, "off": 0, "0.0": 0, "1B": 1, "500M": 500e6, "20G": 20e9, "20GB": 20e9, "1.5T": 1.5e12, "2K": 2e3, "2k": 2e3,
 		"20GiB": 20 << 30, "1KiB": 1024, "3 MiB": 3 << 20, "12B": 12, "1P": 1e15, "2E": 2e18,
 	} {
 		var size Bytes
@@ -41,8 +41,8 @@ func TestLimitsThatMakeNoSense(t *testing.T) {
 		texts []string
 	}{
 		"age":   {new(Age), []string{"", " ", "72", "-72h", "-1d", "1d-1h", "d", "3 d", "3d ", "1.5d", "3D", "forever", "106752d", "106751d24h", "99999999999999999999d", "1h1d", "+3h"}},
-		"size":  {new(Bytes), []string{"", "G", "-1", "-1G", "1X", "1KM", "1iB", "1i", "1Ki", "1GBB", "1e3", "0x10", "1_000", "Inf", "NaN", "9E9", "10E", "1,5G", "1..5G", "+1"}},
-		"free":  {new(Free), []string{"", "%", "101%", "-1%", "10 %", "1G%", "x", "Inf%", "NaN%", "1e1%"}},
+		"size":  {new(Bytes), []string{"", "G", "-1", "-1G", "1X", "1KM", "1iB", "1i", "1Ki", "1GBB", "1e3", "0x10", "1_000", "Inf", "NaN", "9E9", "10E", "1,5G", "1..5G", "+1", "1", "20", "1000000", "0.5", "20 "}},
+		"free":  {new(Free), []string{"", "%", "10", "101%", "-1%", "10 %", "1G%", "x", "Inf%", "NaN%", "1e1%"}},
 		"share": {new(Share), []string{"", "%", "50", "0.5", "101%", "-1%"}},
 	} {
 		for _, text := range test.texts {

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"log/slog"
+
+	"tunnelcast/internal/archive"
+	"tunnelcast/internal/retention"
+)
+
+// journal names in the journal what is removed: the first recordings each in an
+// entry of its own, and then many in one, because journald drops what comes faster
+// than its rate limit (RateLimitBurst=, journald.conf(5)). On a dry run it names what
+// would be.
+type journal struct {
+	result  *slog.Logger
+	dryRun  bool
+	entries int
+	lists   [retention.Reasons]list
+}
+
+// list is the paths of an entry, one a line.
+type list struct {
+	paths []byte
+	count int
+}
+
+func (j *journal) add(f *archive.File, reason retention.Reason, bytes int64) {
+	const (
+		alone = 100      // entries
+		most  = 16 << 10 // bytes of a list
+	)
+	if j.entries < alone {
+		j.entries++
+		if j.dryRun {
+			j.result.Info("recording would be removed", wouldBeRemoved, "path", f.Path(), "reason", reason.String(), "would_free", bytes)
+		} else {
+			j.result.Info("recording removed", recordingRemoved, "path", f.Path(), "reason", reason.String(), "freed", bytes)
+		}
+		return
+	}
+	l := &j.lists[reason]
+	if l.count > 0 {
+		l.paths = append(l.paths, '\n')
+	}
+	l.paths = append(l.paths, printable(f.Path())...)
+	l.count++
+	if len(l.paths) >= most {
+		j.flushOne(reason)
+	}
+}
+
+func (j *journal) flushOne(reason retention.Reason) {
+	l := &j.lists[reason]
+	if l.count == 0 {
+		return
+	}
+	if j.dryRun {
+		j.result.Info("recordings would be removed", wouldBeRemovedToo, "count", l.count, "reason", reason.String(), "paths", string(l.paths))
+	} else {
+		j.result.Info("recordings removed", recordingsRemoved, "count", l.count, "reason", reason.String(), "paths", string(l.paths))
+	}
+	l.paths, l.count = l.paths[:0], 0
+}
+
+// flush writes what is not yet written.
+func (j *journal) flush() {
+	for reason := range j.lists {
+		j.flushOne(retention.Reason(reason))
+	}
+}
