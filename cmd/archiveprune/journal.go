@@ -42,11 +42,26 @@ func (j *journal) add(f *archive.File, reason retention.Reason, bytes int64) {
 	if l.count > 0 {
 		l.paths = append(l.paths, '\n')
 	}
-	l.paths = append(l.paths, printable(f.Path())...)
+	// Without a string of its own for each of a million.
+	begin := len(l.paths)
+	l.paths = f.AppendPath(l.paths)
+	if !plain(l.paths[begin:]) {
+		l.paths = append(l.paths[:begin], printable(f.Path())...)
+	}
 	l.count++
 	if len(l.paths) >= most {
 		j.flushOne(reason)
 	}
+}
+
+// plain reports whether a path is printable as it is, for all that is quickly seen.
+func plain(path []byte) bool {
+	for _, c := range path {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 func (j *journal) flushOne(reason retention.Reason) {

@@ -141,6 +141,11 @@ func modTime(sec, ns int64) time.Time {
 // Path returns where the file is.
 func (f *File) Path() string { return path.Join(f.dir.path, f.Name) }
 
+// AppendPath appends where the file is to b.
+func (f *File) AppendPath(b []byte) []byte {
+	return append(append(append(b, f.dir.path...), '/'), f.Name...)
+}
+
 // Place returns a number that stands for where the file is. Inode numbers do not:
 // FAT and many file systems of FUSE give others the next time they are asked.
 func (f *File) Place() uint64 { return placeIn(f.dir.place, f.Name) }
