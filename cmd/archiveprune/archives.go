@@ -35,7 +35,7 @@ func (t *tables) UnmarshalTOML(value any) error {
 }
 
 // ownKeys are what an archive may have for itself; the others are the run's.
-var ownKeys = []string{"path", "include", "keep-last", "max-age", "max-delete", "max-size", "min-free", "remove-empty-dirs"}
+var ownKeys = []string{"path", "exclude", "include", "keep-last", "max-age", "max-delete", "max-size", "min-age", "min-free", "remove-empty-dirs"}
 
 // split returns the settings for every directory of this run: those of its table, if it has one. A setting that the table
 // lacks is the file's, and a flag wins over both.

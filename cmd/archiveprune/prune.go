@@ -214,7 +214,7 @@ func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, erro
 	switch {
 	case err == nil:
 		bytes := p.links.removed(f)
-		p.report.remove(f, reason, bytes, p.now)
+		p.report.remove(f, reason, bytes, p.policy, p.now)
 		if reason == retention.TooLittleFree && !p.DryRun {
 			err = p.gained(bytes)
 		}

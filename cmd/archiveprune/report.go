@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,11 +24,10 @@ import (
 // by several goroutines.
 type report struct {
 	dryRun, json bool
-	unseen       bool // nobody reads what is printed
+	unseen       bool // nobody reads what is printed: the unit discards it
 	log, result  *slog.Logger
 	dirs         []string
 	out          *bufio.Writer
-	policy       retention.Policy
 
 	mu      sync.Mutex
 	items   []item // of a dry run, which prints them oldest first
@@ -79,6 +77,7 @@ type item struct {
 	Modified  time.Time `json:"modified"`
 	Age       int64     `json:"age_seconds"`
 	Bytes     int64     `json:"bytes"` // that its removal frees
+	limit     string    // with its value
 }
 
 // name is where something is. JSON has no place for bytes that are not UTF-8; of
@@ -131,28 +130,14 @@ type archiveFailure struct {
 }
 
 func newReport(env hook.Env, c cli) *report {
-	r := &report{dryRun: c.DryRun, json: c.Prune.Format == "json", unseen: nobodyReads(env), log: env.Log, result: env.Result,
-		dirs: c.Prune.Dirs, out: bufio.NewWriter(env.Stdout), policy: c.policy()}
+	r := &report{dryRun: c.DryRun, json: c.Prune.Format == "json", unseen: env.IsUnit(), log: env.Log, result: env.Result,
+		dirs: c.Prune.Dirs, out: bufio.NewWriter(env.Stdout)}
 	r.journal = journal{result: env.Result, dryRun: c.DryRun}
 	return r
 }
 
-// nobodyReads reports whether what is printed goes nowhere, as it does in the unit.
-func nobodyReads(env hook.Env) bool {
-	file, ok := env.Stdout.(*os.File)
-	if !ok {
-		return false
-	}
-	null, err := os.Stat(os.DevNull)
-	if err != nil {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && os.SameFile(info, null)
-}
-
 // remove counts a recording that goes, and bytes that this frees.
-func (r *report) remove(f *archive.File, reason retention.Reason, bytes int64, now time.Time) {
+func (r *report) remove(f *archive.File, reason retention.Reason, bytes int64, policy retention.Policy, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Removed++
@@ -163,7 +148,7 @@ func (r *report) remove(f *archive.File, reason retention.Reason, bytes int64, n
 	if !r.dryRun && !r.json {
 		return
 	}
-	it := item{name: nameOf(f.Path()), Reason: reason.String(), Modified: f.ModTime().UTC(), Age: seconds(now.Sub(f.ModTime())), Bytes: bytes}
+	it := item{name: nameOf(f.Path()), Reason: reason.String(), Modified: f.ModTime().UTC(), Age: seconds(now.Sub(f.ModTime())), Bytes: bytes, limit: limit(reason, policy)}
 	if r.dryRun {
 		r.items = append(r.items, it)
 	} else {
@@ -289,7 +274,7 @@ func (r *report) finish() error {
 		case it.Directory:
 			fmt.Fprintf(r.out, "%s  %s old, empty directory: %s\n", printable(it.Path), age(it.Age), it.Reason)
 		default:
-			fmt.Fprintf(r.out, "%s  %s old, %s: %s\n", printable(it.Path), age(it.Age), retention.Bytes(it.Bytes), r.why(it.Reason))
+			fmt.Fprintf(r.out, "%s  %s old, %s: %s\n", printable(it.Path), age(it.Age), retention.Bytes(it.Bytes), it.limit)
 		}
 	}
 	switch {
@@ -358,17 +343,17 @@ func (r *report) rest() string {
 // removeEmptyDirs is the reason why a directory goes: the setting.
 const removeEmptyDirs = "remove-empty-dirs"
 
-// why adds the limit's value to its name.
-func (r *report) why(reason string) string {
+// limit adds to a reason the value of the limit.
+func limit(reason retention.Reason, policy retention.Policy) string {
 	switch reason {
-	case retention.TooOld.String():
-		return reason + " " + r.policy.MaxAge.String()
-	case retention.TooMuch.String():
-		return reason + " " + r.policy.MaxSize.String()
-	case retention.TooLittleFree.String():
-		return reason + " " + r.policy.MinFree.String()
+	case retention.TooOld:
+		return reason.String() + " " + policy.MaxAge.String()
+	case retention.TooMuch:
+		return reason.String() + " " + policy.MaxSize.String()
+	case retention.TooLittleFree:
+		return reason.String() + " " + policy.MinFree.String()
 	}
-	return reason
+	return reason.String()
 }
 
 // age writes seconds with their two largest units.
