@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,17 +41,19 @@ func TestArm64DoesTheSame(t *testing.T) {
 		where, emulator := programs(t, file)
 		dir := t.TempDir()
 		var all strings.Builder
-		run := func(program string, args ...string) {
-			line := append(emulator, append([]string{filepath.Join(where, "tunnelcast-"+program)}, args...)...)
+		// run runs one of ours, which must end with that exit status, and returns what it printed.
+		run := func(status int, program string, args ...string) string {
+			line := append(slices.Clone(emulator), append([]string{filepath.Join(where, "tunnelcast-"+program)}, args...)...)
 			cmd := exec.Command(line[0], line[1:]...)
 			cmd.Dir = dir
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
 			err := cmd.Run()
-			fmt.Fprintf(&all, "$ %s %s: %v\n%s", program, strings.Join(args, " "), err, &stdout)
-			if err != nil && strings.Contains(stderr.String(), "goroutine ") {
-				t.Errorf("%s %q: %s", program, args, &stderr)
+			if got := cmd.ProcessState.ExitCode(); got != status {
+				t.Errorf("%s %q: status %d (%v), want %d\n%s%s", program, args, got, err, status, &stdout, &stderr)
 			}
+			fmt.Fprintf(&all, "$ %s %s: %d\n%s", program, strings.Join(args, " "), status, &stdout)
+			return stdout.String()
 		}
 		write := func(name string, data []byte, age time.Duration) {
 			file := filepath.Join(dir, name)
@@ -63,23 +66,29 @@ func TestArm64DoesTheSame(t *testing.T) {
 			}
 		}
 		for _, command := range commands {
-			run(command, "--version")
-			run(command, "--help")
+			run(0, command, "--version")
+			run(0, command, "--help")
 			if command != "recorddone" {
-				run(command, "check")
+				run(1, command, "check") // nothing is set up here
 			}
 		}
 		for i := range 10 {
 			write(fmt.Sprintf("old%d.mp4", i), make([]byte, 1000*i), time.Duration(i)*12*time.Hour)
 		}
-		run("archiveprune", "prune", "--dry-run", "--max-size", "15K", ".")
-		run("archiveprune", "prune", ".")
+		if said := run(0, "archiveprune", "--dry-run", "--max-size", "15K", dir); !strings.Contains(said, "old9.mp4") {
+			t.Errorf("a dry run would not remove the oldest:\n%s", said)
+		}
+		run(0, "archiveprune", dir)
+		left, err := filepath.Glob(dir + "/old*.mp4")
+		if err != nil || len(left) != 6 { // those of less than 72 hours
+			t.Errorf("archiveprune left %q, %v", left, err)
+		}
 		write("first.flv", recording, 0)
 		write("second.flv", recording, 0)
 		write("cut.flv", recording[:len(recording)/2], 0)
-		run("recorddone", filepath.Join(dir, "first.flv"))
-		run("recorddone", "--no-faststart", filepath.Join(dir, "second.flv"))
-		run("recorddone", "sweep", dir)
+		run(0, "recorddone", filepath.Join(dir, "first.flv"))
+		run(0, "recorddone", "--no-faststart", filepath.Join(dir, "second.flv"))
+		run(0, "recorddone", "sweep", dir)
 
 		entries, err := os.ReadDir(dir)
 		if err != nil {

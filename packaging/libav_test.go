@@ -7,15 +7,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"tunnelcast/internal/promised"
 )
 
 // A libav that cannot be linked is an error and is not kept, and what the caller's environment says reaches neither
 // configure nor make: FFmpeg's makefiles take ARCH and others from there, with make's own flags before all.
 func TestLibavBuildIsTriedBeforeItIsKept(t *testing.T) {
 	for _, tool := range []string{"make", "gcc", "pkg-config", "flock"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
-		}
+		promised.Program(t, tool)
 	}
 	dir := t.TempDir()
 	source, cache, seen := filepath.Join(dir, "source"), filepath.Join(dir, "cache"), filepath.Join(dir, "seen")

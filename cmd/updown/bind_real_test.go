@@ -687,8 +687,8 @@ func TestBindAway(t *testing.T) {
 	if err := g.gateway.sync(t.Context(), false); err == nil {
 		t.Error("sync without named succeeded")
 	}
-	if names, _ := g.dir.pokes(); len(names) > 0 {
-		t.Errorf("a failed sync left %q, which would start it at once", names)
+	if names, err := g.dir.pokes(); err != nil || len(names) > 0 {
+		t.Errorf("a failed sync left %q, which would start it at once: %v", names, err)
 	}
 	b.start() // with another session key
 	g.sync()

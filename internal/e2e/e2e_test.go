@@ -15,8 +15,9 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// gone is how long a name may outlive its client's disconnect.
-const gone = 2 * time.Second
+// gone is how long a name may outlive its client's disconnect, on a machine that is busy with other work too: it tells
+// the path unit, which takes less than 2 s on an idle one, from the timer, which takes up to a minute.
+const gone = 20 * time.Second
 
 // soon is how long anything else may take on a slow machine before it counts as not happening.
 const soon = time.Minute

@@ -463,12 +463,12 @@ func TestNamesWhileNamedHangs(t *testing.T) {
 		t.Fatal(alice.err)
 	}
 	t.Logf("connects took %v and %v, usually %v", alice.took, took, usual)
-	// Each waits for its own hook and for the other's. A message that charon did not look at is sent again after 4 s.
-	if most := 2*usual + 2*time.Second + 4*time.Second; max(took, alice.took) > most {
+	// Each waits for its own hook and for the other's, a second each. The guide's script holds charon for 12 s a call.
+	if most := 2*usual + 12*time.Second; max(took, alice.took) > most {
 		t.Errorf("connects took %v and %v while named hung, usually %v; want at most %v", alice.took, took, usual, most)
 	}
 	resume()
-	if took := max(want(t, b, "alice", alice.address), want(t, b, "bob", bob)); took > 5*time.Second {
+	if took := max(want(t, b, "alice", alice.address), want(t, b, "bob", bob)); took > gone {
 		t.Errorf("names were right %v after named went on", took)
 	}
 	disconnect(t, one)
