@@ -100,15 +100,23 @@ if [ -n "$missing" ] || [ $go_is = missing ]; then
 		printf '#!/bin/sh\nexit 101\n' >$policy
 		chmod 755 $policy
 	fi
-	quietly() { packaging/alive.sh "setup: $2 $3" sh -c '"$@" >"$0" 2>&1' "$tmp/log" "$@" || { tail -n 20 "$tmp/log" >&2; die "failed: $*"; }; }
+	# quietly WHAT COMMAND... shows the command's output only if it fails.
+	quietly() {
+		what=$1
+		shift
+		packaging/alive.sh "setup: $what" sh -c '"$@" >"$0" 2>&1' "$tmp/log" "$@" || {
+			tail -n 20 "$tmp/log" >&2
+			die "$what: failed: $*"
+		}
+	}
 
 	say "installing$missing$([ $go_is = there ] || echo " go")"
-	quietly apt-get -q update
-	[ -z "$missing" ] || quietly apt-get -qy --no-install-recommends install $missing
+	quietly "lists of packages" apt-get -q update
+	[ -z "$missing" ] || quietly "installing packages" apt-get -qy --no-install-recommends install $missing
 	if [ $go_is = missing ]; then
 		candidate=$(apt-cache policy golang-go | sed -n 's/.*Candidate: *\([0-9]*:\)\{0,1\}\([0-9.]*\).*/\2/p')
 		if at_least $fetcher "${candidate:-0}"; then
-			quietly apt-get -qy --no-install-recommends install golang-go
+			quietly "installing go" apt-get -qy --no-install-recommends install golang-go
 		else
 			# Backports of the mirror that this machine uses, for this one command: its own sources stay as they are.
 			suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
@@ -117,7 +125,7 @@ if [ -n "$missing" ] || [ $go_is = missing ]; then
 			mkdir "$tmp/parts" "$tmp/lists"
 			cp -L /etc/apt/sources.list.d/* "$tmp/parts" 2>/dev/null || true
 			echo "deb $mirror $suite-backports main" >"$tmp/parts/backports.list"
-			with_backports() { command=$1; shift; quietly apt-get -q -o Dir::Etc::SourceParts="$tmp/parts" -o Dir::State::Lists="$tmp/lists" "$command" "$@"; }
+			with_backports() { command=$1; shift; quietly "$command of $suite-backports" apt-get -q -o Dir::Etc::SourceParts="$tmp/parts" -o Dir::State::Lists="$tmp/lists" "$command" "$@"; }
 			with_backports update
 			with_backports install -y --no-install-recommends -t "$suite-backports" golang-go
 		fi
