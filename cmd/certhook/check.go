@@ -380,9 +380,12 @@ func (h *host) status(ctx context.Context, dir string, running bool) (status, er
 		if err != nil {
 			return s, err
 		}
-		session.Close()
+		defer session.Close()
 		if p.lacks != "" {
 			return s, fmt.Errorf("%s (tunnelcast-certhook deploy --lineage %s)", p.lacks, dir)
+		}
+		if err := h.notLoaded(ctx, session, p); err != nil {
+			return s, err
 		}
 		if err := h.survives(p); err != nil {
 			return s, err
@@ -395,6 +398,21 @@ func (h *host) status(ctx context.Context, dir string, running bool) (status, er
 		return s, fmt.Errorf("%d days left, fewer than %d: does certbot.timer run?", s.DaysLeft, warn)
 	}
 	return s, nil
+}
+
+// notLoaded says which connection that uses the lineage charon does not have: it has
+// refused it, or swanctl.conf has changed since.
+func (h *host) notLoaded(ctx context.Context, session *charon.Session, p plan) error {
+	loaded, err := session.Connections(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range p.connections() {
+		if !slices.Contains(loaded, name) {
+			return fmt.Errorf("charon has not loaded connection %s (swanctl --load-conns says why)", name)
+		}
+	}
+	return nil
 }
 
 // warnDays returns how many days must be left. certbot renews when a third of the

@@ -261,6 +261,31 @@ func TestOthersAreLeftAlone(t *testing.T) {
 	}
 }
 
+// A connection that charon refuses costs no other its certificate, although both name
+// the lineage.
+func TestOneOfTwoConnectionsIsRefused(t *testing.T) {
+	g := newGuide(t, "c1")
+	g.write("gw/swanctl.conf", fmt.Sprintf("connections { bad { remote_addrs = 198.51.100.1\n proposals = aes-typo\n local { certs = %s/cert.pem\n id = %s } } }\n", g.live, identity)+g.conf("DIR/cert.pem"))
+	g.authority = g.authority.Sibling(t, "Sibling")
+	leaf := g.renew()
+	_, log, err := g.hook(g.live)
+	if hook.Status(err) != 3 || !strings.Contains(err.Error(), "but not by connection bad: charon load-conn: ") || !strings.Contains(log, "charon serves the new certificate") {
+		t.Errorf("error %v, log %s", err, log)
+	}
+	if !g.presented("c1").Equal(leaf) {
+		t.Error("the next client does not see the new certificate")
+	}
+	if out, _, _ := g.certhook(nil, "check", "--heal"); !strings.Contains(out, "charon has not loaded connection bad") {
+		t.Errorf("check --heal does not name it:\n%s", out)
+	}
+	g.stop["gw"]()
+	g.start("gw")
+	g.swanctl("gw", "--load-all", "--noprompt")
+	if !g.presented("c1").Equal(leaf) {
+		t.Error("after a restart the next client does not see the new certificate")
+	}
+}
+
 const startingConf = `connections {
 	site {
 		version = 2

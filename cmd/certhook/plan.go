@@ -50,8 +50,16 @@ type issuerFile struct {
 	pem  []byte
 }
 
-// name is by what charon knows the issuer.
-func (f issuerFile) name() string { return strings.TrimSuffix(filepath.Base(f.path), ".pem") }
+// issuerName is by what charon knows an issuer that a switch has loaded. It depends on
+// the certificate, so that an issuer of the old chain stays until the old certificate
+// is gone.
+func (p plan) issuerName(cert *x509.Certificate) string {
+	return p.issuerPrefix() + lineage.Fingerprint(cert)[:fingerprintDigits]
+}
+
+const fingerprintDigits = 16
+
+func (p plan) issuerPrefix() string { return "tunnelcast-" + filepath.Base(p.dir) + "-" }
 
 type oldKey struct {
 	id   string

@@ -24,9 +24,10 @@ type move struct {
 	host    *host
 	session *charon.Session
 	plan    plan
-	moved   bool           // a connection may have the new certificate
-	undo    []func() error // of the steps so far
-	left    []error        // what was left undone, each hook.ErrSome
+	moved   bool                          // a connection may have the new certificate
+	undo    []func(context.Context) error // of the steps so far
+	refused []string                      // connections that charon cannot load
+	left    []error                       // what was left undone, each hook.ErrSome
 }
 
 // switchTo takes the steps in the one order that has no gap: the new key before
@@ -50,7 +51,7 @@ func (h *host) switchTo(ctx context.Context, s *charon.Session, p plan) (after, 
 		m.prove,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, m.rollBack(err)
+			return nil, m.rollBack(ctx, err)
 		}
 	}
 	if m.stays() {
@@ -94,9 +95,20 @@ func (f faults) Unwrap() []error {
 	return f
 }
 
-func (m *move) rollBack(err error) error {
+// rollBack undoes the steps. Once a connection has the new certificate it needs the
+// key and the issuers, in charon and in the files of its next start.
+func (m *move) rollBack(ctx context.Context, err error) error {
+	// Also when the deadline is what failed.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if m.moved {
+		certs, listErr := m.host.credentials(ctx, m.session)
+		if held, _ := certs.holds(m.plan.lineage.Leaf); held || listErr != nil {
+			return err
+		}
+	}
 	for _, undo := range slices.Backward(m.undo) {
-		if failed := undo(); failed != nil {
+		if failed := undo(ctx); failed != nil {
 			err = fmt.Errorf("%w; roll back: %w", err, failed)
 		}
 	}
@@ -114,15 +126,7 @@ func (m *move) loadKey(ctx context.Context) error {
 		return fmt.Errorf("%w (the %s; ECDSA needs charon's plugin openssl, in libstrongswan-standard-plugins)", err, key)
 	}
 	if !slices.Contains(before, key.ID()) {
-		m.undo = append(m.undo, func() error {
-			if m.moved {
-				return nil
-			}
-			// Also when the deadline is what failed.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			return m.session.UnloadKey(ctx, id)
-		})
+		m.undo = append(m.undo, func(ctx context.Context) error { return m.session.UnloadKey(ctx, id) })
 	}
 	if id != key.ID() {
 		return fmt.Errorf("charon took the key %s for %q", key.ID(), id)
@@ -130,25 +134,47 @@ func (m *move) loadKey(ctx context.Context) error {
 	return nil
 }
 
+// loadIssuers adds the issuers. Those of the old chain stay: the old certificate is
+// served still.
 func (m *move) loadIssuers(ctx context.Context) error {
+	before, err := m.session.Authorities(ctx)
+	if err != nil {
+		return err
+	}
 	for _, f := range m.plan.files {
-		before := firstCertificate(f.path)
 		putBack, err := replace(f.path, f.pem)
 		if err != nil {
 			return err
 		}
-		m.undo = append(m.undo, putBack)
-		if err := m.session.LoadIssuer(ctx, f.name(), f.cert.Raw); err != nil {
+		m.undo = append(m.undo, func(context.Context) error { return putBack() })
+		name := m.plan.issuerName(f.cert)
+		if err := m.session.LoadIssuer(ctx, name, f.cert.Raw); err != nil {
 			return err
 		}
-		m.undo = append(m.undo, func() error {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			if before.Raw == nil {
-				return m.session.UnloadIssuer(ctx, f.name())
-			}
-			return m.session.LoadIssuer(ctx, f.name(), before.Raw)
-		})
+		if !slices.Contains(before, name) {
+			m.undo = append(m.undo, func(ctx context.Context) error { return m.session.UnloadIssuer(ctx, name) })
+		}
+	}
+	return nil
+}
+
+// forgetIssuers unloads those of earlier chains, unless a connection goes on with its
+// earlier certificate.
+func (m *move) forgetIssuers(ctx context.Context) error {
+	loaded, err := m.session.Authorities(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range loaded {
+		digits, ours := strings.CutPrefix(name, m.plan.issuerPrefix())
+		wanted := slices.ContainsFunc(m.plan.files, func(f issuerFile) bool { return m.plan.issuerName(f.cert) == name })
+		// The prefix of vpn is one of vpn-2 too.
+		if !ours || wanted || len(digits) != fingerprintDigits || strings.Contains(digits, "-") || len(m.left) > 0 {
+			continue
+		}
+		if err := m.session.UnloadIssuer(ctx, name); err != nil {
+			return fmt.Errorf("keeps an issuer of the old chain: %w", err)
+		}
 	}
 	return nil
 }
@@ -196,6 +222,8 @@ func (m *move) loadConnections(ctx context.Context) error {
 	}
 	leaf := m.plan.lineage.Leaf
 	var quiet []served
+	var refused []error
+	done := false
 	for _, name := range m.plan.connections() {
 		sections := m.sectionsOf(name)
 		if sections[0].starts && slices.Contains(loaded, name) {
@@ -218,9 +246,21 @@ func (m *move) loadConnections(ctx context.Context) error {
 			}
 		}
 		m.moved = true
-		if err := m.session.LoadConnection(ctx, m.host.cli.SwanctlDir, name); err != nil {
+		switch err := m.session.LoadConnection(ctx, m.host.cli.SwanctlDir, name); {
+		case err == nil:
+			done = true
+		case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
 			return err
+		default:
+			refused = append(refused, fmt.Errorf("connection %s: %w", name, err))
+			m.refused = append(m.refused, name)
 		}
+	}
+	if len(refused) > 0 && !done {
+		return together(refused...)
+	}
+	for _, err := range refused {
+		m.left = append(m.left, fmt.Errorf("%w: charon serves the new certificate, but not by %w", hook.ErrSome, err))
 	}
 	if len(quiet) > 0 || m.plan.use.inX509 {
 		m.moved = true
@@ -318,6 +358,9 @@ func (m *move) prove(ctx context.Context) error {
 		}
 	}
 	for _, c := range m.plan.use.connections {
+		if slices.Contains(m.refused, c.name) {
+			continue
+		}
 		if !slices.Contains(loaded, c.name) {
 			return fail("charon did not load the connection %s", c.name)
 		}
@@ -371,10 +414,8 @@ func (m *move) forgetOld(ctx context.Context) error {
 			return fmt.Errorf("keeps the old key: %w", err)
 		}
 	}
-	for _, path := range m.plan.stale {
-		if err := m.session.UnloadIssuer(ctx, issuerFile{path: path}.name()); err != nil {
-			return fmt.Errorf("keeps an issuer of the old chain: %w", err)
-		}
+	if err := m.forgetIssuers(ctx); err != nil {
+		return err
 	}
 	return m.plan.removeStale()
 }

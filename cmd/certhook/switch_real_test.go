@@ -197,6 +197,26 @@ func TestNoLoginIsLostWhileCertificatesRotate(t *testing.T) {
 	t.Logf("swanctl --load-all: %d rotations, %d logins tried, %d lost", rotations(), all.tried.Load(), all.lost.Load())
 }
 
+// TestNoLoginIsLostWhileIntermediatesChange renews from intermediates of one root in
+// turn, as Let's Encrypt does. The client trusts the root alone.
+func TestNoLoginIsLostWhileIntermediatesChange(t *testing.T) {
+	g := newGuide(t, "c1", "c2", "c3")
+	authorities := []*lineagetest.Authority{g.authority, g.authority.Sibling(t, "Sibling")}
+	l := g.keepLoggingIn("c1", "c2", "c3")
+	turn := 0
+	g.rotate(10, l, func() error {
+		turn++
+		g.authority = authorities[turn%len(authorities)]
+		_, _, err := g.hook(g.live)
+		return err
+	})
+	l.stop()
+	t.Logf("%d logins tried, %d lost", l.tried.Load(), l.lost.Load())
+	if l.lost.Load() > 0 {
+		t.Errorf("lost, the first: %v", *l.first.Load())
+	}
+}
+
 // TestFaultsLeaveTheOldPairServing breaks a renewal or a tool in every way, one
 // after the other.
 func TestFaultsLeaveTheOldPairServing(t *testing.T) {

@@ -140,8 +140,8 @@ func (s *Session) LoadAuthority(ctx context.Context, dir, name string) error {
 }
 
 // LoadIssuer gives charon the DER of an authority's certificate under a name, by
-// which another one replaces it and UnloadIssuer takes it away. charon forgets
-// those that load-cert, or a file in x509ca, gave it only when it restarts.
+// which UnloadIssuer takes it away. charon forgets those that load-cert, or a file in
+// x509ca, gave it only when it restarts.
 func (s *Session) LoadIssuer(ctx context.Context, name string, der []byte) error {
 	m, err := message(map[string]any{"cacert": string(der)})
 	if err != nil {
@@ -151,17 +151,20 @@ func (s *Session) LoadIssuer(ctx context.Context, name string, der []byte) error
 	return err
 }
 
-// UnloadIssuer takes away what LoadIssuer gave. A name that charon does not know
-// is no error.
-func (s *Session) UnloadIssuer(ctx context.Context, name string) error {
+// Authorities returns the names of the authorities and issuers that charon has
+// loaded.
+func (s *Session) Authorities(ctx context.Context) ([]string, error) {
 	answer, err := s.callCredentials(ctx, "get-authorities", nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if names, _ := answer.Get("authorities").([]string); !slices.Contains(names, name) {
-		return nil
-	}
-	_, err = s.callCredentials(ctx, "unload-authority", map[string]any{"name": name})
+	names, _ := answer.Get("authorities").([]string)
+	return names, nil
+}
+
+// UnloadIssuer takes away what LoadIssuer gave.
+func (s *Session) UnloadIssuer(ctx context.Context, name string) error {
+	_, err := s.callCredentials(ctx, "unload-authority", map[string]any{"name": name})
 	return err
 }
 

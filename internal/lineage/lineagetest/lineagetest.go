@@ -64,6 +64,17 @@ func (a *Authority) CrossSign(t testing.TB, by *Authority, end time.Time) *Autho
 	return b
 }
 
+// Sibling returns an authority with the same root and one other intermediate.
+func (a *Authority) Sibling(t testing.TB, name string) *Authority {
+	t.Helper()
+	key := NewKey(t, false)
+	template := *a.certs[1]
+	template.SerialNumber, template.SubjectKeyId, template.AuthorityKeyId = serial(t), nil, nil
+	template.Subject, template.RawSubject = pkix.Name{CommonName: name}, nil
+	cert := sign(t, &template, a.certs[0], key.Public(), a.keys[0])
+	return &Authority{certs: []*x509.Certificate{a.certs[0], cert}, keys: []crypto.Signer{a.keys[0], key}}
+}
+
 // Root returns the root's certificate.
 func (a *Authority) Root() *x509.Certificate { return a.certs[0] }
 
