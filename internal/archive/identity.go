@@ -119,9 +119,11 @@ func (s *Source) Identify() error {
 // that Identify saw, and ErrInUse if somebody has it open for writing. Where leases do
 // not tell that, it is ErrInUse if somebody has a lock on it or, if the recording is
 // Orphaned, wrote to it in the last ten minutes (Settled).
-func (s *Source) Same() error { return s.sameAs(s.Name) }
+func (s *Source) Same() error {
+	return s.sameAs(s.Name, func(id Identity) bool { return id == s.id })
+}
 
-func (s *Source) sameAs(name string) error {
+func (s *Source) sameAs(name string, same func(Identity) bool) error {
 	var open, there unix.Stat_t
 	switch err := unix.Fstat(int(s.file.Fd()), &open); {
 	case errors.Is(err, unix.ESTALE): // another host has removed it
@@ -135,10 +137,31 @@ func (s *Source) sameAs(name string) error {
 	case err != nil:
 		return fmt.Errorf("look at %s: %w", s.Path(), err)
 	}
-	if identity(&open) != s.id || identity(&there) != s.id {
+	if !same(identity(&open)) || !same(identity(&there)) {
 		return ErrChanged
 	}
 	return s.closed()
+}
+
+// sameHidden is Same for a recording that has just got the name hidden.
+func (s *Source) sameHidden(hidden string) error {
+	err := s.sameAs(hidden, func(id Identity) bool { return id == s.id })
+	if !errors.Is(err, ErrChanged) {
+		return err
+	}
+	ino, mtime, failed := renameKeeps(int(s.dir.Fd()))
+	if failed != nil || ino && mtime {
+		return err
+	}
+	return s.sameAs(hidden, func(id Identity) bool {
+		if !ino {
+			id.Ino = s.id.Ino
+		}
+		if !mtime {
+			id.MtimeSec, id.MtimeNs = s.id.MtimeSec, s.id.MtimeNs
+		}
+		return id == s.id
+	})
 }
 
 // closed returns ErrInUse if somebody has the recording open for writing: a
@@ -186,7 +209,7 @@ func (s *Source) Remove(hidden string) error {
 	if err := s.hide(s.Name, hidden); err != nil {
 		return fmt.Errorf("set aside %s as %s: %w", s.Path(), hidden, err)
 	}
-	if err := s.sameAs(hidden); err != nil {
+	if err := s.sameHidden(hidden); err != nil {
 		if back := s.reveal(hidden, s.Name); back != nil {
 			return fmt.Errorf("put back %s, which is now %s: %w", s.Path(), hidden, back)
 		}

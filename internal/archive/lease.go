@@ -24,15 +24,17 @@ import (
 func leasesWork(dir int) (work bool, now time.Time, err error) {
 	// A sweep removes it if this process is killed here.
 	name := recording.HiddenName(rand.Text(), 0)
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
+	if err := makeFile(dir, name); err != nil {
 		return false, now, fmt.Errorf("make a file to ask for a lease on: %w", err)
 	}
-	defer unix.Close(fd) // and with it the lease
 	var file unix.Stat_t
 	var fs unix.Statfs_t
-	err = errors.Join(unix.Fstat(fd, &file), unix.Fstatfs(fd, &fs))
-	work = setLease(fd, unix.F_RDLCK) == nil
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd) // and with it the lease
+		err = errors.Join(unix.Fstat(fd, &file), unix.Fstatfs(fd, &fs))
+		work = setLease(fd, unix.F_RDLCK) == nil
+	}
 	if removed := unix.Unlinkat(dir, name, 0); removed != unix.ENOENT { // a sweep may have been quicker
 		err = errors.Join(err, removed)
 	}
@@ -44,4 +46,18 @@ func leasesWork(dir int) (work bool, now time.Time, err error) {
 		work = false
 	}
 	return work, time.Unix(file.Mtim.Unix()), nil
+}
+
+// makeFile makes a file of a byte. Some FUSE file systems make none that is open for
+// reading alone.
+func makeFile(dir int, name string) error {
+	fd, err := unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(fd, []byte{0})
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		unix.Unlinkat(dir, name, 0)
+	}
+	return err
 }

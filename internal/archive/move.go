@@ -1,12 +1,15 @@
 package archive
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"tunnelcast/internal/recording"
 )
 
 // reveal gives the file with a hidden name in the recording's directory the visible name,
@@ -27,14 +30,13 @@ func (s *Source) reveal(hidden, visible string) error {
 	if !unsupported(err) {
 		return err
 	}
-	err = unix.Linkat(dir, hidden, dir, visible, 0)
-	switch {
+	switch err := unix.Linkat(dir, hidden, dir, visible, 0); {
 	case err == nil:
 		unix.Unlinkat(dir, hidden, 0) // or a sweep does it
 		return nil
-	case !unsupported(err) && !errors.Is(err, unix.EMLINK):
+	case errors.Is(err, unix.EEXIST):
 		return err
-	}
+	} // whatever else it is (rclone says EIO): what does not pass, the rename will say too
 	unlock, err := s.lockDir()
 	if err != nil {
 		return err
@@ -63,6 +65,24 @@ func (s *Source) hide(visible, hidden string) error {
 		err = unix.Renameat(dir, visible, dir, hidden)
 	}
 	return err
+}
+
+// renameKeeps finds out, with a file of its own, what of a file's identity a rename in the
+// directory leaves as it is. FUSE file systems that know files by their names alone, such as
+// rclone's, give a renamed file another inode number; encfs cuts the time to whole seconds.
+func renameKeeps(dir int) (ino, mtime bool, err error) {
+	name, other := recording.HiddenName(rand.Text(), 0), recording.HiddenName(rand.Text(), 0)
+	if err := makeFile(dir, name); err != nil {
+		return false, false, err
+	}
+	var before, after unix.Stat_t
+	err = errors.Join(
+		unix.Fstatat(dir, name, &before, unix.AT_SYMLINK_NOFOLLOW),
+		unix.Renameat(dir, name, dir, other),
+		unix.Fstatat(dir, other, &after, unix.AT_SYMLINK_NOFOLLOW))
+	unix.Unlinkat(dir, name, 0)
+	unix.Unlinkat(dir, other, 0)
+	return before.Ino == after.Ino, before.Mtim == after.Mtim, err
 }
 
 // free returns EEXIST if the directory has something called name.

@@ -46,6 +46,7 @@ func TestLacking(t *testing.T) {
 		{"FUSE without rename2", refuse(unix.ENOSYS, noReplace), nil, true},
 		{"FUSE for cloud storage", append(refuse(unix.EINVAL, noReplace), refuse(unix.EPERM, link)...), []Lack{NoReplace}, true},
 		{"no links in the protocol", append(refuse(unix.EOPNOTSUPP, noReplace), refuse(unix.ENOSYS, link)...), []Lack{NoReplace}, true},
+		{"rclone", append(refuse(unix.EINVAL, noReplace), refuse(unix.EIO, link)...), []Lack{NoReplace}, true},
 		{"too many links", append(refuse(unix.EINVAL, noReplace), refuse(unix.EMLINK, link)...), []Lack{NoReplace}, true},
 		{"CIFS before Linux 4.17", refuse(unix.EINVAL, fsync), nil, true},
 		{"no sync", refuse(unix.EINVAL, fsync, syncfs), []Lack{Sync}, true},
@@ -89,7 +90,6 @@ func TestFailing(t *testing.T) {
 		want    unix.Errno
 	}{
 		{"rename", refuse(unix.EACCES, noReplace), unix.EACCES},
-		{"link", append(refuse(unix.EINVAL, noReplace), refuse(unix.ENOSPC, link)...), unix.ENOSPC},
 		{"sync", refuse(unix.EIO, fsync), unix.EIO},
 		{"sync of the file system", append(refuse(unix.EINVAL, fsync), refuse(unix.EIO, syncfs)...), unix.EIO},
 		{"mode", refuse(unix.EIO, chmod), unix.EIO},
