@@ -144,7 +144,7 @@ func (h *host) checkHost(ctx context.Context, checks checks, lineages []string, 
 	}
 	h.checkHooks(checks, lineages)
 	h.checkConnections(checks, loaded)
-	h.checkIssuers(checks)
+	h.checkIssuers(checks, lineages)
 	h.checkAppArmor(checks, lineages)
 	remedy, timerErr := units.Check(ctx, timer)
 	checks.Say("unit "+timer, timerErr, remedy)
@@ -306,18 +306,24 @@ func (h *host) checkConnections(checks checks, loaded []string) {
 
 // checkIssuers looks for issuers' files of lineages that are gone: charon goes on
 // loading them.
-func (h *host) checkIssuers(checks checks) {
+func (h *host) checkIssuers(checks checks, lineages []string) {
 	ours := regexp.MustCompile(`^tunnelcast-(.+)-[0-9]+\.pem$`)
-	dirs, err := h.lineages()
-	if err != nil {
-		return // said
-	}
 	for _, file := range filesIn(h.cli.SwanctlDir, "x509ca") {
 		match := ours.FindStringSubmatch(filepath.Base(file))
-		if match == nil || slices.ContainsFunc(dirs, func(dir string) bool { return filepath.Base(dir) == match[1] }) {
+		if match == nil || slices.ContainsFunc(lineages, func(dir string) bool { return filepath.Base(dir) == match[1] }) {
 			continue
 		}
-		checks.Say("issuer "+file, fmt.Errorf("no connection uses a lineage %s any more", match[1]), "rm "+file)
+		places := []string{filepath.Join(h.root, liveDir)}
+		for _, dir := range lineages {
+			places = append(places, filepath.Dir(dir))
+		}
+		gone := !slices.ContainsFunc(places, func(place string) bool {
+			_, err := os.Lstat(filepath.Join(place, match[1]))
+			return !errors.Is(err, fs.ErrNotExist)
+		})
+		if gone {
+			checks.Say("issuer "+file, fmt.Errorf("the lineage %s is gone", match[1]), "rm "+file)
+		}
 	}
 }
 
@@ -390,7 +396,9 @@ func (h *host) status(ctx context.Context, dir string, running bool) (status, er
 		if err := h.survives(p); err != nil {
 			return s, err
 		}
-		if err := h.denied(p); err != nil && h.cli.Check.Heal { // otherwise it has a line of its own
+		// Without --heal it has a line of its own. The timer's unit may not write to
+		// AppArmor's file, so that it cannot ask is no fault.
+		if err := h.denied(p); h.cli.Check.Heal && errors.As(err, new(denial)) {
 			return s, fmt.Errorf("the next reload of %s loses the key: AppArmor's profile of swanctl: %w", h.cli.Unit, err)
 		}
 	}

@@ -64,7 +64,7 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 	}
 	h.env.Metrics.Add(switches, 1)
 	h.count(p.lineage.Leaf.NotAfter, dir, proven)
-	if err := h.denied(p); err != nil {
+	if err := h.denied(p); errors.As(err, new(denial)) {
 		h.env.Log.Warn("the next reload of "+h.cli.Unit+" loses the key: AppArmor's profile of swanctl: "+err.Error(), reloadLosesKey, "lineage", dir)
 	}
 	return "charon serves " + describe(p.lineage.Leaf), together(after, h.reloadUnits(ctx), h.survives(p))
