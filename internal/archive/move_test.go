@@ -276,3 +276,38 @@ func TestDirectoryLock(t *testing.T) {
 		t.Fatalf("not locked: %v, %v", ok, err)
 	}
 }
+
+// File systems as the kernel sees them.
+func TestQuirks(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	tests := []struct {
+		name   string
+		quirks archivetest.Quirks
+		want   []Lack
+	}{
+		{"none", archivetest.Quirks{}, nil},
+		{"NFS 4", archivetest.Quirks{Rename2: unix.ENOSYS, Lock: unix.EBADF}, []Lack{FileLocks}},
+		{"NFS 3 without its lock daemon", archivetest.Quirks{Rename2: unix.ENOSYS, Lock: unix.ENOLCK}, []Lack{FileLocks}},
+		{"encfs", archivetest.Quirks{CutsTimes: true}, nil},
+		{"rclone", archivetest.Quirks{Rename2: unix.ENOSYS, Link: unix.EIO, Create: unix.EIO, Renumbers: true}, []Lack{NoReplace}},
+		{"VirtualBox's shared folders", archivetest.Quirks{Rename2: unix.EINVAL, Link: unix.EPERM, FsyncDir: unix.EINVAL,
+			Chmod: unix.EPERM, Utimes: unix.EPERM}, []Lack{Times, NoReplace}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			dir, inside := archivetest.FUSE(t, test.quirks)
+			if !inside {
+				return
+			}
+			lacks, err := Try(dir, 1<<20)
+			if !slices.Equal(lacks, test.want) || err != nil {
+				t.Errorf("lacks %q, want %q; error %v", lacks, test.want, err)
+			}
+			if got := files(t, dir); got != "" {
+				t.Errorf("left %s", got)
+			}
+		})
+	}
+}
