@@ -428,7 +428,8 @@ type walker struct {
 	unsupported map[Codec]int64
 	times       [2]timeline
 	suspect     *suspect
-	pins        int // stretches that something refers to
+	pins        int      // stretches that something refers to
+	unit        [64]byte // the beginning of a NAL unit
 }
 
 // part is a Part in the making.
@@ -487,6 +488,8 @@ func (w *walker) take(t tag) error {
 		w.script(t)
 		return nil
 	}
+	// FFmpeg knows HEVC by its name in enhanced RTMP alone, see Reader.
+	w.skipped = w.skipped || t.kind == tagVideo && m.codec == HEVC && b[0]&0x80 == 0
 	switch m.kind {
 	case broken, ignored:
 		w.skipped = true

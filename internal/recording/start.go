@@ -1,7 +1,5 @@
 package recording
 
-import "io"
-
 // startKind is whether a decoder can begin at a picture.
 type startKind int
 
@@ -40,8 +38,8 @@ func (w *walker) startOf(t tag, m media, c config, wanted bool) (startKind, erro
 	if size < 2 || size > t.size-m.skip-int64(c.lengthSize) {
 		return m.believed(), nil // no NAL units
 	}
-	first := t.head[min(int(m.skip)+c.lengthSize, headSize-1)]
-	if m.codec == H264 && first&0x1f == nalIDRSlice || m.codec == HEVC && int(m.skip)+c.lengthSize < headSize && hevcStart(first) {
+	first := t.head[int(m.skip)+c.lengthSize] // 12 at most
+	if m.codec == H264 && first&0x1f == nalIDRSlice || m.codec == HEVC && hevcStart(first) {
 		return randomStart, nil
 	}
 	if !m.key && !wanted {
@@ -50,12 +48,12 @@ func (w *walker) startOf(t tag, m media, c config, wanted bool) (startKind, erro
 	off, end := t.off+tagHeader+m.skip, t.off+tagHeader+t.size
 	intra := false
 	for range maxUnits {
-		b := make([]byte, min(64, max(0, end-off)))
+		b := w.unit[:min(int64(len(w.unit)), max(0, end-off))]
 		if len(b) < c.lengthSize+2 {
 			break
 		}
-		if _, err := io.ReadFull(io.NewSectionReader(w.in.r, off, int64(len(b))), b); err != nil {
-			return noStart, err
+		if n, err := w.in.r.ReadAt(b, off); n < len(b) {
+			return noStart, unexpected(err)
 		}
 		var size int64
 		for _, x := range b[:c.lengthSize] {

@@ -21,9 +21,6 @@ const (
 	farApart = 3000
 	// defaultPace is the distance between packets while it is not known.
 	defaultPace = 40
-	// slack is how much earlier than the last packet one may be for its stream to go
-	// on in a range of times that it was in before.
-	slack = 200
 	// maxHeld is how many packets are looked at before all are taken for wrong.
 	maxHeld = 8
 	// maxDelay bounds the time from a picture's DTS to its PTS.
@@ -83,7 +80,7 @@ func (c *timeline) paceOr() int64 {
 // reach is how much later than the packet before one may be without a second look.
 func (c *timeline) reach() int64 {
 	if c.pace == 0 {
-		return 1000
+		return 200
 	}
 	return 3*c.pace + 50
 }
@@ -101,10 +98,13 @@ func (c *timeline) accept(raw int64) {
 	if d := raw - c.raw; c.known && d > 0 && (c.pace == 0 || d <= 2*c.pace+50) {
 		c.pace = d
 	}
-	c.known = true
 	c.raw = raw
 	c.out = raw + c.shift
+	if !c.known {
+		c.top = c.out
+	}
 	c.top = max(c.top, c.out)
+	c.known = true
 }
 
 // time adds the packet at a place, which is the end of what was read, to its stream's
@@ -152,7 +152,12 @@ func (w *walker) decide(stream int, end bool) {
 	switch d := last - c.raw; {
 	case n > 0 && d >= -c.early() && d <= int64(n+1)*max(c.reach(), 1000):
 		// It goes on as before; those between are wrong where they are not between.
-		w.between(stream, h[:n], c.out, last+c.shift)
+		w.between(stream, h[:n], c.out, max(c.out, last+c.shift))
+		if last+c.shift < c.top-c.early() {
+			c.raw = last
+			w.squeeze(stream, h[n])
+			break
+		}
 		w.settle(h[n], stream, c.shift)
 		c.accept(max(last, c.raw))
 	case n > 0 && c.follows(h[n-1].raw, last) || end || n >= maxHeld:
@@ -174,7 +179,7 @@ func (w *walker) begin(stream int, end bool) {
 	h := c.held
 	n := len(h) - 1
 	first := -1
-	near := func(a, b int64) bool { return b >= a && b-a <= longestGap }
+	near := func(a, b int64) bool { return b >= a-c.early() && b-a <= longestGap }
 	switch {
 	case n == 0 && end:
 		first = 0
@@ -205,7 +210,7 @@ func (w *walker) begin(stream int, end bool) {
 		case d > longestGap || d < -longestGap:
 			c.shift = other.out - raw
 		case d > farApart || d < -farApart:
-			w.suspect = &suspect{stream: stream, at: h[first].at, by: d, own: out, other: other.out}
+			w.suspect = &suspect{stream: stream, at: h[0].at, by: d, own: out, other: other.out}
 			w.pins++
 		}
 	}
@@ -251,6 +256,15 @@ func (w *walker) step(stream int, h []heldPacket, first int, end bool) {
 	c, other := &w.times[stream], &w.times[1-stream]
 	raw := h[first].raw
 	d := raw - c.raw
+	if s := w.suspect; s != nil && s.stream == stream && d < 0 && raw+c.shift < s.own {
+		// Back in the times before a step forwards: that was the error.
+		if back := raw + c.shift - (s.own - s.by); back >= 0 && back < c.out-s.own+2000 {
+			w.move(stream, s.at, -s.by)
+			c.shift += s.by
+			d = raw + c.shift - c.out
+		}
+		w.acquit()
+	}
 	shift := c.shift
 	next := c.out + int64(first+1)*c.paceOr()
 	alone := end && len(h) == 1 && other.known && d > farApart && raw+shift > other.out+farApart
@@ -262,8 +276,8 @@ func (w *walker) step(stream int, h []heldPacket, first int, end bool) {
 		}
 	}
 	out := raw + shift
-	w.between(stream, h[:first], c.out, max(out, c.out))
-	if gap && d > farApart && other.known && w.suspect == nil && out > other.out+farApart {
+	w.between(stream, h[:first], c.out, max(min(out, next), c.out))
+	if gap && d > farApart && w.suspect == nil && (!other.known || out > other.out+farApart) {
 		w.suspect = &suspect{stream: stream, at: h[first].at, by: out - next, own: out, other: other.out}
 		w.pins++
 	}
@@ -304,14 +318,13 @@ func (w *walker) continued(stream int, raw, next int64) int64 {
 	if recent {
 		latest = target + farApart
 	}
-	candidates := []int64{c.shift, c.before, other.shift}
-	if other.known {
-		slices.Reverse(candidates)
-	} else {
-		candidates = candidates[:2]
+	// A wrong time that was let pass may have been this much too late.
+	earliest := c.top - c.reach() + c.paceOr()
+	if out := raw + other.shift; other.known && out <= latest && (out >= c.top || !recent && out >= earliest) {
+		return other.shift
 	}
-	for _, shift := range candidates {
-		if out := raw + shift; out >= c.top-slack && out <= latest {
+	for _, shift := range []int64{c.shift, c.before} {
+		if out := raw + shift; out >= earliest && out <= latest {
 			return shift
 		}
 	}
@@ -348,12 +361,18 @@ func (w *walker) together(stream int) {
 	}
 	s.packets[stream]++
 	c, other := &w.times[s.stream], &w.times[1-s.stream]
+	if !other.known {
+		if c.out-s.own > 10_000 {
+			w.acquit()
+		}
+		return
+	}
 	apart := c.out - other.out
 	if apart < farApart && apart > -farApart {
 		w.acquit()
 		return
 	}
-	if c.out-s.own < 1000 || s.packets[s.stream] < 10 || s.packets[1-s.stream] < 5 {
+	if c.out-s.own < 60_000 && (c.out-s.own < 1000 || s.packets[s.stream] < 10 || s.packets[1-s.stream] < 5) {
 		return
 	}
 	w.judge()
@@ -395,6 +414,6 @@ func (w *walker) finishTimes() {
 		w.decide(stream, true)
 	}
 	if w.suspect != nil {
-		w.judge()
+		w.judge() // without the other stream it is none
 	}
 }
