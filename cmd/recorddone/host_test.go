@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"tunnelcast/internal/archive/archivetest"
+	"tunnelcast/internal/promised"
 )
 
 func TestNginxArgs(t *testing.T) {
@@ -226,5 +228,48 @@ func TestJoined(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a sweep may not read is named and keeps it from nothing else; lost+found is root's
+// and is nobody's concern.
+func TestSweepUnreadable(t *testing.T) {
+	if os.Getuid() != 0 {
+		promised.Lacking(t, "another user's directories need root")
+	}
+	dir := t.TempDir()
+	const nobody = 65534
+	for _, path := range []string{dir, filepath.Dir(must(exec.LookPath("recorddone")))} {
+		for ; path != filepath.Clean(os.TempDir()) && path != "/"; path = filepath.Dir(path) {
+			if err := os.Chmod(path, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	flv := filepath.Join(dir, "sub", "cam.flv")
+	for _, name := range []string{"aaa", "lost+found", "sub"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(flv, sample(t, 2, "200k"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{filepath.Dir(flv), flv} {
+		if err := os.Chown(name, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep := exec.Command("recorddone", "sweep", dir)
+	sweep.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := sweep.CombinedOutput()
+	if sweep.ProcessState.ExitCode() != 3 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if got := kinds(t, filepath.Dir(flv)); got != ".mp4" {
+		t.Errorf("the directory has %s\n%s", got, out)
+	}
+	if !strings.Contains(string(out), filepath.Join(dir, "aaa")) || strings.Contains(string(out), "lost+found") {
+		t.Errorf("said %s", out)
 	}
 }

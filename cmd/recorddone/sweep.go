@@ -32,19 +32,25 @@ func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 		dirs = archives
 	}
 	var found leftovers
-	for i, dir := range dirs {
-		dir, err := filepath.EvalSymlinks(dir)
-		if err != nil {
-			return err
+	var searched []string
+	for _, name := range dirs {
+		dir, err := filepath.EvalSymlinks(name)
+		if err == nil {
+			dir, err = filepath.Abs(dir)
 		}
-		if dirs[i], err = filepath.Abs(dir); err != nil {
-			return err
+		if err == nil {
+			err = found.look(dir)
 		}
-		if err := found.look(dirs[i]); err != nil {
+		switch {
+		case err == nil:
+			searched = append(searched, dir)
+		case len(dirs) == 1:
 			return err
+		default:
+			found.unread = append(found.unread, unread{name, err})
 		}
 	}
-	w, err := c.start(env, dirs...)
+	w, err := c.start(env, searched...)
 	if err != nil {
 		return err
 	}
@@ -52,6 +58,10 @@ func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 	w.sweeping = true
 
 	failed, empty := 0, 0
+	for _, dir := range found.unread {
+		env.Log.Warn("directory is not searched", failures.Event(dir.err), "path", dir.path, "error", dir.err)
+		failed++
+	}
 	for _, path := range found.hidden {
 		if err := w.tidy(path, &found); err != nil {
 			env.Log.Warn("leftover of a killed run stays", leftoverStays, "path", path, "error", err)
@@ -83,7 +93,8 @@ func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 		env.Log.Info("recordings without audio and video stay", emptyStay, "count", empty)
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d recordings and leftovers stay: %w", failed, len(found.hidden)+len(found.recordings), hook.ErrSome)
+		all := len(found.hidden) + len(found.recordings) + len(found.unread)
+		return fmt.Errorf("%d of %d recordings and leftovers stay: %w", failed, all, hook.ErrSome)
 	}
 	return nil
 }
@@ -114,15 +125,30 @@ func size(path string) int64 {
 }
 
 // leftovers is what a sweep finds.
-type leftovers struct{ recordings, hidden []string }
+type leftovers struct {
+	recordings, hidden []string
+	unread             []unread
+}
 
+// unread is a directory that cannot be read.
+type unread struct {
+	path string
+	err  error
+}
+
+// look searches dir and what is below. What it cannot read keeps it from nothing else;
+// only root reads the lost+found of a file system's top, which holds no recordings.
 func (l *leftovers) look(dir string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			if notThere(err) && path != dir {
-				return nil
-			}
+		switch {
+		case err == nil:
+		case path == dir:
 			return err
+		case notThere(err), filepath.Base(path) == "lost+found":
+			return nil
+		default:
+			l.unread = append(l.unread, unread{path, err})
+			return nil
 		}
 		if !entry.Type().IsRegular() {
 			return nil
