@@ -152,16 +152,18 @@ func (b *bench) roams(ctx context.Context, primary *named, gws [2]*gateway, all 
 	return primary.holds(ctx, append([]client{after}, all[1][1:]...))
 }
 
-// buries removes the names that a dead gateway has left, from another one, which leaves them alone until it is told.
+// buries removes the names that a dead gateway has left, from another one, which did not add them and leaves them alone
+// until it is told.
 func (b *bench) buries(ctx context.Context, primary *named, alive *gateway, pool string) error {
 	undertaker := *alive
 	undertaker.flags = append(slices.Clone(alive.flags), "--pools", pool)
 	for _, turn := range []struct {
 		by    *gateway
+		flags []string
 		least int
 		most  int
-	}{{alive, 2, math.MaxInt}, {&undertaker, 1, 1}} {
-		if _, err := turn.by.sync(ctx); err != nil {
+	}{{alive, nil, 2, math.MaxInt}, {&undertaker, nil, 2, math.MaxInt}, {&undertaker, []string{"--force"}, 1, 1}} {
+		if _, err := turn.by.sync(ctx, turn.flags...); err != nil {
 			return err
 		}
 		names, err := primary.names(ctx)

@@ -32,7 +32,12 @@ func (w *world) startGateway(ctx context.Context, socket, runDir string, flags .
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{world: w, charon: charon, runDir: runDir, flags: flags}
+	// What it remembers is on the disk, as on a server, and nobody else's.
+	state := filepath.Join(w.scratch(), "state-"+filepath.Base(runDir))
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		return nil, err
+	}
+	g := &gateway{world: w, charon: charon, runDir: runDir, flags: append(slices.Clone(flags), "--state-dir", state)}
 	_, err = g.sync(ctx)
 	return g, err
 }
@@ -48,8 +53,8 @@ func (w *world) startGuide(ctx context.Context) (*named, *gateway, error) {
 }
 
 // sync is one run of the reconciler.
-func (g *gateway) sync(ctx context.Context) (usage, error) {
-	return run(ctx, process{args: g.ours("updown", append(slices.Clone(g.flags), "sync")...), memory: true})
+func (g *gateway) sync(ctx context.Context, flags ...string) (usage, error) {
+	return run(ctx, process{args: g.ours("updown", slices.Concat(g.flags, []string{"sync"}, flags)...), memory: true})
 }
 
 // hook is what the gateway's swanctl.conf has behind updown.
