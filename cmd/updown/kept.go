@@ -51,7 +51,7 @@ func (g *gateway) checkMemory(ctx context.Context, c *hook.Checks) {
 			rules.Known[rr] = true
 		}
 	}
-	kept := rules.Kept(live, view.zones)
+	kept := rules.Look(live, view.zones).Kept()
 	if len(kept) == 0 {
 		return
 	}

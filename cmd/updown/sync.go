@@ -115,11 +115,13 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	}
 	rules.LeftOut = g.leftOut(live)
 	known := rules.Known
+	look := rules.Look(live, zones)
 	if g.Sync.Force {
 		rules.Known = maps.Clone(known)
-		maps.Copy(rules.Known, rules.Take(rules.Kept(live, zones), zones, ownAddresses()))
+		maps.Copy(rules.Known, look.Take(ownAddresses()))
+		look = rules.Look(live, zones)
 	}
-	changes, refused := rules.Plan(live, zones, nil)
+	changes, refused := look.Plan(nil)
 
 	// The first list may be older than the zone. And charon goes through its table
 	// while it changes: an IKE_SA that is being rekeyed may have left the place
@@ -133,23 +135,24 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 		if missed := missing(live, again); len(missed) > 0 {
 			live = append(live, missed...)
 			rules.LeftOut = g.leftOut(live)
-			changes, refused = rules.Plan(live, zones, nil)
+			look = rules.Look(live, zones)
+			changes, refused = look.Plan(nil)
 		}
 	}
 	var renew []lease.Change
 	renewed := g.dir.renewed(g.ttl())
 	if !renewed {
-		renew = rules.Renew(live, zones, view.otherTTL)
+		renew = look.Renew(view.otherTTL)
 	}
 	if dryRun {
-		g.printPlan(append(changes, renew...), refused, rules.Kept(live, zones))
+		g.printPlan(append(changes, renew...), refused, look.Kept())
 		return failed
 	}
 	if err := g.dir.remember(pools.Pools, pools.known, live); err != nil {
 		return err
 	}
 	g.env.Metrics.Set(clients, float64(len(live)))
-	g.sayKept(rules.Kept(live, zones))
+	g.sayKept(look.Kept())
 	if rules.AnyAddress && g.dir.daily("no-pools", g.env.Now()) {
 		g.env.Log.Warn("charon has no pools and none are set (key pools): names are given to whatever address a client has, "+
 			"and only what is remembered of them is removed", poolsUnknown, "count", len(live))
@@ -157,15 +160,15 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	if damaged {
 		known = nil
 	}
-	known, err = g.keep(known, rules.Remember(live, zones))
+	known, err = g.keep(known, look.Remember())
 	failed = cmp.Or(failed, err)
 	if len(changes)+len(renew) > 0 {
-		zones, err = g.carryOut(ctx, server, rules, live, zones, changes, renew)
+		zones, err = g.carryOut(ctx, server, look, live, zones, changes, renew)
 		if err != nil && !errors.Is(err, hook.ErrSome) {
 			return err
 		}
 		failed = cmp.Or(failed, err)
-		known, err = g.keep(known, rules.Remember(live, zones))
+		known, err = g.keep(known, rules.Look(live, zones).Remember())
 		failed = cmp.Or(failed, err)
 	}
 	g.env.Metrics.Set(names, float64(held(known, zones[rules.Zone])))
@@ -177,19 +180,19 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 
 // carryOut changes the zones, but for what hooks are at work on, and returns
 // them as they are then. An error that wraps hook.ErrSome names what was refused.
-func (g *gateway) carryOut(ctx context.Context, server *ddns.Server, rules lease.Rules, live []lease.Lease,
+func (g *gateway) carryOut(ctx context.Context, server *ddns.Server, look *lease.Look, live []lease.Lease,
 	zones map[string][]lease.RR, changes, renew []lease.Change) (map[string][]lease.RR, error) {
 	unlock, err := g.hooksLock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	busy, err := g.dir.claims(rules.Zone)
+	busy, err := g.dir.claims(g.rules.Zone)
 	if err != nil {
 		return nil, err
 	}
 	if len(busy) > 0 {
-		changes, _ = rules.Plan(live, zones, busy)
+		changes, _ = look.Plan(busy)
 	}
 	var done []lease.Change
 	var refused []ddns.Refused
@@ -202,7 +205,7 @@ func (g *gateway) carryOut(ctx context.Context, server *ddns.Server, rules lease
 		done = append(done, did)
 		refused = append(refused, no...)
 	}
-	return lease.Done(zones, done), g.sayRefused(refused, rules, live)
+	return lease.Done(zones, done), g.sayRefused(refused, live)
 }
 
 // takeClaims adds to what is known as ours what hooks have claimed, and takes the
@@ -342,13 +345,13 @@ func (g *gateway) sayKept(kept []lease.RR) {
 
 // sayRefused logs what a server would not do, with the client it is for, and
 // returns it as one error.
-func (g *gateway) sayRefused(refused []ddns.Refused, rules lease.Rules, live []lease.Lease) error {
+func (g *gateway) sayRefused(refused []ddns.Refused, live []lease.Lease) error {
 	if len(refused) == 0 {
 		return nil
 	}
 	identities := map[string]string{}
 	for _, l := range live {
-		if name, err := rules.Name(l.Identity); err == nil {
+		if name, err := g.rules.Name(l.Identity); err == nil {
 			identities[name] = l.Identity
 		}
 	}

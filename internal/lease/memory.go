@@ -13,14 +13,12 @@ import (
 //
 // A zone that is missing from the map may hold anything, and so may another
 // forward zone that the settings named before.
-func (r Rules) Remember(live []Lease, zones map[string][]RR) map[RR]bool {
-	now := r.knowing(live)
-	wanted, _ := now.wanted(live, zones[r.Zone])
-	forward, read := zones[r.Zone]
-	at := byOwner(forward)
-	keep := make(map[RR]bool, len(wanted))
-	for _, rr := range wanted {
-		if r.adopts(rr, at[rr.Owner]) {
+func (l *Look) Remember() map[RR]bool {
+	r := l.rules
+	_, read := l.zones[r.Zone]
+	keep := make(map[RR]bool, len(l.wanted))
+	for _, rr := range l.wanted {
+		if r.adopts(rr, l.at[rr.Owner]) {
 			keep[rr] = true
 		}
 	}
@@ -30,11 +28,11 @@ func (r Rules) Remember(live []Lease, zones map[string][]RR) map[RR]bool {
 			continue
 		}
 		if pointers == nil {
-			pointers = r.pointing(zones)
+			pointers = r.pointing(l.zones)
 		}
 		zone, _, hasPointer := r.Pointer(rr.Addr, rr.Owner)
-		_, reverseRead := zones[zone]
-		if !read || !strings.HasSuffix(rr.Owner, "."+r.Zone) || slices.Contains(at[rr.Owner], rr) ||
+		_, reverseRead := l.zones[zone]
+		if !read || !strings.HasSuffix(rr.Owner, "."+r.Zone) || slices.Contains(l.at[rr.Owner], rr) ||
 			hasPointer && !reverseRead || pointers[rr] {
 			keep[rr] = true
 		}
@@ -69,27 +67,26 @@ func onlyAddresses(rrs []RR) bool {
 // Kept returns what stands inside the pools and is somebody else's, so that it
 // stays: addresses under names that a client may have, pointers to such names,
 // and pointers of any kind where a live client's is wanted.
-func (r Rules) Kept(live []Lease, zones map[string][]RR) (kept []RR) {
-	now := r.knowing(live)
-	for _, rr := range zones[r.Zone] {
-		if rr.Addr.IsValid() && r.Pools.Contains(rr.Addr) && r.isName(rr.Owner) && !now.ours(rr) {
+func (l *Look) Kept() (kept []RR) {
+	r := l.rules
+	for _, rr := range l.zones[r.Zone] {
+		if rr.Addr.IsValid() && !r.ours(rr) && r.Pools.Contains(rr.Addr) && r.isName(rr.Owner) {
 			kept = append(kept, rr)
 		}
 	}
 	if len(r.Reverse) == 0 {
 		return kept
 	}
-	wanted, _ := now.wanted(live, zones[r.Zone])
 	inUse := map[string]bool{}
-	for _, rr := range wanted {
+	for _, rr := range l.wanted {
 		if _, ptr, ok := r.Pointer(rr.Addr, rr.Owner); ok {
 			inUse[ptr.Owner] = true
 		}
 	}
 	for _, zone := range r.Reverse {
-		for _, rr := range zones[zone] {
+		for _, rr := range l.zones[zone] {
 			addr, ok := r.pointerAddr(rr.Owner)
-			if rr.Type == "PTR" && ok && !now.ours(rr) && (inUse[rr.Owner] || r.Pools.Contains(addr) && r.isName(rr.Target)) {
+			if rr.Type == "PTR" && ok && !r.ours(rr) && (inUse[rr.Owner] || r.Pools.Contains(addr) && r.isName(rr.Target)) {
 				kept = append(kept, rr)
 			}
 		}
@@ -101,8 +98,8 @@ func (r Rules) Kept(live []Lease, zones map[string][]RR) (kept []RR) {
 // nothing but addresses inside the pools, none of them one of this host's own,
 // and pointers whose names are gone or are taken too. They are returned as what
 // is to be known.
-func (r Rules) Take(kept []RR, zones map[string][]RR, own func(netip.Addr) bool) map[RR]bool {
-	at := byOwner(zones[r.Zone])
+func (l *Look) Take(own func(netip.Addr) bool) map[RR]bool {
+	r, at, kept := l.rules, l.at, l.Kept()
 	take := map[RR]bool{}
 	for _, rr := range kept {
 		foreign := func(rr RR) bool { return !r.Pools.Contains(rr.Addr) || own(rr.Addr) }
@@ -124,13 +121,12 @@ func (r Rules) Take(kept []RR, zones map[string][]RR, own func(netip.Addr) bool)
 
 // Renew returns what to send for the RRs that stand as they are wanted, but with
 // another TTL. Those of a name that is somebody else's stay as they are.
-func (r Rules) Renew(live []Lease, zones map[string][]RR, other map[string][]RR) (changes []Change) {
-	r = r.knowing(live)
-	wanted, _ := r.wanted(live, zones[r.Zone])
+func (l *Look) Renew(other map[string][]RR) (changes []Change) {
+	r := l.rules
 	for _, zone := range append([]string{r.Zone}, r.Reverse...) {
-		want, at := wanted, byOwner(zones[zone])
+		want, at := l.wanted, l.at
 		if zone != r.Zone {
-			want = r.pointers(zone, wanted)
+			want, at = r.pointers(zone, l.wanted), byOwner(l.zones[zone])
 		}
 		change := Change{Zone: zone}
 		for _, rr := range other[zone] {

@@ -60,7 +60,7 @@ func TestRemember(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := rules
 			r.Known = test.known
-			if got := r.Remember(test.live, test.zones); !maps.Equal(got, test.want) {
+			if got := r.Look(test.live, test.zones).Remember(); !maps.Equal(got, test.want) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
@@ -77,13 +77,14 @@ func TestKeptAndTaken(t *testing.T) {
 		reverseZone: {ptr("100", "alice"), ptr("101", "bob"), ptr("102", "mail"), ptr("103", "dead"), ptr("104", "mail"),
 			{Owner: "105.0.0.10.in-addr.arpa.", Type: "PTR", Target: "host.elsewhere."}, ptr("99", "dead")},
 	}
-	kept := r.Kept(live, zones)
+	look := r.Look(live, zones)
+	kept := look.Kept()
 	want := []RR{rr("dead", "10.0.0.103"), rr("mail", "10.0.0.104"), rr("two", "10.0.0.105"), rr("gateway", "10.0.0.102"),
 		ptr("102", "mail"), ptr("103", "dead"), ptr("104", "mail"), {Owner: "105.0.0.10.in-addr.arpa.", Type: "PTR", Target: "host.elsewhere."}}
 	if !slices.Equal(kept, want) {
 		t.Errorf("kept %v, want %v", kept, want)
 	}
-	take := r.Take(kept, zones, func(addr netip.Addr) bool { return addr.String() == "10.0.0.102" })
+	take := look.Take(func(addr netip.Addr) bool { return addr.String() == "10.0.0.102" })
 	// dead with its PTR, and the PTR of 102 to mail, which has no such address.
 	if want := set(rr("dead", "10.0.0.103"), rr("mail", "10.0.0.102")); !maps.Equal(take, want) {
 		t.Errorf("taken %v, want %v", take, want)
@@ -128,11 +129,11 @@ func TestMemoryInvariants(t *testing.T) {
 			}
 		}
 		after := Done(zones, changes)
-		r.Known = r.Remember(live, after)
+		r.Known = r.Look(live, after).Remember()
 		if again, _ := r.Plan(live, after, busy); len(again) > 0 {
 			t.Fatalf("after %+v there is still %+v", changes, again)
 		}
-		if again := r.Remember(live, after); !maps.Equal(again, r.Known) {
+		if again := r.Look(live, after).Remember(); !maps.Equal(again, r.Known) {
 			t.Fatalf("remembered %v, and then %v", r.Known, again)
 		}
 		// Everybody leaves, and nothing of theirs is left but beside what is no address.
@@ -153,7 +154,7 @@ func TestRenew(t *testing.T) {
 		"example.":  {rr("alice", "10.0.0.100"), rr("printer", "10.0.0.101"), rr("printer", "10.0.9.9"), rr("gone", "10.0.0.102")},
 		reverseZone: {ptr("100", "alice"), ptr("102", "gone")},
 	}
-	got := fmt.Sprint(r.Renew(live, zones, zones))
+	got := fmt.Sprint(r.Look(live, zones).Renew(zones))
 	want := fmt.Sprint([]Change{
 		{Zone: "example.", Seen: []Owner{{"alice.example.", true, []RR{rr("alice", "10.0.0.100")}}}, Renew: []RR{rr("alice", "10.0.0.100")}},
 		{Zone: reverseZone, Seen: []Owner{{ptr("100", "").Owner, true, []RR{ptr("100", "alice")}}}, Renew: []RR{ptr("100", "alice")}},

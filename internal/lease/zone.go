@@ -326,25 +326,43 @@ func CheckReverse(name string) error {
 	return fmt.Errorf("%q is no reverse zone, such as 0.0.10.in-addr.arpa", name)
 }
 
-// Plan compares the live leases with what stands in the zones, by their names,
-// and returns what to change in each of them, in the order forward, reverse,
-// and the clients that get no name. A zone that is missing from the map is left
-// alone. What is neither known nor live stays, inside the pools too.
+// A Look is the live leases beside what stands in the zones, by their names. A zone
+// that is missing from the map is left alone.
+type Look struct {
+	rules   Rules // with what is live
+	zones   map[string][]RR
+	at      map[string][]RR // the forward zone, by owner names
+	wanted  []RR            // the addresses that ought to stand there, sorted
+	refused []Refusal
+}
+
+// Look compares what is live with what stands.
+func (r Rules) Look(live []Lease, zones map[string][]RR) *Look {
+	l := &Look{rules: r.knowing(live), zones: zones, at: byOwner(zones[r.Zone])}
+	l.wanted, l.refused = l.rules.wanted(live, l.at)
+	return l
+}
+
+// Plan is the plan of a look.
+func (r Rules) Plan(live []Lease, zones map[string][]RR, busy map[RR]bool) ([]Change, []Refusal) {
+	return r.Look(live, zones).Plan(busy)
+}
+
+// Plan returns what to change in each of the zones, in the order forward, reverse,
+// and the clients that get no name. What is neither known nor live stays, inside
+// the pools too.
 //
 // busy names the addresses under a name that a hook is at work on or has been
 // since the zones were read; they are neither added nor removed.
 //
 // Of two identities that fold to one label the first keeps it: the one whose
 // address stands in the zone, else the one whose IKE_SA is older.
-func (r Rules) Plan(live []Lease, zones map[string][]RR, busy map[RR]bool) ([]Change, []Refusal) {
-	r = r.knowing(live)
-	wanted, refused := r.wanted(live, zones[r.Zone])
-
+func (l *Look) Plan(busy map[RR]bool) ([]Change, []Refusal) {
+	r := l.rules
 	var changes []Change
-	if forward, ok := zones[r.Zone]; ok {
-		changes = append(changes, r.difference(r.Zone, forward, wanted, func(rr RR) bool { return busy[rr] }))
+	if _, ok := l.zones[r.Zone]; ok {
+		changes = append(changes, r.difference(r.Zone, l.zones[r.Zone], l.at, l.wanted, func(rr RR) bool { return busy[rr] }))
 	}
-	at := byOwner(zones[r.Zone])
 	busyOwner := map[string]bool{}
 	for rr := range busy {
 		if _, ptr, ok := r.Pointer(rr.Addr, rr.Owner); ok {
@@ -352,15 +370,14 @@ func (r Rules) Plan(live []Lease, zones map[string][]RR, busy map[RR]bool) ([]Ch
 		}
 	}
 	for _, zone := range r.Reverse {
-		rrs, ok := zones[zone]
+		rrs, ok := l.zones[zone]
 		if !ok {
 			continue
 		}
-		pointers := r.pointers(zone, wanted)
-		change := r.difference(zone, rrs, pointers, func(rr RR) bool { return busyOwner[rr.Owner] })
+		change := r.difference(zone, rrs, byOwner(rrs), r.pointers(zone, l.wanted), func(rr RR) bool { return busyOwner[rr.Owner] })
 		change.Add = slices.DeleteFunc(change.Add, func(ptr RR) bool {
 			addr, _ := r.pointerAddr(ptr.Owner)
-			if r.adopts(Address(ptr.Target, addr), at[ptr.Target]) {
+			if r.adopts(Address(ptr.Target, addr), l.at[ptr.Target]) {
 				return false
 			}
 			// A name that somebody else keeps gets no PTR from here.
@@ -369,7 +386,7 @@ func (r Rules) Plan(live []Lease, zones map[string][]RR, busy map[RR]bool) ([]Ch
 		})
 		changes = append(changes, change)
 	}
-	return slices.DeleteFunc(changes, Change.Empty), refused
+	return slices.DeleteFunc(changes, Change.Empty), l.refused
 }
 
 // pointers returns the wanted PTRs of a reverse zone, sorted.
@@ -385,8 +402,7 @@ func (r Rules) pointers(zone string, wanted []RR) (pointers []RR) {
 
 // wanted returns the addresses that ought to stand in the forward zone, sorted,
 // each once. The rules know what is live.
-func (r Rules) wanted(live []Lease, forward []RR) (wanted []RR, refused []Refusal) {
-	at := byOwner(forward)
+func (r Rules) wanted(live []Lease, at map[string][]RR) (wanted []RR, refused []Refusal) {
 	claims := make(map[string][]Lease, len(live))
 	for i, l := range live {
 		name, err := r.nameOf(l)
@@ -450,9 +466,8 @@ func byAge(a, b Lease) int {
 
 // difference returns the change that leads a zone to the wanted RRs, which are
 // sorted.
-func (r Rules) difference(zone string, rrs, wanted []RR, busy func(RR) bool) Change {
+func (r Rules) difference(zone string, rrs []RR, at map[string][]RR, wanted []RR, busy func(RR) bool) Change {
 	change := Change{Zone: zone}
-	at := byOwner(rrs)
 	for _, rr := range rrs {
 		if _, is := slices.BinarySearchFunc(wanted, rr, compareRR); is || !r.ours(rr) || busy(rr) {
 			continue
