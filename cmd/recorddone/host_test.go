@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -271,5 +272,53 @@ func TestSweepUnreadable(t *testing.T) {
 	}
 	if !strings.Contains(string(out), filepath.Join(dir, "aaa")) || strings.Contains(string(out), "lost+found") {
 		t.Errorf("said %s", out)
+	}
+}
+
+// On NFS 4, where a file that is open for reading cannot be locked, hooks and a sweep that
+// come at once still do each recording once.
+func TestLocksOfDirectories(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	dir, inside := archivetest.FUSE(t, archivetest.Quirks{Rename2: unix.ENOSYS, Lock: unix.EBADF})
+	if !inside {
+		return
+	}
+	sample := sample(t, 2, "200k")
+	var want []string
+	var running []*exec.Cmd
+	start := func(args ...string) {
+		t.Helper()
+		command := exec.Command("recorddone", append([]string{"--jobs", "4"}, args...)...)
+		command.Stderr = new(strings.Builder)
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		running = append(running, command)
+	}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		path := filepath.Join(dir, name+".flv")
+		if err := os.WriteFile(path, sample, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, name+".mp4")
+	}
+	for _, name := range []string{"a", "a", "b", "c"} {
+		start(filepath.Join(dir, name+".flv"))
+	}
+	start("sweep", dir)
+	for _, command := range running {
+		err, out := command.Wait(), command.Stderr
+		if err != nil && !strings.Contains(fmt.Sprint(out), "no such file or directory") { // another was quicker
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	var got []string
+	for _, entry := range must(os.ReadDir(dir)) {
+		got = append(got, entry.Name())
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the directory has %s, want %s", got, want)
 	}
 }

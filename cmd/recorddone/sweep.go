@@ -63,7 +63,7 @@ func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 		failed++
 	}
 	for _, path := range found.hidden {
-		if err := w.tidy(path, &found); err != nil {
+		if err := w.tidy(ctx, path, &found); err != nil {
 			env.Log.Warn("leftover of a killed run stays", leftoverStays, "path", path, "error", err)
 			failed++
 		}
@@ -109,10 +109,21 @@ func (w *worker) sweepOne(ctx context.Context, path string) error {
 	}
 	defer source.Close()
 	source.Orphaned = true
-	if ok, err := source.TryLock(); !ok || err != nil {
+	if ok, err := lock(ctx, source); !ok || err != nil {
 		return err // a hook is at work on it
 	}
 	return w.remux(ctx, source)
+}
+
+// lock does not wait for a run that works on this recording. Where the directory's lock
+// stands for those of files, it waits, for that run may work on another.
+func lock(ctx context.Context, source *archive.Source) (bool, error) {
+	ok, err := source.TryLock()
+	if !ok && err == nil && slices.Contains(source.Lacks(), archive.FileLocks) {
+		err = source.Lock(ctx)
+		ok = err == nil
+	}
+	return ok, err
 }
 
 // size is only for people and graphs to see: 0 if it is not known.
@@ -166,7 +177,7 @@ func (l *leftovers) look(dir string) error {
 // tidy removes unfinished work. A recording that had been set aside for removal
 // goes only if the MP4 that was made of it, which has its time, is there, or if it has
 // its own name as well; otherwise it is a recording again, under a name that can be seen.
-func (w *worker) tidy(path string, found *leftovers) error {
+func (w *worker) tidy(ctx context.Context, path string, found *leftovers) error {
 	if !recording.IsHiddenSource(filepath.Base(path)) {
 		removed, err := archive.RemoveLeftover(path)
 		if removed {
@@ -183,7 +194,7 @@ func (w *worker) tidy(path string, found *leftovers) error {
 	}
 	defer source.Close()
 	source.Orphaned = true
-	if ok, err := source.TryLock(); !ok || err != nil {
+	if ok, err := lock(ctx, source); !ok || err != nil {
 		return err
 	}
 	if err := source.Identify(); errors.Is(err, archive.ErrInUse) || errors.Is(err, archive.ErrChanged) {

@@ -25,6 +25,9 @@ func Try(dir string, bytes int) ([]Lack, error) {
 	}
 	defer s.Close()
 	err = s.try(file, bytes)
+	if errors.Is(err, ErrChanged) {
+		err = fmt.Errorf("a file that nobody else uses %w after it was closed; each sweep tries such a recording again", err)
+	}
 	return s.lacks, err
 }
 
