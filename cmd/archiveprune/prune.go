@@ -140,12 +140,12 @@ func (p *pruner) lookAtTheRest(walk *archive.Walk) {
 		p.report.leave(why, f.Path)
 	}
 	walk.Skipped = func(path string, err error) {
-		p.report.leave(skipped(err), func() string { return path })
+		p.report.leave(skippedAs(err), func() string { return path })
 	}
 	walk.Emptied = p.emptied()
 }
 
-func skipped(why error) leftKind {
+func skippedAs(why error) leftKind {
 	switch why {
 	case archive.ErrMount:
 		return leftMount

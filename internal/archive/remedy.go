@@ -4,10 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os/user"
+	"path/filepath"
+	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// Remedy says what helps when a directory could not be worked in.
+// Remedy says what helps when a directory, or the path inside it that err names,
+// could not be worked in.
 func Remedy(dir string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -15,9 +21,52 @@ func Remedy(dir string, err error) string {
 	case errors.Is(err, syscall.EROFS):
 		return "findmnt -T " + dir + "; mount -o remount,rw it, and see the kernel's log for why it was not"
 	case errors.Is(err, fs.ErrPermission):
-		return "chown www-data " + dir + ": nginx records there as www-data, and so must this run"
+		at := dir
+		var inside *fs.PathError
+		if errors.As(err, &inside) && filepath.IsAbs(inside.Path) {
+			at = inside.Path
+		}
+		return permit(at, errors.Is(err, syscall.EPERM))
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "df " + dir + "; tunnelcast-archiveprune --dry-run --max-age 24h shows what could go"
 	}
 	return "it must be a directory that www-data may write to; the clock must be right"
+}
+
+// permit returns how this user comes to be allowed to work on path: protected if
+// something stronger than permissions forbids it.
+func permit(path string, protected bool) string {
+	self := unix.Geteuid()
+	me := userName(self)
+	for i := 1; i < len(path); i++ { // each directory on the way
+		if path[i] != '/' {
+			continue
+		}
+		if above := path[:i]; errors.Is(unix.Faccessat(unix.AT_FDCWD, above, unix.X_OK, unix.AT_EACCESS), unix.EACCES) {
+			return fmt.Sprintf("setfacl -m u:%s:x %s, or chmod o+x: %s may not pass it", me, above, me)
+		}
+	}
+	if protected {
+		return fmt.Sprintf("lsattr -d %s %s; chattr -i -a what should not be protected, and chmod -t a directory that need not be sticky", filepath.Dir(path), path)
+	}
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		return "namei -l " + path
+	}
+	switch owner := int(stat.Uid); {
+	case owner == self:
+		return "chmod u+rwx " + path
+	case owner == 0:
+		return fmt.Sprintf("chown %s %s: nginx records there as %s, and so must this run", me, path, me)
+	default:
+		// To take it from whoever records there would end the recording.
+		return fmt.Sprintf("it belongs to %s: if nginx records as %s, so must these runs (systemctl edit tunnelcast-archiveprune.service tunnelcast-sweep.service: [Service] User=%s)", userName(owner), userName(owner), userName(owner))
+	}
+}
+
+func userName(id int) string {
+	if u, err := user.LookupId(strconv.Itoa(id)); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(id)
 }
