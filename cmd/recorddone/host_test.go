@@ -256,8 +256,9 @@ func TestSweepUnreadable(t *testing.T) {
 	if err := os.WriteFile(flv, sample(t, 2, "200k"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{filepath.Dir(flv), flv} {
-		if err := os.Chown(name, nobody, nobody); err != nil {
+	const somebody = 7
+	for name, owner := range map[string]int{filepath.Join(dir, "aaa"): somebody, filepath.Dir(flv): nobody, flv: nobody} {
+		if err := os.Chown(name, owner, owner); err != nil {
 			t.Fatal(err)
 		}
 	}

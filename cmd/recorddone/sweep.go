@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"tunnelcast/internal/archive"
 	"tunnelcast/internal/hook"
@@ -61,6 +62,9 @@ func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 	for _, dir := range found.unread {
 		env.Log.Warn("directory is not searched", failures.Event(dir.err), "path", dir.path, "error", dir.err)
 		failed++
+	}
+	if len(found.foreign) > 0 {
+		env.Log.Info("directories of root's are not searched", rootsDirectory, "paths", strings.Join(found.foreign, " "))
 	}
 	for _, path := range found.hidden {
 		if err := w.tidy(ctx, path, &found); err != nil {
@@ -139,6 +143,7 @@ func size(path string) int64 {
 type leftovers struct {
 	recordings, hidden []string
 	unread             []unread
+	foreign            []string // directories that only root may read
 }
 
 // unread is a directory that cannot be read.
@@ -155,7 +160,10 @@ func (l *leftovers) look(dir string) error {
 		case err == nil:
 		case path == dir:
 			return err
-		case notThere(err), filepath.Base(path) == "lost+found":
+		case notThere(err), filepath.Base(path) == archive.LostAndFound:
+			return nil
+		case errors.Is(err, fs.ErrPermission) && archive.Foreign(path):
+			l.foreign = append(l.foreign, path)
 			return nil
 		default:
 			l.unread = append(l.unread, unread{path, err})

@@ -634,13 +634,18 @@ func (w *walker) other(f *File) {
 	}
 }
 
-// foreign reports whether a directory that may not be read is nobody's fault: root's,
-// so that nothing in it was recorded by the user that runs this, or lost+found, which
-// every ext4 has. In a user namespace that root may have no number.
+// LostAndFound is the directory that every ext4 has at its top.
+const LostAndFound = "lost+found"
+
+// Foreign reports whether a directory that may not be read is nobody's fault: root's,
+// so that nothing in it was recorded by the user that runs this. In a user namespace
+// that root may have no number, but lost+found is always root's.
+func Foreign(path string) bool { return foreign(unix.AT_FDCWD, path) }
+
 func foreign(at int, name string) bool {
 	var stat unix.Stat_t
 	err := unix.Fstatat(at, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
-	return err == nil && unix.Geteuid() != 0 && (stat.Uid == 0 || name == "lost+found")
+	return err == nil && unix.Geteuid() != 0 && (stat.Uid == 0 || path.Base(name) == LostAndFound)
 }
 
 func openDir(at int, name string) (int, error) {
