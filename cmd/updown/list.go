@@ -12,55 +12,108 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
 )
 
-// row is one connected client. Its identity is the peer's choice of bytes; each
-// format makes it harmless in its own way.
+// row is one connected client, or those of its addresses that have its name or
+// that have it not. Its identity is the peer's choice of bytes; each format makes
+// it harmless in its own way.
 type row struct {
-	Name      string    `json:"name,omitempty"`
-	Refused   string    `json:"refused,omitempty"` // why there is no name
+	Name      string    `json:"name,omitempty"`    // under which the zone has the addresses
+	Refused   string    `json:"refused,omitempty"` // why it has them under none
 	Identity  string    `json:"identity"`
 	Addresses []string  `json:"addresses"`
 	Since     time.Time `json:"since,omitzero"` // UTC
 	From      string    `json:"from"`
 }
 
+// list prints the connected clients with the names that the zone has for them. If
+// the zone cannot be read it prints them without names and returns an error that
+// wraps hook.ErrSome.
 func (g *gateway) list(ctx context.Context, format string) error {
-	ctx, cancel := context.WithTimeout(ctx, charonTimeout)
+	charonCtx, cancel := context.WithTimeout(ctx, charonTimeout)
 	defer cancel()
-	leases, _, err := g.askCharon(ctx)
+	leases, pools, err := g.askCharon(charonCtx)
 	if err != nil {
 		return err
 	}
-	rows := g.rows(leases)
+	zoneCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
+	defer cancel()
+	var zone []lease.RR
+	server, zoneErr := g.server()
+	if zoneErr == nil {
+		zone, zoneErr = server.Transfer(zoneCtx, g.rules.Zone)
+	}
+	rows := g.rows(leases, pools, zone, zoneErr)
+	now := g.env.Now()
 	switch format {
 	case "json":
 		encoder := json.NewEncoder(g.env.Stdout)
 		encoder.SetIndent("", "  ")
-		return encoder.Encode(rows)
+		err = encoder.Encode(rows)
 	case "html":
-		return writePage(g.env.Stdout, rows, g.rules.Zone, g.env.Now())
+		err = writePage(g.env.Stdout, rows, len(leases), g.rules.Zone, now)
+	default:
+		err = writeTable(g.env.Stdout, rows, now)
 	}
-	return writeTable(g.env.Stdout, rows, g.env.Now())
+	if err == nil && zoneErr != nil {
+		err = fmt.Errorf("%w: the clients' names are not known: %w", hook.ErrSome, zoneErr)
+	}
+	return err
 }
 
-func (g *gateway) rows(leases []lease.Lease) []row {
+// rows compares the clients with the forward zone, as sync does it. zoneErr is why
+// the zone could not be read.
+func (g *gateway) rows(leases []lease.Lease, pools lease.Pools, zone []lease.RR, zoneErr error) []row {
+	rules := g.rules
+	rules.Known, _ = g.state.load() // check says what is wrong with it
+	if len(rules.Pools) == 0 {
+		rules.Pools, rules.AnyAddress = pools, len(pools) == 0
+	}
+	rules.LeftOut = g.leftOut(leases)
+	_, refused := rules.Plan(leases, map[string][]lease.RR{rules.Zone: zone}, nil)
+	refusals := map[string][]lease.Refusal{}
+	for _, r := range refused {
+		refusals[r.Lease.Identity] = append(refusals[r.Lease.Identity], r)
+	}
+	have := make(map[lease.RR]bool, len(zone))
+	for _, rr := range zone {
+		have[rr] = true
+	}
+
 	rows := []row{}
 	for _, l := range leases {
 		r := row{Identity: l.Identity, From: l.Remote}
 		if !l.Established.IsZero() {
 			r.Since = l.Established.UTC().Truncate(time.Second)
 		}
+		owner, nameErr := rules.Name(l.Identity)
+		named := r
+		named.Name = strings.TrimSuffix(owner, ".")
+		without := map[string][]string{} // addresses by why they have no name
 		for _, addr := range l.Addresses {
-			r.Addresses = append(r.Addresses, addr.String())
+			if nameErr == nil && have[lease.Address(owner, addr)] {
+				named.Addresses = append(named.Addresses, addr.String())
+				continue
+			}
+			why := "it is not in the zone yet: sync adds it within a minute, or the journal says why not"
+			if i := slices.IndexFunc(refusals[l.Identity], func(r lease.Refusal) bool {
+				return slices.Equal(r.Lease.Addresses, l.Addresses) && r.Lease.Connection == l.Connection && (!r.Addr.IsValid() || r.Addr == addr)
+			}); i >= 0 {
+				why = strings.TrimPrefix(refusals[l.Identity][i].Err.Error(), fmt.Sprintf("identity %q: ", l.Identity))
+			} else if zoneErr != nil {
+				why = "not known: " + zoneErr.Error()
+			}
+			without[why] = append(without[why], addr.String())
 		}
-		if name, err := g.rules.Name(l.Identity); err == nil {
-			r.Name = strings.TrimSuffix(name, ".")
-		} else {
-			r.Refused = err.Error()
+		if len(named.Addresses) > 0 {
+			rows = append(rows, named)
 		}
-		rows = append(rows, r)
+		for why, addrs := range without {
+			r.Refused, r.Addresses = why, addrs
+			rows = append(rows, r)
+		}
 	}
 	slices.SortStableFunc(rows, func(a, b row) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Identity, b.Identity), slices.Compare(a.Addresses, b.Addresses))
@@ -90,17 +143,28 @@ func (r row) ago(now time.Time) string {
 
 func writeTable(w io.Writer, rows []row, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tADDRESS\tSINCE\tFROM\tIDENTITY")
+	fmt.Fprint(t, "NAME\tADDRESS\tSINCE\tFROM\tIDENTITY")
+	if slices.ContainsFunc(rows, func(r row) bool { return r.Refused != "" }) {
+		fmt.Fprint(t, "\tWHY NO NAME")
+	}
+	fmt.Fprintln(t)
 	for _, r := range rows {
 		identity := fmt.Sprintf("%q", r.Identity)
 		if plain := strings.Trim(identity, `"`); plain == r.Identity && !strings.Contains(plain, " ") {
 			identity = plain
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.name(), strings.Join(r.Addresses, ","), r.ago(now), r.From, identity)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s", r.name(), strings.Join(r.Addresses, ","), r.ago(now), r.From, identity)
+		if r.Refused != "" {
+			fmt.Fprintf(t, "\t%s", r.Refused)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }
 
+// The page has columns on a wide screen and a block per client on a narrow one. An
+// address is never broken, but for a long one of IPv6 behind a colon; what is long
+// besides is the name, which may break anywhere.
 const pageHead = `<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -110,48 +174,74 @@ const pageHead = `<!DOCTYPE html>
 <meta name="color-scheme" content="light dark">
 <title>%[1]s: %[2]d connected</title>
 <style>
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem; font-weight: 600 }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.4rem; font-weight: 600; overflow-wrap: anywhere }
 table { border-collapse: collapse; width: 100%% }
-th, td { text-align: left; padding: .5rem .75rem .5rem 0; border-bottom: 1px solid #8884; overflow-wrap: anywhere; vertical-align: top }
-th, small { font-weight: normal; opacity: .7 }
+th, td { text-align: left; padding: .5rem 1.5rem .5rem 0; border-bottom: 1px solid #8884; vertical-align: top }
+th:last-child, td:last-child { padding-right: 0 }
+th, small { font-weight: normal; opacity: .75 }
+td:first-child { overflow-wrap: anywhere; min-width: 12rem }
+td small { display: block }
+.ip { display: block; font-variant-numeric: tabular-nums }
+.since { white-space: nowrap }
+@media (min-width: 64rem) { wbr { display: none } }
 @media (max-width: 40rem) {
   thead { display: none }
-  tr { display: block; padding: .5rem 0; border-bottom: 1px solid #8884 }
+  tr { display: block; padding: .6rem 0; border-bottom: 1px solid #8884 }
   td { display: block; border: 0; padding: 0 }
   td:first-child { font-weight: 600 }
-  td[data-label]::before { content: attr(data-label) " "; opacity: .7 }
+  td[data-label] { display: grid; grid-template-columns: 5rem 1fr }
+  td[data-label]::before { content: attr(data-label); opacity: .75 }
+  td .ip { grid-column: 2 }
 }
 </style>
 </head>
 <body>
 <h1>%[1]s: %[2]d connected</h1>
-<table>
+`
+
+const pageTable = `<table>
 <thead><tr><th>Name</th><th>Address</th><th>Since</th><th>From</th></tr></thead>
 <tbody>
 `
 
-const pageTail = `</tbody>
-</table>
-<p><small>%s UTC</small></p>
+const pageTail = `<p><small>%s UTC</small></p>
 </body>
 </html>
 `
 
 // writePage writes one page that needs nothing else. All that comes from a peer
 // stands between tags, escaped.
-func writePage(w io.Writer, rows []row, zone string, now time.Time) error {
+func writePage(w io.Writer, rows []row, clients int, zone string, now time.Time) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, pageHead, html.EscapeString(strings.TrimSuffix(zone, ".")), len(rows))
-	for _, r := range rows {
-		name := html.EscapeString(r.Name)
-		if r.Name == "" {
-			name = "<small>no name: " + html.EscapeString(strings.ToValidUTF8(r.Identity, "?")) + "</small>"
+	fmt.Fprintf(&b, pageHead, html.EscapeString(strings.TrimSuffix(zone, ".")), clients)
+	if len(rows) == 0 {
+		b.WriteString("<p>Nobody is connected.</p>\n")
+	} else {
+		b.WriteString(pageTable)
+		for _, r := range rows {
+			name := html.EscapeString(r.Name)
+			if r.Name == "" {
+				name = fmt.Sprintf("%s <small>no name: %s</small>", pageText(r.Identity), pageText(r.Refused))
+			}
+			fmt.Fprintf(&b, "<tr><td>%s</td><td data-label=\"address\">%s</td><td class=\"since\" data-label=\"since\">%s</td><td data-label=\"from\">%s</td></tr>\n",
+				name, pageAddresses(r.Addresses), r.ago(now), pageAddresses([]string{r.From}))
 		}
-		fmt.Fprintf(&b, "<tr><td>%s</td><td>%s</td><td data-label=\"since\">%s</td><td data-label=\"from\">%s</td></tr>\n", name,
-			html.EscapeString(strings.Join(r.Addresses, " ")), r.ago(now), html.EscapeString(r.From))
+		b.WriteString("</tbody>\n</table>\n")
 	}
 	fmt.Fprintf(&b, pageTail, now.UTC().Format(time.DateTime))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func pageText(s string) string { return html.EscapeString(strings.ToValidUTF8(s, "?")) }
+
+// pageAddresses writes addresses one below the other. An address of IPv6 may break
+// behind a colon.
+func pageAddresses(addrs []string) string {
+	var b strings.Builder
+	for _, addr := range addrs {
+		fmt.Fprintf(&b, `<span class="ip">%s</span>`, strings.ReplaceAll(pageText(addr), ":", ":<wbr>"))
+	}
+	return b.String()
 }

@@ -1,50 +1,70 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
+	"errors"
+	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
 )
 
-func listed(t *testing.T, format string) string {
+var listNow = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// listedRows are of clients as they may be, with a zone that has the names of two.
+func listedRows(t *testing.T) []row {
 	t.Helper()
-	g := newTestGateway(t, &bind{dir: t.TempDir(), addr: "127.0.0.1:1"})
-	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	g.env.Now = func() time.Time { return now }
-	g.live = []lease.Lease{
+	g := newTestGateway(t, &bind{dir: t.TempDir(), addr: "127.0.0.1:1"}, "--pools", "10.0.0.100-10.0.0.200,fd00::/64")
+	live := []lease.Lease{
 		client("bob", "10.0.0.101"),
 		client("<script>alert(1)</script>\n\x1b[31m\xff", "10.0.0.102"),
 		client("alice@example.org", "10.0.0.100", "fd00::100"),
 	}
 	for i, ago := range []time.Duration{90 * time.Minute, 0, 30 * time.Second} {
-		g.live[i].Established = now.Add(-ago)
-		g.live[i].Remote = "198.51.100.7"
+		live[i].Established = listNow.Add(-ago)
+		live[i].Remote = "198.51.100.7"
 	}
-	if err := g.list(context.Background(), format); err != nil {
-		t.Fatal(err)
+	var zone []lease.RR
+	for _, name := range []string{"alice 10.0.0.100", "alice fd00::100", "bob 10.0.0.101"} {
+		label, addr, _ := strings.Cut(name, " ")
+		zone = append(zone, lease.Address(label+".example.", netip.MustParseAddr(addr)))
 	}
-	return g.stdout.String()
+	return g.rows(live, nil, zone, nil)
 }
 
 func TestListTable(t *testing.T) {
-	want := `NAME           ADDRESS               SINCE     FROM          IDENTITY
--              10.0.0.102            0 s       198.51.100.7  "<script>alert(1)</script>\n\x1b[31m\xff"
+	want := `NAME           ADDRESS               SINCE     FROM          IDENTITY  WHY NO NAME
+-              10.0.0.102            0 s       198.51.100.7  "<script>alert(1)</script>\n\x1b[31m\xff"  "<script>alert(1)</script>\n\x1b[31m\xff" is not
 alice.example  10.0.0.100,fd00::100  30 s      198.51.100.7  alice@example.org
 bob.example    10.0.0.101            1 h 30 min  198.51.100.7  bob
 `
 	squeeze := func(s string) string { return strings.Join(strings.Fields(s), " ") }
-	if got := listed(t, "table"); squeeze(got) != squeeze(want) || strings.Count(got, "\n") != 4 {
-		t.Errorf("got\n%s", got)
+	var b strings.Builder
+	if err := writeTable(&b, listedRows(t), listNow); err != nil {
+		t.Fatal(err)
+	}
+	got, cause, _ := strings.Cut(b.String(), " is not")
+	_, rest, _ := strings.Cut(cause, "\n")
+	if squeeze(got+" is not\n"+rest) != squeeze(want) || strings.Count(b.String(), "\n") != 4 {
+		t.Errorf("got\n%s", b.String())
+	}
+	b.Reset()
+	if err := writeTable(&b, nil, listNow); err != nil || squeeze(b.String()) != "NAME ADDRESS SINCE FROM IDENTITY" {
+		t.Errorf("without clients: %s", b.String())
 	}
 }
 
 func TestListJSON(t *testing.T) {
-	var rows []row
-	if err := json.Unmarshal([]byte(listed(t, "json")), &rows); err != nil {
+	rows := listedRows(t)
+	text, err := json.Marshal(rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &rows); err != nil {
 		t.Fatal(err)
 	}
 	if len(rows) != 3 || rows[1].Name != "alice.example" || rows[1].Since.Format(time.RFC3339) != "2026-11-21T11:59:30Z" || rows[0].Refused == "" {
@@ -53,13 +73,91 @@ func TestListJSON(t *testing.T) {
 }
 
 func TestListPage(t *testing.T) {
-	page := listed(t, "html")
+	var b strings.Builder
+	if err := writePage(&b, listedRows(t), 3, "example.", listNow); err != nil {
+		t.Fatal(err)
+	}
+	page := b.String()
 	if strings.Contains(page, "<script") || strings.Contains(page, "\xff") || strings.Contains(page, "%!") {
 		t.Errorf("an identity got through:\n%s", page)
 	}
-	for _, want := range []string{"<h1>example: 3 connected</h1>", "<td>alice.example</td><td>10.0.0.100 fd00::100</td>", "&lt;script&gt;", "viewport", `content="light dark"`, "refresh"} {
+	for _, want := range []string{"<h1>example: 3 connected</h1>", `<td>alice.example</td><td data-label="address"><span class="ip">10.0.0.100</span><span class="ip">fd00:<wbr>:<wbr>100</span></td>`,
+		"&lt;script&gt;", "<small>no name: &#34;&lt;script", "viewport", `content="light dark"`, "refresh"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q:\n%s", want, page)
 		}
+	}
+	b.Reset()
+	if err := writePage(&b, nil, 0, "example.", listNow); err != nil || !strings.Contains(b.String(), "Nobody is connected.") || strings.Contains(b.String(), "<table") {
+		t.Errorf("without clients:\n%s", b.String())
+	}
+}
+
+// A name is listed if the zone has it, and otherwise why it has not.
+func TestBindListShowsTheZone(t *testing.T) {
+	b := startBind(t)
+	g := newTestGateway(t, b)
+	g.sync() // learns the pools
+	for _, l := range []lease.Lease{
+		client("alice@a.example", "10.0.0.100", "fd00::100"),
+		client("alice@b.example", "10.0.0.101"), // another alice
+		client("printer", "10.0.0.102"),         // a name with an address by hand
+		client("ns", "10.0.0.103"),
+		client("eve", "172.16.0.9"),
+		client("mallory", "10.0.0.104", "172.16.0.10"),
+	} {
+		_ = g.up(l) // the zone tells
+	}
+	g.sync()
+	g.live = append(g.live, client("late", "10.0.0.105")) // its hook has failed
+	g.stdout.Reset()
+	if err := g.list(t.Context(), "json"); err != nil {
+		t.Fatal(err)
+	}
+	var rows []row
+	if err := json.Unmarshal(g.stdout.Bytes(), &rows); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range rows {
+		got = append(got, r.Identity+" "+strings.Join(r.Addresses, ",")+" "+r.name())
+		why := map[string]string{
+			"alice@b.example": `alice.example. is "alice@a.example"`,
+			"printer":         "printer.example. has the address 10.0.0.9",
+			"ns":              "the name ns is reserved",
+			"eve":             "172.16.0.9 is in none of the gateway's pools",
+			"mallory":         "172.16.0.10 is in none of the gateway's pools",
+			"late":            "not in the zone yet",
+		}[r.Identity]
+		if (r.Refused == "") != (r.Name != "") || r.Refused != "" && (why == "" || !strings.Contains(r.Refused, why)) {
+			t.Errorf("%+v; want %q", r, why)
+		}
+	}
+	want := `alice@b.example 10.0.0.101 -
+eve 172.16.0.9 -
+late 10.0.0.105 -
+mallory 172.16.0.10 -
+ns 10.0.0.103 -
+printer 10.0.0.102 -
+alice@a.example 10.0.0.100,fd00::100 alice.example
+mallory 10.0.0.104 mallory.example`
+	if lines := strings.Join(got, "\n"); lines != want {
+		t.Errorf("got\n%s", lines)
+	}
+
+	// sync has named those that have no name, each once.
+	g.sync()
+	for _, name := range []string{"alice@b.example", "printer", "ns", "eve", "mallory"} {
+		if n := len(regexp.MustCompile(`msg="no name for a client" .*identity=`+name+" ").FindAllString(g.log.String(), -1)); n != 1 {
+			t.Errorf("%d entries for %s in\n%s", n, name, g.log.String())
+		}
+	}
+
+	// Without the zone nothing is said of names.
+	b.named.Stop()
+	g.stdout.Reset()
+	err := g.list(t.Context(), "table")
+	if !errors.Is(err, hook.ErrSome) || !strings.Contains(g.stdout.String(), "not known: transfer zone example.") || strings.Contains(g.stdout.String(), "mallory.example") {
+		t.Errorf("without named: %v\n%s", err, g.stdout.String())
 	}
 }

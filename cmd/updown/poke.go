@@ -29,6 +29,7 @@ import (
 //	leases           who held which address then
 //	ttl              of the names, where the last sync has seen to it
 //	said-*           made when something was said that is said once a day
+//	unnamed          the clients without a name that were said, and why
 //
 // # The contract with tunnelcast-sync.path
 //

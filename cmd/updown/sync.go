@@ -152,6 +152,7 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 		return err
 	}
 	g.env.Metrics.Set(clients, float64(len(live)))
+	g.sayUnnamed(refused)
 	g.sayKept(look.Kept())
 	if rules.AnyAddress && g.dir.daily("no-pools", g.env.Now()) {
 		g.env.Log.Warn("charon has no pools and none are set (key pools): names are given to whatever address a client has, "+

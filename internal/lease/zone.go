@@ -50,6 +50,7 @@ func (c Change) Empty() bool { return len(c.Add) == 0 && len(c.Remove) == 0 && l
 // Refusal says why a live client has no name.
 type Refusal struct {
 	Lease Lease
+	Addr  netip.Addr // the only one that is refused; the zero Addr: all are
 	Err   error
 }
 
@@ -407,7 +408,7 @@ func (r Rules) wanted(live []Lease, at map[string][]RR) (wanted []RR, refused []
 	for i, l := range live {
 		name, err := r.nameOf(l)
 		if err != nil {
-			refused = append(refused, Refusal{l, err})
+			refused = append(refused, Refusal{Lease: l, Err: err})
 			continue
 		}
 		claims[name] = appendAt(claims[name], live, i)
@@ -423,16 +424,16 @@ func (r Rules) wanted(live []Lease, at map[string][]RR) (wanted []RR, refused []
 		held := r.held(at[name])
 		for _, l := range claim {
 			if !SameIdentity(l.Identity, first.Identity) {
-				refused = append(refused, Refusal{l, fmt.Errorf("%w: %s is %q", ErrHeld, name, first.Identity)})
+				refused = append(refused, Refusal{Lease: l, Err: fmt.Errorf("%w: %s is %q", ErrHeld, name, first.Identity)})
 				continue
 			}
 			for _, addr := range l.Addresses {
 				rr := Address(name, addr)
 				switch {
 				case !r.mayHave(addr) && !r.Known[rr]:
-					refused = append(refused, Refusal{l, fmt.Errorf("address %s is in none of the gateway's pools", addr)})
+					refused = append(refused, Refusal{l, addr, fmt.Errorf("address %s is in none of the gateway's pools", addr)})
 				case held != nil && !slices.Contains(at[name], rr):
-					refused = append(refused, Refusal{l, held})
+					refused = append(refused, Refusal{l, addr, held})
 				default:
 					wanted = append(wanted, rr)
 				}
