@@ -47,18 +47,49 @@ for page in packaging/man/*.8; do
 	gzip -9n <"$page" >"$STAGE/man/${page##*/}.gz"
 done
 
+mkdir "$STAGE/man7"
+gzip -9n <packaging/man/tunnelcast.7 >"$STAGE/man7/tunnelcast.7.gz"
+
+# The README's links lead to where the package has those files.
+sed 's|](packaging/doc/|](|g' README.md >"$STAGE/README.md"
+
+env -u GOOS -u GOARCH CGO_ENABLED=0 go run ./packaging/copyright "$BIN" >"$STAGE/copyright"
+
+# The Debian sources of the C libraries inside tunnelcast-recorddone. What Go modules
+# there are, copyright says; they are not of Debian.
+built_using=
+add_source() { # NAME VERSION
+	[ -z "$2" ] || built_using="$built_using${built_using:+, }$1 (= $2)"
+}
+if [ -z "${LIBAV_SOURCE:-}" ]; then
+	for dsc in "${TUNNELCAST_CACHE:-$HOME/.cache/tunnelcast}"/libav/source/ffmpeg_*.dsc; do
+		[ ! -e "$dsc" ] || add_source ffmpeg "$(sed -n 's/^Version: //p' "$dsc")"
+	done
+fi
+libc=libc6-dev
+[ "$ARCH" = "$native" ] || libc=libc6-dev-$ARCH-cross
+# The cross compiler's packages have the version of their source within their own.
+add_source glibc "$(dpkg-query -W -f '${Version}' $libc 2>/dev/null | sed 's/cross[0-9]*$//')"
+
 {
 	echo "tunnelcast ($VERSION) stable; urgency=medium"
 	echo
-	# The first section of CHANGELOG.md, in Debian's words.
-	awk '/^## / { if (n++) exit } n && /^- / { gsub(/`/, ""); sub(/^- /, "  * "); print }' CHANGELOG.md | fold -s -w 78 | sed 's/^\([^ ]\)/    \1/; s/ *$//'
+	# The first section of CHANGELOG.md that has entries, in Debian's words: an entry's lines are joined and folded anew.
+	awk '
+		function entry() { if (text != "") { print "  * " text; n++ }; text = "" }
+		/^## / { entry(); if (n) exit; here = 1; next }
+		!here { next }
+		/^- / { entry(); text = substr($0, 3); next }
+		/^ +[^ ]/ && text != "" { sub(/^ +/, ""); text = text " " $0; next }
+		{ entry() }
+		END { entry() }' CHANGELOG.md | tr -d '`' | fold -s -w 76 | sed 's/^\([^ ]\)/    \1/; s/ *$//'
 	echo
 	echo " -- tunnelcast authors <authors@tunnelcast.example>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n >"$STAGE/changelog.gz"
 
 deb=tunnelcast_${VERSION}_$ARCH.deb
 # nfpm looks into the environment for most of its settings, but not for these.
-sed "s|\${STAGE}|$STAGE|; s|\${BIN}|$BIN|" nfpm.yaml >"$STAGE/nfpm.yaml"
+sed "s|\${STAGE}|$STAGE|; s|\${BIN}|$BIN|; s|\${BUILT_USING}|$built_using|" nfpm.yaml >"$STAGE/nfpm.yaml"
 env -u GOOS -u GOARCH go run "$nfpm" package --config "$STAGE/nfpm.yaml" --packager deb --target "$STAGE/$deb" >"$STAGE/log" || {
 	cat "$STAGE/log" >&2
 	exit 1
