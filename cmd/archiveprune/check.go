@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"tunnelcast/internal/archive"
@@ -18,6 +19,8 @@ import (
 const (
 	service = "tunnelcast-archiveprune.service"
 	timer   = "tunnelcast-archiveprune.timer"
+
+	minFreeTimer = "tunnelcast-minfree.timer"
 )
 
 func check(ctx context.Context, env hook.Env, c cli) error {
@@ -63,6 +66,10 @@ func check(ctx context.Context, env hook.Env, c cli) error {
 
 	remedy, err := units.Check(ctx, timer)
 	checks.Say("unit "+timer, err, remedy)
+	if slices.ContainsFunc(c.archives, func(a cli) bool { return a.MinFree != (retention.Free{}) }) {
+		remedy, err := units.Check(ctx, minFreeTimer)
+		checks.Say("unit "+minFreeTimer, err, remedy)
+	}
 	checks.CheckMetrics(c.Metrics)
 	return checks.Err()
 }

@@ -39,6 +39,8 @@ type cli struct {
 		Dirs   []string `arg:"" optional:"" name:"dir" help:"Directories in place of the configured one."`
 		Format string   `help:"Print text or json (${default})." enum:"text,json" default:"text"`
 		Force  bool     `help:"Go on where max-delete stops, this once."`
+
+		OnlyMinFree bool `help:"Hold the archives to min-free alone; those without it are not looked at."`
 	} `cmd:"" default:"withargs" help:"Remove what the limits do not allow. This is what happens without a command."`
 	Check    struct{} `cmd:"" help:"Say whether this host is ready."`
 	Crontabs struct{} `cmd:"" hidden:""` // for the package's installation
@@ -63,6 +65,9 @@ func run(ctx context.Context, env hook.Env) error {
 			return err
 		}
 	}
+	if c.Prune.OnlyMinFree {
+		c.onlyMinFree()
+	}
 	c.Prune.Dirs = c.dirs()
 	if command == "crontabs" {
 		lines, _ := cronLines(os.DirFS("/"), c.dirs()...)
@@ -74,7 +79,19 @@ func run(ctx context.Context, env hook.Env) error {
 	if command == "check" {
 		return check(ctx, env, c)
 	}
+	if c.Prune.OnlyMinFree && len(c.archives) == 0 {
+		return nil
+	}
 	return prune(ctx, env, c)
+}
+
+// onlyMinFree leaves the archives that have the limit min-free, and of their limits that one: a disk fills within hours, and
+// the other limits have a day.
+func (c *cli) onlyMinFree() {
+	c.archives = slices.DeleteFunc(c.archives, func(a cli) bool { return a.MinFree == (retention.Free{}) })
+	for i := range c.archives {
+		c.archives[i].MaxAge, c.archives[i].MaxSize, c.archives[i].MaxDelete = 0, 0, 0
+	}
 }
 
 func (c cli) policy() retention.Policy {

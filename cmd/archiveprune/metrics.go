@@ -20,7 +20,7 @@ func beginMetrics(m *hook.Metrics, c cli) {
 		return
 	}
 	m.Begin(c.Metrics, archiveBytes, oldestRecording, removedTotal, removedBytes, notRemovedTotal)
-	if !c.named {
+	if !c.named && !c.Prune.OnlyMinFree { // which may have left archives out
 		m.Reset(archiveBytes)
 		m.Reset(oldestRecording)
 	}
