@@ -21,8 +21,8 @@ import (
 	"tunnelcast/internal/units"
 )
 
-// check says in a line per thing whether this host is ready. All that it changes
-// is a name, lease.CheckLabel, which is there for a moment.
+// check prints in a line per thing whether this host is ready. The only change
+// that it makes is a name, lease.CheckLabel, which it adds and removes again.
 func (g *gateway) check(ctx context.Context) error {
 	c := hook.NewChecks(g.env.Stdout)
 	charonCtx, cancel := context.WithTimeout(ctx, charonTimeout)
@@ -44,14 +44,14 @@ func (g *gateway) check(ctx context.Context) error {
 	return c.Err()
 }
 
-// knownPools returns the pools of the settings, those that charon has, or those
-// that it had.
+// knownPools returns the pools in the settings, otherwise those of charon,
+// otherwise those that the last sync learned.
 func (g *gateway) knownPools(pools lease.Pools) lease.Pools {
 	if len(g.rules.Pools) > 0 {
 		return g.rules.Pools
 	}
 	if len(pools) == 0 {
-		pools, _, _ = g.dir.pools() // only what is tried depends on it
+		pools, _, _ = g.dir.pools() // without them an address for examples is tried
 	}
 	return pools
 }
@@ -88,6 +88,10 @@ func (g *gateway) checkZones(ctx context.Context, c *hook.Checks, leases []lease
 		view := g.checkUpdate(ctx, c, server, zone, pools, used)
 		c.Say(fmt.Sprintf("transfer of zone %s, %d records", zone, len(rrs)), transferErr, g.transferRemedy(transferErr, server))
 		for _, v := range view {
+			if v.unknown {
+				c.Unknown(v.what, v.remedy)
+				continue
+			}
 			c.Say(v.what, v.err, v.remedy)
 		}
 	}
@@ -103,7 +107,7 @@ func (g *gateway) keyRemedy(err error) string {
 	return ""
 }
 
-// zoneRemedy is what helps if the server does not tell of the zone.
+// zoneRemedy returns the remedy for a question about the zone that failed.
 func (g *gateway) zoneRemedy(err error) string {
 	_, port, _ := net.SplitHostPort(g.Server)
 	switch {
@@ -141,21 +145,22 @@ func (g *gateway) transferRemedy(err error, server *ddns.Server) string {
 	return fmt.Sprintf("allow-transfer { key %s; }; in the zone's statement in named.conf", strings.TrimSuffix(server.Key.Name, "."))
 }
 
-// checkTTL is for a resolver that is asked in that moment.
+// checkTTL is the TTL of the name that check adds. A resolver may be asked for it.
 const checkTTL = time.Second
 
-// said is a line that check has still to print.
-type said struct {
-	what   string
-	err    error
-	remedy string
+// result is a line of check that is printed later.
+type result struct {
+	what    string
+	err     error
+	remedy  string
+	unknown bool // this host cannot find out
 }
 
-// checkUpdate adds to the zone what a client with an address of the pools would
-// get there, each type by itself, and removes it again: named writes its journal
+// checkUpdate adds to the zone the RRs that a client with an address of the pools
+// would get there, one at a time, and removes them again: named writes its journal
 // only for a change, and a policy may grant one type and not another. It returns
-// what was seen of it as a VPN client sees it.
-func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.Server, zone string, pools lease.Pools, used map[netip.Addr]bool) (view []said) {
+// the results of checkView for each of them.
+func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.Server, zone string, pools lease.Pools, used map[netip.Addr]bool) (view []result) {
 	var rrs []lease.RR
 	owner := lease.CheckLabel + "." + g.rules.Zone
 	types := "A and AAAA"
@@ -179,7 +184,7 @@ func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.
 				rrs = append(rrs, lease.Address(owner, addr))
 			}
 		}
-		if len(rrs) == 0 { // charon has not told its pools
+		if len(rrs) == 0 { // the pools are not known
 			rrs = append(rrs, lease.Address(owner, netip.MustParseAddr("192.0.2.1")))
 		}
 		if len(rrs) == 1 {
@@ -201,8 +206,8 @@ func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.
 	return view
 }
 
-// updateFault returns the cause of a refused update and its remedy. It asks the
-// server for what tells the causes apart.
+// updateFault returns the cause of a refused update and its remedy. It sends the
+// server further updates, which change nothing, to distinguish the causes.
 func (g *gateway) updateFault(ctx context.Context, err error, server *ddns.Server, zone string, rr lease.RR) (cause error, remedy string) {
 	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
 	defer cancel()
@@ -223,8 +228,8 @@ func (g *gateway) updateFault(ctx context.Context, err error, server *ddns.Serve
 		types = "PTR"
 	}
 	key := strings.TrimSuffix(server.Key.Name, ".")
-	// A policy is asked about every RR. Of an update without one it says nothing, a
-	// zone that is frozen or takes no updates of this key does.
+	// named applies the update-policy to each RR, so it accepts an update without
+	// any. A zone that is frozen, or has no grant for this key at all, refuses that too.
 	empty := lease.Change{Zone: zone, Seen: []lease.Owner{{Name: zone, InUse: true}}}
 	switch policy := server.Update(ctx, empty, checkTTL); {
 	case !errors.Is(policy, ddns.ErrRefused) && strings.Contains(rr.Owner+rr.Target, "_"):
@@ -238,8 +243,9 @@ func (g *gateway) updateFault(ctx context.Context, err error, server *ddns.Serve
 	return err, fmt.Sprintf("update-policy { grant %s zonesub %s; }; in the zone's statement in named.conf", key, types)
 }
 
-// addForAMoment adds the RR to a zone, calls during, and removes it, whatever
-// comes in between. What an interrupted check left there goes first.
+// addForAMoment adds the RR to a zone, calls during, and removes the RR, also if ctx
+// ends in between. If an interrupted check has left RRs at the name, it removes
+// them first.
 func (g *gateway) addForAMoment(ctx context.Context, server *ddns.Server, zone string, rr lease.RR, during func()) (err error) {
 	remove := func(rrs ...lease.RR) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dnsTimeout)
@@ -262,7 +268,7 @@ func (g *gateway) addForAMoment(ctx context.Context, server *ddns.Server, zone s
 			err = add()
 		}
 		if rr.Type == "PTR" && errors.Is(err, ddns.ErrPrerequisite) {
-			// All addresses are in use and have their pointers. The removal was granted.
+			// Every address is in use and has its pointer. The removal was accepted.
 			return nil
 		}
 	}
@@ -280,11 +286,11 @@ func (g *gateway) addForAMoment(ctx context.Context, server *ddns.Server, zone s
 	return nil
 }
 
-// maxSample is how many addresses of a pool are looked at, at most.
+// maxSample is the largest number of addresses of one pool that sample looks at.
 const maxSample = 1 << 17
 
-// sample returns an address of the pools of a kind, one that nobody uses if there
-// is one.
+// sample returns an address of the pools for which is returns true, an unused one
+// if there is one.
 func sample(pools lease.Pools, used map[netip.Addr]bool, is func(netip.Addr) bool) (addr netip.Addr, ok bool) {
 	for _, r := range pools {
 		next := r.Last
@@ -304,14 +310,15 @@ func sample(pools lease.Pools, used map[netip.Addr]bool, is func(netip.Addr) boo
 	return addr, ok
 }
 
-// checkView asks for what was just added as a client asks: unsigned, at the
-// servers that the pools in swanctl.conf name, otherwise at our own, from an
-// address of this host beside the pool if it has one. named may have views, and
-// show that question another zone than the one that the update has changed.
-func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR) (lines []said) {
+// checkView looks up the RR that was just added as a client does: unsigned, at the
+// DNS servers in the pools of swanctl.conf, or if there are none at the server in
+// the settings, from an address of this host in the pool's network if it has one.
+// A named with views may answer that question from another zone than the one that
+// the update changed.
+func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR) (lines []result) {
 	host, port, _ := net.SplitHostPort(g.Server)
 	var asked []*ddns.Server
-	nameservers, _ := charon.ReadNameservers(g.SwanctlDir) // checkLine says what is wrong with the file
+	nameservers, _ := charon.ReadNameservers(g.SwanctlDir) // checkLine reports an unreadable file
 	for _, addr := range nameservers {
 		s := &ddns.Server{Addr: net.JoinHostPort(addr.String(), "53")}
 		if addr.String() == host {
@@ -330,15 +337,16 @@ func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR)
 		askCtx, cancel := context.WithTimeout(ctx, viewTimeout)
 		seen, err := s.Lookup(askCtx, rr.Owner)
 		cancel()
-		line := said{what: fmt.Sprintf("what clients see of zone %s at %s, %s", g.rules.Zone, s.Addr, rr.Type)}
+		line := result{what: fmt.Sprintf("what clients see of zone %s at %s, %s", g.rules.Zone, s.Addr, rr.Type)}
 		if s.From.IsValid() {
 			line.what += " asked for from " + s.From.String()
 		}
 		switch {
 		case err == nil && slices.Contains(seen.Holds, rr):
 		case errors.Is(err, ddns.ErrRefused) && len(nameservers) == 0 && !s.From.IsValid():
-			// allow-query may let in the clients and not this host.
-			line.what = fmt.Sprintf("what clients see of zone %s cannot be seen from this host: %v", g.rules.Zone, err)
+			// allow-query may accept the clients and not this host.
+			line.unknown = true
+			line.what = fmt.Sprintf("what clients see of zone %s: %v", g.rules.Zone, err)
 		case err != nil:
 			line.err = err
 		default:
@@ -346,6 +354,8 @@ func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR)
 		}
 		line.remedy = "clients may be in another view of named than updates: match-clients in named.conf"
 		switch {
+		case line.unknown:
+			line.remedy = fmt.Sprintf("on a client: dig SOA %s", g.rules.Zone)
 		case len(nameservers) > 0 && (errors.Is(err, ddns.ErrNoReply) || errors.Is(err, syscall.ECONNREFUSED)):
 			line.remedy = "listen-on in named.conf, or dns in the pool's section in swanctl.conf"
 		case len(nameservers) > 0:
@@ -356,11 +366,11 @@ func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR)
 	return lines
 }
 
-// viewTimeout is for one question of checkView.
+// viewTimeout is the deadline of one question of checkView.
 const viewTimeout = 3 * time.Second
 
-// beside returns an address of this host in the network of a pool, of the family
-// of server: clients and it are likely to be in one view.
+// beside returns an address of this host in the network of a pool, of the same
+// family as server. It is likely to match the same view as the clients.
 func beside(pools lease.Pools, server netip.Addr) netip.Addr {
 	local, _ := net.InterfaceAddrs()
 	for _, r := range pools {

@@ -101,6 +101,11 @@ func TestBindCheckTriesAnUpdate(t *testing.T) {
 			[]string{exampleUpdate, `view "updates" { match-clients { key local-ddns; key tc; }; zone "example" { type master; file "db.example"; allow-update { localhost; }; }; };
 view "clients" { zone "example" { type master; file "db.clients"; }; `, reverseUpdate, `};`}, nil,
 			[]string{`ok    update of zone example\., A and AAAA`, `FAIL  what clients see of zone example\. at .*, A: a name that was just added is not there \(.*match-clients in named\.conf\)`}},
+		"clients' questions are refused here": {
+			[]string{exampleUpdate, `zone "example" { type master; file "db.example"; allow-update { localhost; }; allow-query { key local-ddns; 10.0.0.0/24; }; };`}, nil,
+			[]string{`\?     what clients see of zone example\.: .*REFUSED.* \(on a client: dig SOA example\.\)`}},
+		"clients ask another address": {
+			nil, nil, []string{`FAIL  what clients see of zone example\. at 127\.0\.0\.9:53, A: .*connection refused \(listen-on in named\.conf, or dns in the pool's section in swanctl\.conf\)`}},
 		"an underscore": {
 			[]string{exampleUpdate, exampleUpdate + ` zone "_vpn.example" { type master; file "db.underscore"; update-policy { grant tc zonesub ANY; }; };`}, []string{"--key", "tc.key", "--zone", "_vpn.example"},
 			[]string{`FAIL  update of zone _vpn\.example\.: .*check-names.* \(check-names ignore; .*\)`}},
@@ -121,6 +126,10 @@ view "clients" { zone "example" { type master; file "db.clients"; }; `, reverseU
 			g := newTestGateway(t, b, test.args...)
 			if name == "no pools are known" {
 				g.askCharon = func(context.Context) ([]lease.Lease, lease.Pools, error) { return nil, nil, charon.ErrNotRunning }
+			}
+			if name == "clients ask another address" {
+				g.SwanctlDir = b.dir
+				b.write("swanctl.conf", "pools { a { addrs = 10.0.0.0/24\n dns = 127.0.0.9, fd00::zz\n } }\n")
 			}
 			out := g.checked()
 			for _, want := range test.want {

@@ -48,6 +48,8 @@ var failures = hook.Failures{
 	{Cause: ddns.ErrBadTime, Event: clocksApart},
 	{Cause: ddns.ErrRefused, Event: updateRefused},
 	{Cause: ddns.ErrNotAuth, Event: notPrimary},
+	{Cause: ddns.ErrNoZone, Event: notPrimary},
+	{Cause: ddns.ErrNotReady, Event: notPrimary},
 	{Cause: ddns.ErrBadReply, Event: badReply},
 	{Cause: ddns.ErrNoReply, Event: noReply},
 	{Cause: syscall.ECONNREFUSED, Event: serverDown},

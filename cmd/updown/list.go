@@ -16,12 +16,12 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// row is one connected client, or those of its addresses that have its name or
-// that have it not. Its identity is the peer's choice of bytes; each format makes
-// it harmless in its own way.
+// row is one connected client. A client of whose addresses only some are in the
+// zone has one row for these and one for the others. The identity is chosen by the
+// peer; each format makes it harmless in its own way.
 type row struct {
-	Name      string    `json:"name,omitempty"`    // under which the zone has the addresses
-	Refused   string    `json:"refused,omitempty"` // why it has them under none
+	Name      string    `json:"name,omitempty"`    // the zone has the addresses under it
+	Refused   string    `json:"refused,omitempty"` // why the zone has no name for them
 	Identity  string    `json:"identity"`
 	Addresses []string  `json:"addresses"`
 	Since     time.Time `json:"since,omitzero"` // UTC
@@ -63,11 +63,11 @@ func (g *gateway) list(ctx context.Context, format string) error {
 	return err
 }
 
-// rows compares the clients with the forward zone, as sync does it. zoneErr is why
-// the zone could not be read.
+// rows compares the clients with the forward zone by the same rules as sync. zoneErr
+// is the error of reading the zone.
 func (g *gateway) rows(leases []lease.Lease, pools lease.Pools, zone []lease.RR, zoneErr error) []row {
 	rules := g.rules
-	rules.Known, _ = g.state.load() // check says what is wrong with it
+	rules.Known, _ = g.state.load() // check reports an error
 	if len(rules.Pools) == 0 {
 		rules.Pools, rules.AnyAddress = pools, len(pools) == 0
 	}
@@ -91,7 +91,7 @@ func (g *gateway) rows(leases []lease.Lease, pools lease.Pools, zone []lease.RR,
 		owner, nameErr := rules.Name(l.Identity)
 		named := r
 		named.Name = strings.TrimSuffix(owner, ".")
-		without := map[string][]string{} // addresses by why they have no name
+		without := map[string][]string{} // addresses by the reason why they have no name
 		for _, addr := range l.Addresses {
 			if nameErr == nil && have[lease.Address(owner, addr)] {
 				named.Addresses = append(named.Addresses, addr.String())
@@ -162,9 +162,8 @@ func writeTable(w io.Writer, rows []row, now time.Time) error {
 	return t.Flush()
 }
 
-// The page has columns on a wide screen and a block per client on a narrow one. An
-// address is never broken, but for a long one of IPv6 behind a colon; what is long
-// besides is the name, which may break anywhere.
+// The page has columns on a wide screen and a block per client on a narrow one. A
+// name may break anywhere, an IPv6 address after a colon, an IPv4 address nowhere.
 const pageHead = `<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -236,8 +235,8 @@ func writePage(w io.Writer, rows []row, clients int, zone string, now time.Time)
 
 func pageText(s string) string { return html.EscapeString(strings.ToValidUTF8(s, "?")) }
 
-// pageAddresses writes addresses one below the other. An address of IPv6 may break
-// behind a colon.
+// pageAddresses returns the addresses as HTML, one below the other. An IPv6 address
+// may break after a colon.
 func pageAddresses(addrs []string) string {
 	var b strings.Builder
 	for _, addr := range addrs {

@@ -11,10 +11,9 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// sayUnnamed logs each client that is connected without a name, once for each
-// cause: its hook may not have known. The run directory has what was logged.
-// Clients of a connection that is left out are none of them, since the settings say
-// so.
+// sayUnnamed logs each connected client without a name, once for each cause, because
+// its hook may not have known. The run directory keeps what was logged. It does not
+// log clients of connections that the settings leave out.
 func (g *gateway) sayUnnamed(refused []lease.Refusal) {
 	file := filepath.Join(string(g.dir), "unnamed")
 	before, _ := os.ReadFile(file) // without it everything is logged again

@@ -28,8 +28,7 @@ const DefaultSocket = "/run/charon.vici"
 // nevertheless: it may be starting, have another socket, or lack its vici plugin.
 var ErrNotRunning = errors.New("charon does not answer")
 
-// strokeSocket is where a charon listens that the starter of ipsec.conf has
-// started.
+// strokeSocket is the socket of a charon that was started for ipsec.conf.
 const strokeSocket = "/run/charon.ctl"
 
 // Session is one connection to charon, for one caller at a time. Calls end with
@@ -45,7 +44,7 @@ type Session struct {
 
 // Dial connects to the VICI socket, a path or a URI such as swanctl takes,
 // unix:///run/charon.vici. A socket that is absent or that nobody listens on
-// gives ErrNotRunning.
+// returns ErrNotRunning.
 func Dial(ctx context.Context, socket string) (*Session, error) {
 	conn, err := dial(ctx, socket)
 	if err != nil {
@@ -73,7 +72,7 @@ func dial(ctx context.Context, socket string) (net.Conn, error) {
 	return conn, nil
 }
 
-// elsewhere returns where a charon may be that is not at the socket.
+// elsewhere returns a hint at another socket of charon, for an error message.
 func elsewhere(socket string) string {
 	exists := func(file string) bool { _, err := os.Stat(file); return err == nil }
 	switch {

@@ -103,12 +103,12 @@ func fill(target reflect.Value, values map[string]any) bool {
 
 // Table is a setting that is a table of the configuration file.
 type Table interface {
-	// UnmarshalTOML is called with what the file has under the table's name.
+	// UnmarshalTOML stores the value that the file has under the table's name.
 	UnmarshalTOML(value any) error
 }
 
-// readTable gives a table what the file has under its name. All that follows a
-// table's header is in the table, a setting that was meant for the program too.
+// readTable stores the file's value in a table. Every key after a table's header
+// belongs to the table, so a setting of the program there is an error.
 func readTable(flags reflect.Value, name string, table Table, value any) error {
 	if keys, ok := value.(map[string]any); ok {
 		for key := range keys {

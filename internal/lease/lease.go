@@ -111,12 +111,9 @@ func ParseNames(table map[string]string) (Names, error) {
 	return names, nil
 }
 
-// All returns the labels in the table and the identity of each.
-func (n Names) All() map[string]string { return n.owners }
-
-// label turns an identity into a DNS label: the one that Names lists for it,
-// otherwise of a DN the CN, without the realm after "@", the domain before "\"
-// and the zone's own name at the end, lower-cased. What is left must be one
+// label returns the DNS label of an identity: the one that Names lists for it,
+// otherwise the identity, or a DN's CN, without the realm after "@", the domain
+// before "\" and the zone's own name at the end, lower-cased. The rest must be one
 // label of RFC 1123 section 2.1: 1 to 63 letters, digits and hyphens, with no
 // hyphen at either end. Anything else is refused, because a name that was
 // changed until it fits could be somebody else's. With Mend each run of other
@@ -173,9 +170,9 @@ func (r Rules) label(identity string) (string, error) {
 
 const namesHint = "[names] in updown.toml gives an identity its name"
 
-// mended returns the lower-case name with each run of characters that no label
-// has as one hyphen. It drops nothing: "jos\u00e9" would become "jos", which may be
-// somebody else.
+// mended returns the lower-case name with one hyphen in place of each run of
+// characters that a label cannot have. It does not cut such a run off at an end:
+// "jos\u00e9" would become "jos", which may be somebody else's name.
 func mended(name string) string {
 	var b strings.Builder
 	inRun := false
