@@ -145,6 +145,108 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestOnlyMinFree: the hourly run makes room, and leaves to the daily one what is too
+// old.
+func TestOnlyMinFree(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	dir := t.TempDir()
+	recordings := recordUntilFull(t, dir, "8m", 300_000)
+	out, err := archiveprune("--only-min-free", "--min-free=3MiB", "--max-age=1h", "--max-size=1B", dir)
+	free, _ := space(t, dir)
+	if err != nil || free < 3<<20 || free > 4<<20 {
+		t.Errorf("%d bytes are free, %v\n%s", free, err, out)
+	}
+	if n := len(left(recordings)); n < 10 {
+		t.Errorf("%d of %d are left", n, len(recordings))
+	}
+	if out, err := archiveprune("--only-min-free", "--min-free=3MiB", "--max-age=1h", dir); err != nil || out != "" {
+		t.Errorf("again: %s%v", out, err)
+	}
+}
+
+// TestInodesGone: without a free inode nobody can record, however much is free.
+func TestInodesGone(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	dir := t.TempDir()
+	archivetest.Mount(t, dir, "tmpfs", "tmpfs", 0, "size=8m,nr_inodes=64")
+	var recordings []string
+	for i := 0; ; i++ {
+		path := filepath.Join(dir, fmt.Sprintf("%d.flv", i))
+		if err := os.WriteFile(path, nil, 0o644); errors.Is(err, syscall.ENOSPC) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(time.Duration(i-1000) * time.Hour)
+		if err := os.Chtimes(path, then, then); err != nil {
+			t.Fatal(err)
+		}
+		recordings = append(recordings, path)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "x"), 0o755); err == nil {
+		t.Fatal("there is an inode left")
+	}
+	out, err := archiveprune("--min-free=25%", dir)
+	if n := len(recordings) - len(left(recordings)); n != 16 || err != nil {
+		t.Errorf("%d of %d went: %s%v", n, len(recordings), out, err)
+	}
+	if there := left(recordings); there[0] != recordings[16] {
+		t.Errorf("the oldest left is %s", there[0])
+	}
+}
+
+// TestHardLinks: a file takes its bytes once, and they come free with its last name.
+func TestHardLinks(t *testing.T) {
+	dir := t.TempDir()
+	archived, outside := filepath.Join(dir, "arc"), filepath.Join(dir, "out")
+	for _, path := range []string{archived, outside, filepath.Join(archived, "copy")} {
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const length = 1 << 20
+	for name, age := range map[string]time.Duration{"a": 5, "b": 4, "c": 3, "d": 2} { // hours
+		path := filepath.Join(archived, name+".mp4")
+		if err := os.WriteFile(path, make([]byte, length), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(-age * time.Hour)
+		err := os.Chtimes(path, then, then)
+		if name == "a" || name == "b" {
+			err = errors.Join(err, os.Link(path, filepath.Join(archived, "copy", name+".mp4")))
+		}
+		if name == "b" {
+			err = errors.Join(err, os.Link(path, filepath.Join(outside, name+".mp4")))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	summary := func(out string) string {
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		return lines[len(lines)-1]
+	}
+	for _, step := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--dry-run", "--max-size=2M"}, "would remove 3, free 2.1 MB, keep 3 (2.1 MB), fail 0"},
+		{[]string{"--dry-run", "--max-age=3h"}, "would remove 5, free 2.1 MB, keep 1 (1.0 MB), fail 0"},
+		{[]string{"--dry-run", "--max-age=5h"}, "would remove 2, free 1.0 MB, keep 4 (3.1 MB), fail 0"},
+		{[]string{"--max-size=2200K"}, "removed 2, freed 1.0 MB, kept 4 (3.1 MB), failed 0"},
+		{[]string{"--max-age=3h"}, "removed 3, freed 1.0 MB, kept 1 (1.0 MB), failed 0"},
+	} {
+		out, err := archiveprune(append(step.args, archived)...)
+		if got := summary(out); got != step.want || err != nil {
+			t.Errorf("%q: %s, want %s, error %v", step.args, got, step.want, err)
+		}
+	}
+}
+
 // TestRemovalsThatFreeNothing: what somebody has open keeps its blocks.
 func TestRemovalsThatFreeNothing(t *testing.T) {
 	if !archivetest.Mounts(t) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	"tunnelcast/internal/archive"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/nginx"
 	"tunnelcast/internal/retention"
@@ -85,13 +86,27 @@ func run(ctx context.Context, env hook.Env) error {
 	return prune(ctx, env, c)
 }
 
-// onlyMinFree leaves the archives that have the limit min-free, and of their limits that one: a disk fills within hours, and
-// the other limits have a day.
+// onlyMinFree leaves the archives on whose disks less than min-free is free, and of their limits that one: a disk fills
+// within hours, and the other limits have a day. One that cannot be opened is left too, so that the run says so.
 func (c *cli) onlyMinFree() {
-	c.archives = slices.DeleteFunc(c.archives, func(a cli) bool { return a.MinFree == (retention.Free{}) })
+	c.archives = slices.DeleteFunc(c.archives, func(a cli) bool {
+		return a.MinFree == (retention.Free{}) || !c.DryRun && a.minFreeIsMet(*a.Archive)
+	})
 	for i := range c.archives {
 		c.archives[i].MaxAge, c.archives[i].MaxSize, c.archives[i].MaxDelete = 0, 0, 0
 	}
+}
+
+// minFreeIsMet tells whether min-free is met, without looking into the archive.
+func (c cli) minFreeIsMet(dir string) bool {
+	p := newPruner(c, dir)
+	var err error
+	if p.tree, err = archive.OpenTree(dir); err != nil {
+		return false
+	}
+	defer p.tree.Close()
+	disk, err := p.disk()
+	return err == nil && !p.policy.Short(disk)
 }
 
 func (c cli) policy() retention.Policy {

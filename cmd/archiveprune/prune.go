@@ -361,7 +361,7 @@ func (p *pruner) unmet(size int64, disk retention.Disk) error {
 		return nil
 	}
 	what := fmt.Sprintf("%s are free although min-free is %s (%s)", retention.Bytes(disk.Free), p.MinFree, retention.Bytes(p.MinFree.Of(disk.Size)))
-	if limit := p.MinFree.Inodes(disk); disk.FreeInodes < limit {
+	if limit := p.MinFree.Inodes(disk); disk.Free >= p.MinFree.Of(disk.Size) {
 		what = fmt.Sprintf("%d inodes are free although min-free is %s (%d of %d)", disk.FreeInodes, p.MinFree, limit, disk.Inodes)
 	}
 	if p.hopeless {
