@@ -29,7 +29,7 @@ func (c *cli) check(ctx context.Context, env hook.Env) error {
 		return err
 	}
 	for _, dir := range dirs {
-		lacks, err := archive.Try(dir, least)
+		lacks, err := archive.Try(ctx, dir, least)
 		what := fmt.Sprintf("recordings in %s, as user %d", dir, os.Getuid())
 		for _, lack := range lacks {
 			what += fmt.Sprintf("; no %s: %s", lack, lack.Effect())

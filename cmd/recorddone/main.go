@@ -231,20 +231,11 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) 
 	return nil
 }
 
-// watched is how long a recording is watched that may be live again, where leases do not
-// tell: nginx, which has closed it, may have begun to record to the same path.
-const watched = time.Second
-
 func (w *worker) identify(ctx context.Context, source *archive.Source) error {
-	if err := source.Identify(); err != nil || w.sweeping || !slices.Contains(source.Lacks(), archive.Leases) {
-		return err
+	if w.sweeping {
+		return source.Identify()
 	}
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(watched):
-		return source.Same()
-	}
+	return source.IdentifyClosed(ctx)
 }
 
 // tell says what the file system lacks, once in a run.

@@ -1,12 +1,14 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -113,6 +115,43 @@ func (s *Source) Identify() error {
 	s.id = identity(&st)
 	s.uid, s.gid, s.mode = int(st.Uid), int(st.Gid), fs.FileMode(st.Mode).Perm()
 	return s.Same()
+}
+
+const (
+	// watched is how long nothing may happen to a recording that IdentifyClosed watches.
+	watched = time.Second
+	// tries is how often it begins again.
+	tries = 5
+)
+
+// IdentifyClosed is Identify for a recording that has just been closed. Where leases do not
+// tell, it may be live again, for nginx may have begun to record to the same path: then it
+// grows, and the error is ErrChanged. On network file systems and FUSE the server may set
+// the recording's time some time after it was closed, and CIFS closes it a second later
+// than nginx does (closetimeo in mount.cifs(8)): this waits for that.
+func (s *Source) IdentifyClosed(ctx context.Context) error {
+	err := s.Identify()
+	remote := s.isOn(unix.NFS_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.SMB_SUPER_MAGIC,
+		unix.FUSE_SUPER_MAGIC, unix.V9FS_MAGIC, unix.CEPH_SUPER_MAGIC, unix.AFS_SUPER_MAGIC)
+	if err != nil || !remote && !slices.Contains(s.lacks, Leases) {
+		return err
+	}
+	for range tries {
+		if err := pause(ctx, watched); err != nil {
+			return err
+		}
+		if err := s.Same(); !errors.Is(err, ErrChanged) {
+			return err
+		}
+		before := s.id
+		if err := s.Identify(); err != nil {
+			return err
+		}
+		if s.id.Dev != before.Dev || s.id.Ino != before.Ino || s.id.Size != before.Size {
+			return ErrChanged
+		}
+	}
+	return ErrChanged
 }
 
 // Same returns ErrChanged unless the recording is at its path and is the file

@@ -23,7 +23,7 @@ func (s *Source) Lock(ctx context.Context) error {
 		if ok, err := s.TryLock(); ok || err != nil {
 			return err
 		}
-		if err := pause(ctx); err != nil {
+		if err := pause(ctx, poll); err != nil {
 			return err
 		}
 	}
@@ -52,11 +52,14 @@ func (s *Source) tryLock(file *os.File) (bool, error) {
 }
 
 func (s *Source) locksFiles() bool {
+	return !s.isOn(unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.SMB_SUPER_MAGIC)
+}
+
+// isOn says whether the recording's directory is on a file system of one of these types,
+// as statfs(2) has them.
+func (s *Source) isOn(types ...uint32) bool {
 	var fs unix.Statfs_t
-	if unix.Fstatfs(int(s.dir.Fd()), &fs) != nil {
-		return true
-	}
-	return !slices.Contains([]uint32{unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.SMB_SUPER_MAGIC}, uint32(fs.Type))
+	return unix.Fstatfs(int(s.dir.Fd()), &fs) == nil && slices.Contains(types, uint32(fs.Type))
 }
 
 // lockDir waits for the lock of the recording's directory, which other runs hold only
@@ -122,7 +125,7 @@ func (s *Slots) Acquire(ctx context.Context) (release func(), err error) {
 				return func() { unix.Flock(int(file.Fd()), unix.LOCK_UN) }, nil
 			}
 		}
-		if err := pause(ctx); err != nil {
+		if err := pause(ctx, poll); err != nil {
 			return nil, err
 		}
 	}
@@ -146,8 +149,8 @@ func tryLock(file *os.File) (bool, error) {
 	return true, nil
 }
 
-func pause(ctx context.Context) error {
-	timer := time.NewTimer(poll)
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -60,7 +60,7 @@ func TestLacking(t *testing.T) {
 				return
 			}
 			dir := t.TempDir()
-			lacks, err := Try(dir, 100)
+			lacks, err := Try(t.Context(), dir, 100)
 			if !slices.Equal(lacks, test.want) || err != nil {
 				t.Errorf("lacks %q, want %q; error %v", lacks, test.want, err)
 			}
@@ -301,12 +301,62 @@ func TestQuirks(t *testing.T) {
 			if !inside {
 				return
 			}
-			lacks, err := Try(dir, 1<<20)
+			lacks, err := Try(t.Context(), dir, 1<<20)
 			if !slices.Equal(lacks, test.want) || err != nil {
 				t.Errorf("lacks %q, want %q; error %v", lacks, test.want, err)
 			}
 			if got := files(t, dir); got != "" {
 				t.Errorf("left %s", got)
+			}
+		})
+	}
+}
+
+// A recording that has just been closed is watched where leases do not tell.
+func TestIdentifyClosed(t *testing.T) {
+	if !archivetest.Refuse(t, refuse(unix.EAGAIN, lease)...) {
+		return
+	}
+	tests := []struct {
+		name   string
+		change func(path string, n int) // again and again
+		want   error
+	}{
+		{"nothing", func(string, int) {}, nil},
+		{"the server sets the time", func(path string, _ int) { os.Chtimes(path, time.Time{}, time.Unix(1, 0)) }, nil},
+		{"it grows", func(path string, n int) { os.Truncate(path, int64(n)) }, ErrChanged},
+		{"it is gone", func(path string, _ int) { os.Remove(path) }, ErrChanged},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "cam.flv")
+			write(t, path, "recording")
+			s, err := Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			done, changing := make(chan bool), make(chan bool)
+			go func() {
+				defer close(changing)
+				for n := 100; ; n++ {
+					select {
+					case <-done:
+						return
+					case <-time.After(watched / 4):
+						test.change(path, n)
+					}
+				}
+			}()
+			err = s.IdentifyClosed(t.Context())
+			close(done)
+			<-changing
+			if !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if err := s.Same(); test.want == nil && err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +13,7 @@ import (
 // Try does in the directory dir what a run does there, with small files of its own that
 // have hidden names, and with one of so many bytes. It returns what the file system lacks.
 // An error means that no recording can be published there, and says what failed.
-func Try(dir string, bytes int) ([]Lack, error) {
+func Try(ctx context.Context, dir string, bytes int) ([]Lack, error) {
 	file, err := os.CreateTemp(dir, ".recorddone-check-*.part")
 	if err != nil {
 		return nil, err
@@ -24,7 +25,7 @@ func Try(dir string, bytes int) ([]Lack, error) {
 		return nil, err
 	}
 	defer s.Close()
-	err = s.try(file, bytes)
+	err = s.try(ctx, file, bytes)
 	if errors.Is(err, ErrChanged) {
 		err = fmt.Errorf("a file that nobody else uses %w after it was closed; each sweep tries such a recording again", err)
 	}
@@ -32,7 +33,7 @@ func Try(dir string, bytes int) ([]Lack, error) {
 }
 
 // try publishes file, which is open for writing, and removes it.
-func (s *Source) try(file *os.File, bytes int) error {
+func (s *Source) try(ctx context.Context, file *os.File, bytes int) error {
 	if ok, err := s.TryLock(); err != nil {
 		return err
 	} else if !ok {
@@ -48,7 +49,7 @@ func (s *Source) try(file *os.File, bytes int) error {
 	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	if err := s.Identify(); err != nil {
+	if err := s.IdentifyClosed(ctx); err != nil {
 		return err
 	}
 
