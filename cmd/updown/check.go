@@ -320,7 +320,7 @@ func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR)
 	var asked []*ddns.Server
 	nameservers, _ := charon.ReadNameservers(g.SwanctlDir) // checkLine reports an unreadable file
 	for _, addr := range nameservers {
-		s := &ddns.Server{Addr: net.JoinHostPort(addr.String(), "53")}
+		s := &ddns.Server{Addr: net.JoinHostPort(addr.String(), g.clientPort)}
 		if addr.String() == host {
 			s.Addr = net.JoinHostPort(host, port)
 		}
@@ -336,13 +336,18 @@ func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR)
 	for _, s := range asked {
 		askCtx, cancel := context.WithTimeout(ctx, viewTimeout)
 		seen, err := s.Lookup(askCtx, rr.Owner)
+		there := err == nil && slices.Contains(seen.Holds, rr)
+		later := err == nil && !there && s.Addr != g.Server && !isOwn(s.Addr) && s.Knows(askCtx, g.rules.Zone)
 		cancel()
 		line := result{what: fmt.Sprintf("what clients see of zone %s at %s, %s", g.rules.Zone, s.Addr, rr.Type)}
 		if s.From.IsValid() {
 			line.what += " asked for from " + s.From.String()
 		}
 		switch {
-		case err == nil && slices.Contains(seen.Holds, rr):
+		case there:
+		case later:
+			line.unknown = true
+			line.what += ": it has the zone, and new names later, as a secondary or a cache does"
 		case errors.Is(err, ddns.ErrRefused) && len(nameservers) == 0 && !s.From.IsValid():
 			// allow-query may accept the clients and not this host.
 			line.unknown = true
@@ -364,6 +369,12 @@ func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR)
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// isOwn tells whether an address with a port is one of this host.
+func isOwn(hostPort string) bool {
+	addrPort, err := netip.ParseAddrPort(hostPort)
+	return err == nil && ownAddresses()(addrPort.Addr())
 }
 
 // viewTimeout is the deadline of one question of checkView.

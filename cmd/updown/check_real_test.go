@@ -32,7 +32,7 @@ func (b *bind) reconfigure(pairs ...string) {
 			b.t.Fatalf("named.conf has no %q", pairs[i])
 		}
 	}
-	b.write("named.conf", ownKey+strings.NewReplacer(pairs...).Replace(string(conf)))
+	b.write("named.conf", ownKey+strings.NewReplacer(pairs...).Replace(strings.TrimPrefix(string(conf), ownKey)))
 	b.write("tc.key", ownKey)
 	if err := os.Chmod(filepath.Join(b.dir, "tc.key"), 0o600); err != nil {
 		b.t.Fatal(err)
@@ -146,6 +146,20 @@ view "clients" { zone "example" { type master; file "db.clients"; }; `, reverseU
 	}
 }
 
+// Clients may ask a secondary, which has new names later, or a server that does not
+// answer them.
+func TestBindCheckClientsAskAnotherServer(t *testing.T) {
+	b, other := startBind(t), startBind(t)
+	b.write("swanctl.conf", "pools { a { addrs = 10.0.0.0/24\n dns = 127.0.0.2 } }\n")
+	g := newTestGateway(t, b)
+	g.SwanctlDir = b.dir
+	_, g.clientPort, _ = net.SplitHostPort(udpForwarder(t, "127.0.0.2:0", other.addr))
+	wantLine(t, g.checked(), `\?     what clients see of zone example\. at 127\.0\.0\.2:[0-9]+, AAAA: it has the zone, and new names later, .*`)
+
+	other.reconfigure(exampleUpdate, `zone "example" { type master; file "db.example"; allow-query { key local-ddns; }; };`)
+	wantLine(t, g.checked(), `FAIL  what clients see of zone example\. at 127\.0\.0\.2:[0-9]+, A: .*REFUSED.* names another server\)`)
+}
+
 // A check that was killed leaves a name, which the next one takes away.
 func TestBindCheckTakesAwayWhatIsLeft(t *testing.T) {
 	b := startBind(t)
@@ -193,7 +207,7 @@ func TestBindCheckTheWay(t *testing.T) {
 	wantLine(t, g.checked(), `FAIL  zone example\. at .*connection refused \(systemctl start named; .* listen-on in named\.conf, the key server in .*\)`)
 
 	// A forwarder that takes UDP only.
-	forwarder := udpForwarder(t, b.addr)
+	forwarder := udpForwarder(t, "127.0.0.1:0", b.addr)
 	g = newTestGateway(t, b, "--server", forwarder)
 	out := g.checked()
 	wantLine(t, out, `ok    update of zone example\., A and AAAA`)
@@ -281,9 +295,9 @@ func TestSample(t *testing.T) {
 }
 
 // udpForwarder passes messages on, one after the other.
-func udpForwarder(t *testing.T, to string) string {
+func udpForwarder(t *testing.T, listen, to string) string {
 	t.Helper()
-	l, err := net.ListenPacket("udp", "127.0.0.1:0")
+	l, err := net.ListenPacket("udp", listen)
 	if err != nil {
 		t.Fatal(err)
 	}

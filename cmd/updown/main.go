@@ -164,12 +164,14 @@ type gateway struct {
 	askCharon func(context.Context) ([]lease.Lease, lease.Pools, error)
 	askUnit   func(ctx context.Context, unit string) (units.State, error)
 
+	clientPort string // on which clients ask their DNS servers
+
 	settle time.Duration // how long charon may take to start or to stop
 	breath time.Duration // between a run of sync and the next in a storm
 }
 
 func newGateway(c cli, env hook.Env) (*gateway, error) {
-	g := &gateway{cli: c, env: env, dir: runDir(c.RunDir), state: stateDir(c.StateDir), askUnit: units.Get, settle: 15 * time.Second, breath: 500 * time.Millisecond}
+	g := &gateway{clientPort: "53", cli: c, env: env, dir: runDir(c.RunDir), state: stateDir(c.StateDir), askUnit: units.Get, settle: 15 * time.Second, breath: 500 * time.Millisecond}
 	for _, zone := range append([]string{c.Zone}, c.ReverseZones...) {
 		if err := lease.CheckZone(zone); err != nil {
 			return nil, hook.Usagef("%w", err)

@@ -200,6 +200,13 @@ type unit struct {
 	remove, add []lease.RR
 }
 
+// Knows tells whether the server answers a question about a zone, with authority or
+// without.
+func (s *Server) Knows(ctx context.Context, zone string) bool {
+	reply, err := s.exchange(ctx, func() *dns.Msg { return new(dns.Msg).SetQuestion(zone, dns.TypeSOA) })
+	return err == nil && slices.ContainsFunc(reply.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
+}
+
 // part is what one message of an update is made of.
 type part []unit
 

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"tunnelcast/internal/hook"
+	"tunnelcast/internal/lease"
+)
+
+// The names of the settings are those that the hook adds and sync keeps. Of two
+// people whose logins come to one name, one has it.
+func TestBindNamesOfTheSettings(t *testing.T) {
+	b := startBind(t)
+	file := filepath.Join(b.dir, "updown.toml")
+	b.write("updown.toml", `mend = true
+[names]
+"First.Last@corp" = "flast"
+"C=US, O=Acme, Inc., CN=carol" = "carol"
+`)
+	g := newTestGateway(t, b, "--config", file)
+	var short cli
+	if !hook.Settings(hook.Env{Name: "updown", Args: []string{"--config", file}}, &short) || short.Mend != g.Mend || !reflect.DeepEqual(short.Names, g.Names) {
+		t.Errorf("the hook reads other names: %+v", short)
+	}
+	g.sync() // learns the pools
+	for _, test := range []struct {
+		lease lease.Lease
+		cause string // of no name
+	}{
+		{client("first.last@corp", "10.0.0.100"), ""},
+		{client("flast", "10.0.0.101"), "is listed for"},
+		{client("C=US, O=Acme, Inc., CN=carol", "10.0.0.102"), ""},
+		{client("dave.example", "10.0.0.103"), ""},
+		{client("er.in", "10.0.0.104"), ""},
+		{client("er-in", "10.0.0.105"), "held by somebody else"},
+		{client("wpad", "10.0.0.106"), "is reserved"},
+	} {
+		err := g.up(test.lease)
+		if (err == nil) != (test.cause == "") || err != nil && !strings.Contains(err.Error(), test.cause) {
+			t.Errorf("%s: %v; want %q", test.lease.Identity, err, test.cause)
+		}
+	}
+	want := "carol A 10.0.0.102; dave A 10.0.0.103; er-in A 10.0.0.104; flast A 10.0.0.100"
+	g.want(want)
+	g.sync()
+	g.want(want)
+
+	// A name that is given later replaces the one before.
+	if err := os.WriteFile(file, []byte("[names]\n'dave.example' = 'david'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	later := newTestGateway(t, b, "--config", file)
+	later.live = []lease.Lease{client("dave.example", "10.0.0.103")}
+	later.sync()
+	later.want("david A 10.0.0.103")
+}
