@@ -32,12 +32,13 @@ type tag struct {
 	stream byte
 	// noLength says that the length behind it is 0.
 	noLength bool
+	raw      []byte // instead of all else
 }
 
-func (t tag) video() bool  { return t.kind == 9 && t.body[1] == 1 }
-func (t tag) audio() bool  { return t.kind == 8 && t.body[1] == 1 }
+func (t tag) video() bool  { return t.kind == 9 && len(t.body) > 5 && t.body[1] == 1 }
+func (t tag) audio() bool  { return t.kind == 8 && len(t.body) > 2 && t.body[1] == 1 }
 func (t tag) key() bool    { return t.video() && t.body[0]>>4 == 1 }
-func (t tag) header() bool { return t.kind != 18 && t.body[1] == 0 }
+func (t tag) header() bool { return t.kind != 18 && len(t.body) > 1 && t.body[1] == 0 }
 
 // delay is from DTS to PTS.
 func (t tag) delay() int64 {
@@ -72,6 +73,10 @@ func readTags(flv []byte) (tags []tag) {
 func writeTags(tags []tag) []byte {
 	flv := bytes.Clone(recording.FLVHeader)
 	for _, t := range tags {
+		if t.raw != nil {
+			flv = append(flv, t.raw...)
+			continue
+		}
 		n, ms := len(t.body), uint32(t.ms)
 		flv = append(flv, t.kind, byte(n>>16), byte(n>>8), byte(n), byte(ms>>16), byte(ms>>8), byte(ms), byte(ms>>24), 0, 0, t.stream)
 		flv = append(flv, t.body...)
@@ -225,6 +230,10 @@ func corpus(t *testing.T) (all []field) {
 		again = append(again, m.at(m.ms+4040))
 	}
 	add("times begin anew", moved, join(heads, anew, heads, media), join(media, again))
+	add("joined files", "", join(heads, media, []tag{{raw: recording.FLVHeader}}, heads, media), join(media, media)).files = 2
+	add("pictures begin before 0", "", join(heads, later(9, 0, -1)), nil)
+	add("all begin before 0", "", join(heads, later(0, 0, -300)), media)
+	add("headers with wrong times", "", join([]tag{ah.at(40 * day), vh.at(-hour)}, media), media)
 	add("32 bits turn", "", join(heads, later(0, 0, 1<<32-2*second)), media)
 	add("32 bits turn at once", "", join(heads, later(0, 0, 1<<32-1)), media)
 	add("31 bits turn", "", join(heads, later(0, 0, 1<<31-2*second)), media)
@@ -506,6 +515,14 @@ func TestCorpus(t *testing.T) {
 				checkPictures(t, as, f.tags, mp4s, sum)
 			}
 			checkSeconds(t, string(said), mp4s)
+
+			// A sweep does not do again what was done.
+			if said, err := exec.Command("recorddone", "sweep", "--no-sandbox", dir).CombinedOutput(); err != nil {
+				t.Errorf("sweep: %v %s", err, said)
+			}
+			if again, _ := filepath.Glob(filepath.Join(dir, "cam*.mp4")); len(again) != len(mp4s) {
+				t.Errorf("a sweep made %d of %d MP4s", len(again), len(mp4s))
+			}
 		})
 	}
 }

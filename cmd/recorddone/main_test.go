@@ -208,6 +208,13 @@ func TestMemory(t *testing.T) {
 	if most := few + 85*count; many > most {
 		t.Errorf("%d KiB for %d packets, want at most %d", many>>10, count, most>>10)
 	}
+	// The same where each tag has to be read and written anew.
+	script := []byte{18, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 'x', 0, 0, 0, 15}
+	anew := measure(append(long, script...))
+	t.Logf("%d KiB where they are read anew", anew>>10)
+	if most := 24<<20 + 85*count; anew > most {
+		t.Errorf("%d KiB for %d packets, want at most %d", anew>>10, count, most>>10)
+	}
 	if most := 24 << 20; few > most {
 		t.Errorf("%d KiB for a short recording, want at most %d", few>>10, most>>10)
 	}

@@ -440,6 +440,7 @@ type part struct {
 	data        []Stretch
 	from        int64    // offset of the first packet
 	first, last [2]int64 // DTS in milliseconds, as in the file
+	pace        [2]int64 // milliseconds from one packet to the next
 	firstAt     [2]int   // stretch of the first packet
 	firstTag    [2]Extent
 	late        [2]bool // it comes after much of the other
@@ -691,6 +692,7 @@ func (w *walker) place(n int, t tag, m media) {
 	r.dts = raw
 	p.last[m.stream] = raw
 	w.timed(m.stream, raw, pinned, place{n, i})
+	p.pace[m.stream] = c.pace
 }
 
 // goesOn reports whether packets that are moved by shift belong to the stretch. What
@@ -823,14 +825,14 @@ func (w *walker) finish(p *part) (done Part, asIs bool) {
 			}
 			moved = moved || st.Shift[stream] != 0
 			by := max(st.Shift[stream], -st.Shift[stream])
-			if pace := w.times[stream].paceOr(); by > pace {
+			if by > max(p.pace[stream], 1) {
 				done.Moved += n
 				done.Furthest = max(done.Furthest, by)
 			}
 			if i == p.firstAt[stream] {
 				begin = min(begin, p.first[stream]+st.Shift[stream])
 			}
-			end = max(end, st.last[stream]+st.Shift[stream]+w.times[stream].pace)
+			end = max(end, st.last[stream]+st.Shift[stream]+p.pace[stream])
 		}
 	}
 	done.Duration = max(0, end-begin)

@@ -24,44 +24,54 @@ type reader struct {
 	body int64  // bytes of the tag's body that are still to come
 	size uint32 // of the tag, to be written behind it
 	open bool   // in a tag
+	mem  [tagHeader + 8]byte
+	err  error
 }
 
-func (r *reader) Read(b []byte) (int, error) {
-	for len(b) > 0 {
-		switch {
-		case len(r.head) > 0:
-			n := copy(b, r.head)
-			r.head = r.head[n:]
-			return n, nil
-		case r.body > 0:
-			n, err := r.in.Read(b[:min(int64(len(b)), r.body)])
-			r.body -= int64(n)
-			r.left -= int64(n)
-			if n > 0 {
-				return n, nil
-			}
-			return 0, unexpected(err)
-		case r.open:
-			r.open = false
-			n, err := r.in.Discard(int(min(4, r.left))) // less where the file is cut
-			r.left -= int64(n)
-			if err != nil {
-				return 0, unexpected(err)
-			}
-			r.head = binary.BigEndian.AppendUint32(nil, r.size)
-		case r.left > 0:
-			if err := r.tag(); err != nil {
-				return 0, unexpected(err)
-			}
-		case len(r.rest) > 0:
-			r.now, r.rest = r.rest[0], r.rest[1:]
-			r.in.Reset(io.NewSectionReader(r.file, r.now.Off, r.now.Len))
-			r.left = r.now.Len
-		default:
-			return 0, io.EOF
-		}
+// Read fills b up to the end of the file: each call costs a demuxer in C much.
+func (r *reader) Read(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var some int
+		some, err = r.some(b[n:])
+		n += some
 	}
-	return 0, nil
+	if n > 0 {
+		return n, nil // an error comes again
+	}
+	return 0, err
+}
+
+// some reads a piece of a tag, or nothing and goes on to the next piece.
+func (r *reader) some(b []byte) (n int, err error) {
+	switch {
+	case r.err != nil:
+		return 0, r.err
+	case len(r.head) > 0:
+		n = copy(b, r.head)
+		r.head = r.head[n:]
+	case r.body > 0:
+		n, err = r.in.Read(b[:min(int64(len(b)), r.body)])
+		r.body -= int64(n)
+		r.left -= int64(n)
+	case r.open:
+		r.open = false
+		n, err := r.in.Discard(int(min(4, r.left))) // less where the file is cut
+		r.left -= int64(n)
+		r.err = unexpected(err)
+		binary.BigEndian.PutUint32(r.mem[:], r.size)
+		r.head = r.mem[:4]
+		return 0, r.err
+	case r.left > 0:
+		err = r.tag()
+	case len(r.rest) > 0:
+		r.now, r.rest = r.rest[0], r.rest[1:]
+		r.in.Reset(io.NewSectionReader(r.file, r.now.Off, r.now.Len))
+		r.left = r.now.Len
+	default:
+		return 0, io.EOF
+	}
+	r.err = unexpected(err)
+	return n, r.err
 }
 
 // unexpected: the file has become shorter.
@@ -74,7 +84,7 @@ func unexpected(err error) error {
 
 // tag reads a tag's header, and changes what has to be changed.
 func (r *reader) tag() error {
-	head := make([]byte, tagHeader, tagHeader+8)
+	head := r.mem[:tagHeader]
 	if _, err := io.ReadFull(r.in, head); err != nil {
 		return err
 	}

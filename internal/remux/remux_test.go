@@ -949,14 +949,38 @@ func openFiles(t *testing.T) int {
 	return len(entries)
 }
 
-// FuzzRun looks for what libav, or we, cannot take. What goes in is damaged
-// between its tags and in them.
+// FuzzRun looks for what libav, or we, cannot take. What goes in is of several kinds,
+// and damaged between its tags and in them.
 func FuzzRun(f *testing.F) {
 	flv := makeFLV(f, picture, sound, h264, aac, []string{"-t", "0.2"})
-	f.Add(uint32(100), uint32(0), byte(0))
-	f.Add(uint32(13), uint32(4), byte(1))
-	f.Fuzz(func(t *testing.T, at, length uint32, with byte) {
-		b := bytes.Clone(flv)
+	kinds := [][]byte{
+		flv,
+		later(flv, flv, math.MaxUint32-5000),
+		later(flv, later(recording.FLVHeader, withoutHeaders(flv), 80_000_000), 200),
+		later(recording.FLVHeader, withoutHeaders(flv), 0),
+		eachTag(flv, func(kind byte, body []byte) []byte { // no IDR pictures
+			if kind == 9 && body[1] == 1 {
+				body = bytes.Clone(body)
+				body[0] = 0x17
+				body[9] = body[9]&^0x1f | 1
+			}
+			return body
+		}),
+		eachTag(flv, func(kind byte, body []byte) []byte { // HEVC, it says
+			if kind == 9 {
+				body = bytes.Clone(body)
+				body[0] = body[0]&^0xf | 12
+			}
+			return body
+		}),
+	}
+	for i := range kinds {
+		f.Add(uint8(i), uint32(100), uint32(0), byte(0))
+		f.Add(uint8(i), uint32(13), uint32(4), byte(1))
+		f.Add(uint8(i), uint32(900), uint32(60), byte(7))
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, at, length uint32, with byte) {
+		b := bytes.Clone(kinds[int(kind)%len(kinds)])
 		at %= uint32(len(b))
 		for i := at; i < min(at+length%64, uint32(len(b))); i++ {
 			b[i] ^= with
