@@ -17,6 +17,9 @@ const swanctlLabel = "/usr/sbin/swanctl"
 // appArmorDir is below the host's root.
 const appArmorDir = "sys/kernel/security/apparmor"
 
+const appArmorRemedy = "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and run " +
+	"apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl"
+
 // A denial says that AppArmor keeps swanctl from reading a file, so that the next
 // reload of charon's unit would lose what is in it.
 type denial struct{ file string }

@@ -208,7 +208,8 @@ func (h *host) configDirs(lineages []string) []string {
 
 // callsLoader matches a line that has strongSwan load its credentials anew: a call of
 // swanctl or ipsec, or of what reloads or restarts its unit.
-var callsLoader = regexp.MustCompile(`(?m)^[^#\n]*?(?:^|[\s;&|"'` + "`" + `(=]|bin/)(?:(?:swanctl|ipsec)(?:["'\s]|$)|(?:systemctl|service|invoke-rc\.d)\s[^#\n]*\b(?:strongswan|ipsec))`)
+var callsLoader = regexp.MustCompile(`(?m)^[^#\n]*?(?:^|[\s;&|"'` + "`" + `(=]|bin/)` +
+	`(?:(?:swanctl|ipsec)(?:["'\s]|$)|(?:systemctl|service|invoke-rc\.d)\s[^#\n]*\b(?:strongswan|ipsec))`)
 
 // checkHooks looks at what connects certbot and this program, and for other programs
 // there that load charon's credentials in a way that loses logins.
@@ -249,8 +250,8 @@ func (h *host) checkHooks(checks checks, lineages []string) {
 			}
 		}
 		for _, file := range others {
-			checks.Say("certbot's hook "+file, errors.New("it loads charon's credentials too: logins are lost between its steps at each renewal"),
-				"take it out, tunnelcast-certhook does that")
+			checks.Say("certbot's hook "+file,
+				errors.New("it loads charon's credentials too: logins are lost between its steps at each renewal"), "take it out, tunnelcast-certhook does that")
 		}
 	}
 }
@@ -286,20 +287,22 @@ func (h *host) checkConnections(checks checks, loaded []string) {
 				"certs = /etc/letsencrypt/live/NAME/cert.pem in its local section; certbot certificates tells the names")
 		}
 		if leaf := firstCertificate(append(c.Certs, "")[0]); c.Identity == "" && len(lineage.Names(leaf)) > 0 {
-			checks.Say(fmt.Sprintf("id of connection %s: none, so it offers %q; clients that ask for %s by name are refused (id = %[3]s in its local section)",
-				c.Name, leaf.Subject, lineage.Names(leaf)[0]), nil, "")
+			checks.Say(fmt.Sprintf("id of connection %s: none, so it offers %q; clients that ask for %s by name are refused "+
+				"(id = %[3]s in its local section)", c.Name, leaf.Subject, lineage.Names(leaf)[0]), nil, "")
 		}
 	}
 	var starting []string
 	for _, c := range configured {
 		if c.Starts && len(c.Certs) > 0 && !slices.Contains(starting, c.Name) {
 			starting = append(starting, c.Name)
-			checks.Say(fmt.Sprintf("start_action of connection %s: start, so a renewal leaves the connection as it is, and swanctl --load-conns would close its tunnel", c.Name), nil, "")
+			checks.Say(fmt.Sprintf("start_action of connection %s: start, so a renewal leaves the connection as it is, "+
+				"and swanctl --load-conns would close its tunnel", c.Name), nil, "")
 		}
 	}
 	for _, name := range loaded {
 		if !slices.Contains(all, name) {
-			checks.Say(fmt.Sprintf("connection %s: of another VICI client, a renewal does not touch it; a reload of %s unloads it", name, h.cli.Unit), nil, "")
+			checks.Say(fmt.Sprintf("connection %s: of another VICI client, a renewal does not touch it; a reload of %s unloads it",
+				name, h.cli.Unit), nil, "")
 		}
 	}
 }
@@ -347,7 +350,7 @@ func (h *host) checkAppArmor(checks checks, lineages []string) {
 	if !asked {
 		return
 	}
-	checks.Say("AppArmor profile of swanctl", denied, "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and run apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl")
+	checks.Say("AppArmor profile of swanctl", denied, appArmorRemedy)
 }
 
 // status compares the disk with charon. The error is the first thing that is
@@ -395,11 +398,6 @@ func (h *host) status(ctx context.Context, dir string, running bool) (status, er
 		}
 		if err := h.survives(p); err != nil {
 			return s, err
-		}
-		// Without --heal it has a line of its own. The timer's unit may not write to
-		// AppArmor's file, so that it cannot ask is no fault.
-		if err := h.denied(p); h.cli.Check.Heal && errors.As(err, new(denial)) {
-			return s, fmt.Errorf("the next reload of %s loses the key: AppArmor's profile of swanctl: %w", h.cli.Unit, err)
 		}
 	}
 	if warn := h.warnDays(leaf); s.DaysLeft < warn {
@@ -459,7 +457,7 @@ func (h *host) served(ctx context.Context, s *status, u use, leaf *x509.Certific
 	case len(u.connections) > 0 && key:
 		add(leaf)
 	case len(u.connections) > 0:
-		if old := certs.earlier(s.Lineage, leaf); len(old) > 0 {
+		if old := certs.earlier(archived, leaf); len(old) > 0 {
 			add(old[0])
 		} else { // the names may be what changed
 			add(certs.shows(u.connections[0].identity))

@@ -59,14 +59,12 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 	}
 	proven := !errors.Is(after, errNotProven)
 	if proven {
-		h.env.Result.Info("charon serves the new certificate", switched, "lineage", dir, "serial", p.lineage.Leaf.SerialNumber.Text(16),
-			"until", p.lineage.Leaf.NotAfter.UTC().Format(time.RFC3339), "took", time.Since(start).Round(time.Millisecond))
+		h.env.Result.Info("charon serves the new certificate", switched, "lineage", dir,
+			"serial", p.lineage.Leaf.SerialNumber.Text(16), "until", p.lineage.Leaf.NotAfter.UTC().Format(time.RFC3339),
+			"took", time.Since(start).Round(time.Millisecond))
 	}
 	h.env.Metrics.Add(switches, 1)
 	h.count(p.lineage.Leaf.NotAfter, dir, proven)
-	if err := h.denied(p); errors.As(err, new(denial)) {
-		h.env.Log.Warn("the next reload of "+h.cli.Unit+" loses the key: AppArmor's profile of swanctl: "+err.Error(), reloadLosesKey, "lineage", dir)
-	}
 	return "charon serves " + describe(p.lineage.Leaf), together(after, h.reloadUnits(ctx), h.survives(p))
 }
 
@@ -96,6 +94,7 @@ const liveDir = "/etc/letsencrypt/live"
 
 var (
 	errKeyNotKept  = errors.New("charon serves it now, but the next reload")
+	errDenied      = errors.New("charon serves it now, but AppArmor's profile of swanctl is in the way of the next reload")
 	errRivalIssuer = errors.New("charon sends its issuers now, but the next reload")
 )
 
@@ -108,12 +107,17 @@ func (h *host) survives(p plan) error {
 		why := fmt.Sprintf("no file in %s holds it (ln -s %s/privkey.pem %s/%s.pem)", private, p.dir, private, filepath.Base(p.dir))
 		if file := keys.refused[p.lineage.Key.ID()]; file != "" {
 			kind := filepath.Base(filepath.Dir(file))
-			why = fmt.Sprintf("%s holds it, and from %s swanctl loads %s keys only, which this %s is not (mv %s %s/)", file, kind, strings.ToUpper(kind), p.lineage.Key, file, private)
+			why = fmt.Sprintf("%s holds it, and from %s swanctl loads %s keys only, which this %s is not (mv %s %s/)",
+				file, kind, strings.ToUpper(kind), p.lineage.Key, file, private)
 		}
 		lost = append(lost, hook.Critical(fmt.Errorf("lineage %s: %w of %s loses the key: %s", p.dir, errKeyNotKept, h.cli.Unit, why)))
 	}
+	if err := h.denied(p); errors.As(err, new(denial)) { // check says if it cannot be asked
+		lost = append(lost, hook.Critical(fmt.Errorf("lineage %s: %w of %s: %w (%s)", p.dir, errDenied, h.cli.Unit, err, appArmorRemedy)))
+	}
 	for file, cert := range h.rivals(p) {
-		lost = append(lost, hook.Critical(fmt.Errorf("lineage %s: %w or restart of %s may send another certificate of %s, signed by %s: it is in %s, left by something else (rm %s)",
+		lost = append(lost, hook.Critical(fmt.Errorf("lineage %s: %w or restart of %s may send another certificate of %s, signed by %s: "+
+			"it is in %s, left by something else (rm %s)",
 			p.dir, errRivalIssuer, h.cli.Unit, cert.Subject.CommonName, cert.Issuer.CommonName, file, file)))
 	}
 	return together(lost...)

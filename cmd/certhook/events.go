@@ -38,6 +38,7 @@ var failures = hook.Failures{
 	{Cause: errOtherIssuer, Event: otherIssuer},
 	{Cause: errNotProven, Event: notProven},
 	{Cause: errKeyNotKept, Event: keyNotKept},
+	{Cause: errDenied, Event: reloadLosesKey},
 	{Cause: errRivalIssuer, Event: rivalIssuer},
 	{Cause: errInvalid, Event: lineageInvalid},
 	{Cause: errMissing, Event: lineageMissing},

@@ -409,8 +409,9 @@ func archive(dir string) map[string]bool {
 	if err != nil {
 		return all
 	}
+	kind := strings.TrimSuffix(filepath.Base(leafFile(dir)), ".pem")
 	for _, file := range filesIn(filepath.Dir(present), ".") {
-		if name := filepath.Base(file); !strings.HasPrefix(name, "cert") && !strings.HasPrefix(name, "fullchain") {
+		if !strings.HasPrefix(filepath.Base(file), kind) {
 			continue
 		}
 		text, err := os.ReadFile(file)
@@ -425,11 +426,10 @@ func archive(dir string) map[string]bool {
 }
 
 // earlier returns the certificates with a key that charon holds from earlier
-// versions of a lineage: those that certbot keeps, and those with the same names
-// and the same kind of key. A connection may have two certificates for the same
+// versions of a lineage: those archived, and those with the same names and the same
+// kind of key. A connection may have two certificates for the same
 // names, an RSA one and an ECDSA one.
-func (all credentials) earlier(dir string, leaf *x509.Certificate) []*x509.Certificate {
-	archived := archive(dir)
+func (all credentials) earlier(archived map[string]bool, leaf *x509.Certificate) []*x509.Certificate {
 	var old []*x509.Certificate
 	for _, c := range all {
 		if !c.key || c.IsCA || c.Equal(leaf) {

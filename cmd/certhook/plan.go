@@ -22,26 +22,28 @@ import (
 // errUnused says that a lineage is none of charon's; the others, that by a mistake
 // it is not.
 var (
-	errUnused   = errors.New("charon does not use this lineage")
-	errCopy     = errors.New("charon serves a copy of its certificate")
-	errCopied   = errors.New("charon serves a copy of the renewed certificate already: an old hook may have made it, and must go on doing so")
+	errUnused = errors.New("charon does not use this lineage")
+	errCopy   = errors.New("charon serves a copy of its certificate")
+	errCopied = errors.New("charon serves a copy of the renewed certificate already: " +
+		"an old hook may have made it, and must go on doing so")
 	errIPsec    = errors.New("not served from swanctl.conf")
 	errNotNamed = errors.New("no connection")
 )
 
 // plan is what a switch to a lineage means on this host now.
 type plan struct {
-	dir     string
-	use     use
-	lineage *lineage.Lineage
-	chosen  []served        // connections for which charon picks the certificate by identity
-	files   []issuerFile    // every issuer that clients need in a file of its own
-	stale   []string        // files of a chain that was longer
-	held    credentials     // what charon holds before the switch
-	old     []oldKey        // keys of earlier versions that charon still holds
-	kept    bool            // the key of the version before stays: a file has it, or it is the new one
-	current map[string]bool // DER of certificates of others that may be presented for the same names
-	lacks   string          // the first thing that is not as it should be; "" if nothing is to do
+	dir      string
+	use      use
+	lineage  *lineage.Lineage
+	archived map[string]bool // DER of all versions of its certificate
+	chosen   []served        // connections for which charon picks the certificate by identity
+	files    []issuerFile    // every issuer that clients need in a file of its own
+	stale    []string        // files of a chain that was longer
+	held     credentials     // what charon holds before the switch
+	old      []oldKey        // keys of earlier versions that charon still holds
+	kept     bool            // the key of the version before stays: a file has it, or it is the new one
+	current  map[string]bool // DER of certificates of others that may be presented for the same names
+	lacks    string          // the first thing that is not as it should be; "" if nothing is to do
 }
 
 type issuerFile struct {
@@ -121,16 +123,19 @@ func (h *host) unused(ctx context.Context, session *charon.Session, dir string, 
 		}
 	}
 	if _, key := certs.holds(firstCertificate(leafFile(dir))); key {
-		return fmt.Errorf("lineage %s: %w (certs = %s and a link to privkey.pem in %s need none)", dir, errCopied, leafFile(dir), filepath.Join(h.cli.SwanctlDir, "private"))
+		return fmt.Errorf("lineage %s: %w (certs = %s and a link to privkey.pem in %s need no copy)",
+			dir, errCopied, leafFile(dir), filepath.Join(h.cli.SwanctlDir, "private"))
 	}
 	archived := archive(dir)
 	for _, c := range certs {
 		if c.key && archived[string(c.Raw)] {
-			return fmt.Errorf("lineage %s: %w: name %s in certs of swanctl.conf and link privkey.pem into %s", dir, errCopy, leafFile(dir), filepath.Join(h.cli.SwanctlDir, "private"))
+			return fmt.Errorf("lineage %s: %w: name %s in certs of swanctl.conf and link privkey.pem into %s",
+				dir, errCopy, leafFile(dir), filepath.Join(h.cli.SwanctlDir, "private"))
 		}
 	}
 	if file := h.inIPsecConf(dir); file != "" {
-		return fmt.Errorf("lineage %s: %w, it is in %s, which strongswan-starter reads: after a renewal run ipsec rereadall and ipsec reload, or move the connection to swanctl.conf (charon-systemd)", dir, errIPsec, file)
+		return fmt.Errorf("lineage %s: %w, it is in %s, which strongswan-starter reads: after a renewal "+
+			"run ipsec rereadall and ipsec reload, or move the connection to swanctl.conf (charon-systemd)", dir, errIPsec, file)
 	}
 	if named {
 		return fmt.Errorf("lineage %s: %w in %s names a file of it", dir, errNotNamed, filepath.Join(h.cli.SwanctlDir, "swanctl.conf"))
@@ -174,6 +179,7 @@ func firstCertificate(file string) *x509.Certificate {
 // compare completes a plan by what charon holds.
 func (h *host) compare(p *plan) {
 	leaf := p.lineage.Leaf
+	p.archived = archive(p.dir)
 	h.findOld(p)
 	p.findChosen()
 	_, served := p.held.holds(leaf)
@@ -198,19 +204,18 @@ func (h *host) compare(p *plan) {
 // encrypted, only those that certbot knows to be old are.
 func (h *host) findOld(p *plan) {
 	onDisk, elsewhere := h.keysOnDisk(), h.elsewhere(p.dir)
-	archived := archive(p.dir)
 	p.current = make(map[string]bool)
 	for der := range elsewhere {
-		p.current[der] = !archived[der]
+		p.current[der] = !p.archived[der]
 	}
 	var newest time.Time
-	for _, cert := range p.held.earlier(p.dir, p.lineage.Leaf) {
+	for _, cert := range p.held.earlier(p.archived, p.lineage.Leaf) {
 		id, err := lineage.KeyID(cert)
 		if err != nil || p.current[string(cert.Raw)] {
 			continue
 		}
 		keep := id == p.lineage.Key.ID() || onDisk.files[id] != "" || elsewhere[string(cert.Raw)] ||
-			len(onDisk.unknown) > 0 && !archived[string(cert.Raw)]
+			len(onDisk.unknown) > 0 && !p.archived[string(cert.Raw)]
 		if cert.NotBefore.After(newest) { // of two, the one that charon has first is the newer
 			newest, p.kept = cert.NotBefore, keep
 		}
@@ -225,7 +230,7 @@ func (h *host) findOld(p *plan) {
 // identity, now a version of the lineage's.
 func (p *plan) findChosen() {
 	leaf := p.lineage.Leaf
-	earlier := p.held.earlier(p.dir, leaf)
+	earlier := p.held.earlier(p.archived, leaf)
 	for _, c := range p.use.byIdentity {
 		if c.identity == "" && len(lineage.Names(leaf)) > 0 {
 			c.identity = lineage.Names(leaf)[0]
@@ -273,7 +278,8 @@ func (p plan) showsOther(certs credentials, gone ...string) error {
 		case shown == nil:
 			return fmt.Errorf("charon has no certificate with a key for connection %s", c.name)
 		case !shown.Equal(p.lineage.Leaf) && !p.current[string(shown.Raw)]:
-			return fmt.Errorf("charon presents %s for connection %s, which leaves the choice to charon, because it has that key too (certs = %s in its local section)",
+			return fmt.Errorf("charon presents %s for connection %s, which leaves the choice to charon, "+
+				"because it has that key too (certs = %s in its local section)",
 				describe(shown), c.name, leafFile(p.dir))
 		}
 	}
@@ -294,7 +300,8 @@ func (h *host) sendsOther(p plan, certs credentials) error {
 		for file := range h.rivals(p) {
 			remedy = "rm " + file + " && " + remedy
 		}
-		return fmt.Errorf("%w: %s signed by %s in place of that by %s, so clients that trust only the root of chain.pem refuse it; charon forgets it only when it restarts (%s)",
+		return fmt.Errorf("%w: %s signed by %s in place of that by %s, so clients that trust only the root of chain.pem "+
+			"refuse it; charon forgets it only when it restarts (%s)",
 			errOtherIssuer, f.cert.Subject.CommonName, chain[i].Issuer.CommonName, f.cert.Issuer.CommonName, remedy)
 	}
 	return nil
@@ -379,7 +386,11 @@ func (h *host) dryRun(ctx context.Context, dir string) error {
 		say("load-authority", "%s", name)
 	}
 	for _, name := range p.connections() {
-		say("load-conn", "%s", name)
+		unless := ""
+		if p.sectionsOf(name)[0].starts {
+			unless = ", unless charon finds the certificate without it: its tunnel is closed otherwise"
+		}
+		say("load-conn", "%s%s", name, unless)
 	}
 	say("prove", "charon holds %s with its key and issuers", describe(p.lineage.Leaf))
 	for _, old := range p.old {

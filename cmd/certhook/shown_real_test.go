@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -307,6 +308,50 @@ func TestWhatAReloadKeeps(t *testing.T) {
 		g.renewed(g.renew())
 		g.keeps(other)
 	})
+}
+
+// AppArmor may keep swanctl, and so the next reload, from the key that certhook has
+// loaded.
+func TestADeniedKeyIsCritical(t *testing.T) {
+	g := newGuide(t, "c1")
+	kernel, access := pseudoTerminal(t)
+	root := t.TempDir()
+	dir := filepath.Join(root, appArmorDir)
+	err := errors.Join(os.MkdirAll(dir, 0o755), os.Symlink(access, filepath.Join(dir, ".access")),
+		os.WriteFile(filepath.Join(dir, "profiles"), []byte("/usr/sbin/swanctl (enforce)\n"), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		question := make([]byte, 4096)
+		for t.Context().Err() == nil {
+			n, err := kernel.Read(question)
+			if err != nil { // nobody has the other end open
+				<-time.After(time.Millisecond)
+				continue
+			}
+			answer := "allow 0x00000004\n"
+			if strings.Contains(string(question[:n]), "privkey") {
+				answer = "allow 0x00000000\n"
+			}
+			kernel.WriteString(answer)
+		}
+	}()
+	h := host{
+		env:  hook.Env{Log: slog.New(slog.DiscardHandler), Result: slog.New(slog.DiscardHandler), Now: time.Now},
+		cli:  cli{Vici: g.socket("gw"), SwanctlDir: filepath.Join(g.dir, "gw"), Unit: "strongswan.service"},
+		root: root,
+	}
+	leaf := g.renew()
+	for range 2 { // as long as it is so
+		_, err := h.deploy(t.Context(), g.live)
+		if !errors.Is(err, errDenied) || hook.Status(err) != 1 || !strings.Contains(err.Error(), `archive/*/privkey*.pem r,"`) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if !g.presented("c1").Equal(leaf) {
+		t.Error("the next client does not see the new certificate")
+	}
 }
 
 // keeps fails the test unless charon holds the certificate with its key.

@@ -184,7 +184,8 @@ func (m *move) forgetIssuers(ctx context.Context) error {
 func (m *move) loadAuthorities(ctx context.Context) error {
 	for _, name := range m.plan.use.authorities {
 		if err := m.session.LoadAuthority(ctx, m.host.cli.SwanctlDir, name); err != nil {
-			m.left = append(m.left, fmt.Errorf("%w: charon serves the new certificate, but authority %s of swanctl.conf: %w", hook.ErrSome, name, err))
+			m.left = append(m.left, fmt.Errorf("%w: charon serves the new certificate, but authority %s of swanctl.conf: %w",
+				hook.ErrSome, name, err))
 		}
 	}
 	return ctx.Err()
@@ -225,7 +226,7 @@ func (m *move) loadConnections(ctx context.Context) error {
 	var refused []error
 	done := false
 	for _, name := range m.plan.connections() {
-		sections := m.sectionsOf(name)
+		sections := m.plan.sectionsOf(name)
 		if sections[0].starts && slices.Contains(loaded, name) {
 			up, err := m.session.Up(ctx, name)
 			if err != nil {
@@ -237,7 +238,9 @@ func (m *move) loadConnections(ctx context.Context) error {
 				quiet = append(quiet, sections...)
 				continue
 			case up && ends.Sub(m.host.env.Now()) > soon:
-				m.left = append(m.left, fmt.Errorf("%w: connection %s goes on with its earlier certificate, until %s, because charon keeps that one's key and would close the tunnel with the certificate's change (start_action = start): swanctl --load-conns closes it and starts it anew",
+				m.left = append(m.left, fmt.Errorf("%w: connection %s goes on with its earlier certificate, until %s, "+
+					"because charon keeps that one's key and would close the tunnel with the certificate's change "+
+					"(start_action = start): swanctl --load-conns closes it and starts it anew",
 					hook.ErrSome, name, ends.UTC().Format(time.RFC3339)))
 				continue
 			case up:
@@ -276,9 +279,10 @@ func (m *move) loadConnections(ctx context.Context) error {
 	return m.session.FlushCertificates(ctx)
 }
 
-func (m *move) sectionsOf(connection string) []served {
+// sectionsOf returns the local sections of one connection that name the lineage.
+func (p plan) sectionsOf(connection string) []served {
 	var all []served
-	for _, c := range m.plan.use.connections {
+	for _, c := range p.use.connections {
 		if c.name == connection {
 			all = append(all, c)
 		}
@@ -291,7 +295,7 @@ func (m *move) sectionsOf(connection string) []served {
 // the subject is what charon looks for.
 func (m *move) keepsUp(sections []served) (ends time.Time, ok bool) {
 	leaf := m.plan.lineage.Leaf
-	earlier := m.plan.held.earlier(m.plan.dir, leaf)
+	earlier := m.plan.held.earlier(m.plan.archived, leaf)
 	_, has := m.plan.held.holds(leaf) // then the connection has it too
 	ok = has || !m.plan.kept
 	var newest time.Time
@@ -349,7 +353,8 @@ func (m *move) prove(ctx context.Context) error {
 		return fail("charon did not get %s: certs in swanctl.conf names another path", describe(leaf))
 	}
 	if !key {
-		return fail("charon has lost the key of %s: something ran swanctl --load-creds, which did not find it in %s, or AppArmor keeps swanctl from reading it",
+		return fail("charon has lost the key of %s: something ran swanctl --load-creds, which did not find it in %s, "+
+			"or AppArmor keeps swanctl from reading it",
 			describe(leaf), filepath.Join(m.host.cli.SwanctlDir, "private"))
 	}
 	for _, f := range m.plan.files {
@@ -449,7 +454,8 @@ func (h *host) broken(except string) error {
 				continue
 			}
 			if _, err := os.ReadFile(file); err != nil {
-				all = append(all, fmt.Errorf("the next reload of %s (swanctl --load-all) fails at connection %s: certs: %w (certbot certificates lists what there is)", h.cli.Unit, c.Name, err))
+				all = append(all, fmt.Errorf("the next reload of %s (swanctl --load-all) fails at connection %s: certs: %w "+
+					"(certbot certificates lists what there is)", h.cli.Unit, c.Name, err))
 			}
 		}
 	}
