@@ -45,6 +45,9 @@ type cli struct {
 
 func run(ctx context.Context, env hook.Env) error {
 	args, path, extra := nginxArgs(env.Args)
+	if n := len(args); path == "" && n > 0 && strings.HasSuffix(args[n-1], ".flv") {
+		path = args[n-1]
+	}
 	env.Args = args
 	var c cli
 	command, err := hook.Parse(env, &c, "Turns finished FLV recordings into MP4, without re-encoding and without losing one.")
