@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"strconv"
 
 	"tunnelcast/internal/archive"
 	"tunnelcast/internal/retention"
@@ -18,7 +19,7 @@ type journal struct {
 	lists   [retention.Reasons]list
 }
 
-// list is the paths of an entry, one a line.
+// list is the paths of an entry, separated by commas.
 type list struct {
 	paths []byte
 	count int
@@ -40,13 +41,13 @@ func (j *journal) add(f *archive.File, reason retention.Reason, bytes int64) {
 	}
 	l := &j.lists[reason]
 	if l.count > 0 {
-		l.paths = append(l.paths, '\n')
+		l.paths = append(l.paths, ',')
 	}
 	// Without a string of its own for each of a million.
 	begin := len(l.paths)
 	l.paths = f.AppendPath(l.paths)
 	if !plain(l.paths[begin:]) {
-		l.paths = append(l.paths[:begin], printable(f.Path())...)
+		l.paths = strconv.AppendQuote(l.paths[:begin], f.Path())
 	}
 	l.count++
 	if len(l.paths) >= most {
@@ -54,10 +55,11 @@ func (j *journal) add(f *archive.File, reason retention.Reason, bytes int64) {
 	}
 }
 
-// plain reports whether a path is printable as it is, for all that is quickly seen.
+// plain reports whether a path can stand in a list as it is. To quote each, or the
+// whole entry because of one, takes as long as to look at the file.
 func plain(path []byte) bool {
 	for _, c := range path {
-		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+		if c <= ' ' || c > '~' || c == '"' || c == '\\' || c == '=' || c == ',' {
 			return false
 		}
 	}
