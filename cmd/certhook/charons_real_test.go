@@ -242,11 +242,12 @@ func (c *charons) start(side string) {
 		c.t.Fatal(err)
 	}
 	c.stop[side] = func() {
-		// The child of nsenter, which has only become charon by exec.
+		// The child of nsenter, which has only become charon by exec. nsenter ends with it: killed first, it would leave
+		// charon to a process that may never wait for it, and the PID namespace would not end.
 		if pid := childOf(daemon.Pid()); pid > 0 {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
-		daemon.Stop()
+		daemon.Join()
 		os.Remove(c.socket(side))
 	}
 	err = daemon.Wait(c.t.Context(), "charon of "+side, func() (bool, error) {

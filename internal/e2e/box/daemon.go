@@ -50,6 +50,9 @@ func (d *Daemon) Stop() {
 	<-d.done
 }
 
+// Join waits for the end of a process that something else ends.
+func (d *Daemon) Join() { <-d.done }
+
 // Wait polls until ready reports true and returns the error that came with it. It fails at once when the process ends,
 // and after Patience. The error has the end of the process's log.
 func (d *Daemon) Wait(ctx context.Context, what string, ready func() (bool, error)) error {
