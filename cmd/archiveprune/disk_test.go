@@ -199,6 +199,37 @@ func TestInodesGone(t *testing.T) {
 	}
 }
 
+// TestNumbersThatDoNotLast: what is removed was listed before, and file systems may have
+// forgotten the inode numbers of then.
+func TestNumbersThatDoNotLast(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	dir, inside := archivetest.FUSE(t, archivetest.Quirks{Forgets: true})
+	if !inside {
+		return
+	}
+	var recordings []string
+	for i := range 10 {
+		path := filepath.Join(dir, fmt.Sprintf("%d.flv", i))
+		if err := os.WriteFile(path, make([]byte, 10_000), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(time.Duration(i/2-10) * time.Hour) // two at a time
+		if err := os.Chtimes(path, then, then); err != nil {
+			t.Fatal(err)
+		}
+		recordings = append(recordings, path)
+	}
+	out, err := archiveprune("--max-size=60K", dir)
+	if err != nil || !strings.HasPrefix(out, "removed 5, ") || !strings.Contains(out, " kept 5 ") {
+		t.Errorf("%s%v", out, err)
+	}
+	if there := left(recordings); len(there) != 5 || there[4] != recordings[9] {
+		t.Errorf("left %q", there)
+	}
+}
+
 // TestHardLinks: a file takes its bytes once, and they come free with its last name.
 func TestHardLinks(t *testing.T) {
 	dir := t.TempDir()

@@ -84,6 +84,7 @@ func TestBadSettingsAreUsageErrors(t *testing.T) {
 		"unknown key":              {"\nserver = 'x'\nsevrer = 'y'\n", nil, `c.toml:3: unknown key "sevrer"`},
 		"a command's flag as key":  {"dry-run = true\n", []string{"sync"}, `unknown key "dry-run"`},
 		"table":                    {"[server]\nname = 'x'\n", nil, "c.toml:1: a value of this kind"},
+		"a list for one value":     {"server = ['x', 'y']\n", nil, "c.toml:1: takes one value, not a list"},
 		"text for a table":         {"names = 'x'\n", nil, "c.toml:1: not a table of texts"},
 		"number in a table":        {"\n[names]\nx = 1\n", nil, "c.toml:2: not a table of texts"},
 		"keys behind a table":      {"[names]\nx = 'y'\nmetrics = '/srv'\n", nil, "c.toml:1: the setting metrics is below [names]"},

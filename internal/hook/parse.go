@@ -220,7 +220,11 @@ func (s settings) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (
 		return nil, nil
 	}
 	switch scalar := value.(type) {
-	case []any, string:
+	case []any:
+		if !flag.IsSlice() {
+			return nil, fmt.Errorf("%s: takes one value, not a list", s.place(flag.Name))
+		}
+	case string:
 	case int64, float64, bool:
 		value = fmt.Sprint(scalar)
 	default:

@@ -31,6 +31,9 @@ type Quirks struct {
 	// Renumbers says that a renamed file gets another inode number, CutsTimes that
 	// its time is cut to whole seconds then.
 	Renumbers, CutsTimes bool
+	// Forgets says that files have other inode numbers each time that the directory is
+	// read, as on FAT once they are not in memory any more.
+	Forgets bool
 }
 
 // FUSE runs the calling test again, in a process of its own that finds such a file system,
@@ -63,6 +66,7 @@ type fuse struct {
 	files  map[uint64]*fuseFile // by number
 	opened map[uint64]uint32    // flags of open(2) by handle
 	last   uint64               // number or handle
+	walks  uint64               // how often the directory was read
 }
 
 type fuseFile struct {
@@ -191,6 +195,9 @@ func (s *fuse) answer(op uint32, node uint64, uid, gid uint32, in []byte) ([]byt
 		file.mtime = time.Now()
 		return pack(uint32(len(data)), uint32(0)), 0
 	case 28: // READDIR
+		if s.Forgets && order.Uint64(in[8:]) == 0 {
+			s.walks++
+		}
 		return s.readdir(order.Uint64(in[8:]), int(order.Uint32(in[16:]))), 0
 	case 17: // STATFS
 		const blocks = 1 << 20
@@ -215,7 +222,7 @@ func (s *fuse) attr(number uint64) []byte {
 	if number == rootNumber {
 		file = &fuseFile{mode: unix.S_IFDIR | 0o777, links: 2}
 	}
-	return pack(number, uint64(len(file.data)), uint64(len(file.data)+511)/512,
+	return pack(number+s.walks<<32, uint64(len(file.data)), uint64(len(file.data)+511)/512,
 		file.atime.Unix(), file.mtime.Unix(), file.mtime.Unix(),
 		uint32(file.atime.Nanosecond()), uint32(file.mtime.Nanosecond()), uint32(file.mtime.Nanosecond()),
 		file.mode, file.links, file.uid, file.gid, uint32(0), uint32(4096), uint32(0))
