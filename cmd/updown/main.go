@@ -126,6 +126,9 @@ func run(ctx context.Context, env hook.Env) error {
 	if command == "hook" && !called {
 		return hook.Usagef("PLUTO_VERB is not set: the hook is for charon to call; for you there are sync, list and check")
 	}
+	if command == "sync" && env.IsUnit() && !c.isSetUp() {
+		return nil
+	}
 	return hook.With(g.run(ctx, command), "zone", g.rules.Zone, "server", g.Server)
 }
 

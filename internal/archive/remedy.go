@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -25,6 +26,9 @@ func Remedy(dir string, err error) string {
 		var inside *fs.PathError
 		if errors.As(err, &inside) && filepath.IsAbs(inside.Path) {
 			at = inside.Path
+			if _, statErr := os.Lstat(at); errors.Is(statErr, fs.ErrNotExist) && !errors.Is(err, syscall.EPERM) { // it was to be made
+				at = filepath.Dir(at)
+			}
 		}
 		return permit(at, errors.Is(err, syscall.EPERM))
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

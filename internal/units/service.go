@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/dbus"
 )
@@ -263,6 +264,36 @@ func (s Service) userMayWrite(dir string) error {
 	}
 	if me := os.Geteuid(); me != 0 && account.Uid != strconv.Itoa(me) {
 		return fmt.Errorf("it runs as %s: repeat this check as that user, runuser -u %s", s.User, s.User)
+	} else if me == 0 {
+		return modeAllows(account, dir)
+	}
+	return nil
+}
+
+// modeAllows looks at a directory's owner and mode for a user that this process is not. An access control list may allow
+// more, so where there is one, nothing is said; nor is it if a directory above cannot be passed.
+func modeAllows(account *user.User, dir string) error {
+	var stat syscall.Stat_t
+	if err := syscall.Stat(dir, &stat); err != nil {
+		return nil // the check of the directory says so
+	}
+	if _, err := syscall.Getxattr(dir, "system.posix_acl_access", nil); err == nil {
+		return nil
+	}
+	groups, err := account.GroupIds()
+	if err != nil {
+		groups = []string{account.Gid}
+	}
+	const write, search = 2, 1
+	bits := stat.Mode
+	switch {
+	case account.Uid == strconv.Itoa(int(stat.Uid)):
+		bits >>= 6
+	case slices.Contains(groups, strconv.Itoa(int(stat.Gid))):
+		bits >>= 3
+	}
+	if bits&(write|search) != write|search {
+		return fmt.Errorf("its user %s may not write there: %s belongs to %d:%d, mode %#o", account.Username, dir, stat.Uid, stat.Gid, stat.Mode&0o7777)
 	}
 	return nil
 }

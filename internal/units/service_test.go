@@ -2,6 +2,7 @@ package units
 
 import (
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,6 +68,43 @@ func TestServiceFault(t *testing.T) {
 				t.Errorf("got  %q (%s)\nwant %q (%s)", said, remedy, test.err, test.remedy)
 			}
 		})
+	}
+}
+
+func TestModeAllows(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root makes others' directories")
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const uid, gid, other = 65534, 65534, 12345
+	for name, test := range map[string]struct {
+		uid, gid int
+		mode     os.FileMode
+		want     bool
+	}{
+		"its own":               {uid, other, 0o755, true},
+		"its own, read-only":    {uid, other, 0o577, false},
+		"its group's":           {other, gid, 0o775, true},
+		"its group's to read":   {other, gid, 0o755, false},
+		"everybody's":           {other, other, 0o777, true},
+		"somebody's":            {other, other, 0o755, false},
+		"not to be passed":      {other, other, 0o776, false},
+		"root's":                {0, 0, 0o755, false},
+		"sticky and everyone's": {0, 0, 0o777 | os.ModeSticky, true},
+	} {
+		dir := t.TempDir()
+		if err := os.Chown(dir, test.uid, test.gid); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, test.mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := modeAllows(nobody, dir); (err == nil) != test.want {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
