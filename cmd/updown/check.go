@@ -86,7 +86,8 @@ func (g *gateway) checkZones(ctx context.Context, c *hook.Checks, leases []lease
 			used[rr.Addr] = true
 		}
 		view := g.checkUpdate(ctx, c, server, zone, pools, used)
-		c.Say(fmt.Sprintf("transfer of zone %s, %d records", zone, len(rrs)), transferErr, g.transferRemedy(transferErr, server))
+		c.Say(fmt.Sprintf("transfer of zone %s, %d records", zone, len(rrs)), transferErr,
+			g.transferRemedy(transferErr, server))
 		for _, v := range view {
 			if v.unknown {
 				c.Unknown(v.what, v.remedy)
@@ -112,7 +113,8 @@ func (g *gateway) zoneRemedy(err error) string {
 	_, port, _ := net.SplitHostPort(g.Server)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, ddns.ErrNoReply):
-		return fmt.Sprintf("systemctl start named; where it runs, ss -lntup sport = :%s shows its addresses: listen-on in named.conf, the key server in /etc/tunnelcast/updown.toml", port)
+		return fmt.Sprintf("systemctl start named; where it runs, ss -lntup sport = :%s shows its addresses: "+
+			"listen-on in named.conf, the key server in /etc/tunnelcast/updown.toml", port)
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "the key server in /etc/tunnelcast/updown.toml"
 	case errors.Is(err, ddns.ErrBadKey), errors.Is(err, ddns.ErrBadSig):
@@ -127,7 +129,8 @@ func (g *gateway) zoneRemedy(err error) string {
 
 func (g *gateway) sameKey() string {
 	if filepath.Base(g.Key) == "session.key" {
-		return "this is the session key of another named: systemctl restart named, or a key of tsig-keygen for another host's server"
+		return "this is the session key of another named: systemctl restart named, " +
+			"or a key of tsig-keygen for another host's server"
 	}
 	return fmt.Sprintf("the key statement of %s must be in the server's named.conf too; rndc reconfig", g.Key)
 }
@@ -135,14 +138,16 @@ func (g *gateway) sameKey() string {
 func (g *gateway) transferRemedy(err error, server *ddns.Server) string {
 	_, port, _ := net.SplitHostPort(g.Server)
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, ddns.ErrNoReply), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Sprintf("TCP port %s of the server must be open, besides UDP: a firewall, or another program that forwards UDP only", port)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, ddns.ErrNoReply), errors.Is(err, syscall.EHOSTUNREACH):
+		return fmt.Sprintf("TCP port %s of the server must be open, besides UDP: a firewall, "+
+			"or another program that forwards UDP only", port)
 	case !errors.Is(err, ddns.ErrRefused):
 		return "named-checkconf -zj; journalctl -u named"
 	case server.Key == nil:
 		return "allow-transfer in the zone's statement in named.conf"
 	}
-	return fmt.Sprintf("allow-transfer { key %s; }; in the zone's statement in named.conf", strings.TrimSuffix(server.Key.Name, "."))
+	key := strings.TrimSuffix(server.Key.Name, ".")
+	return fmt.Sprintf("allow-transfer { key %s; }; in the zone's statement in named.conf", key)
 }
 
 // checkTTL is the TTL of the name that check adds. A resolver may be asked for it.
@@ -160,7 +165,8 @@ type result struct {
 // would get there, one at a time, and removes them again: named writes its journal
 // only for a change, and a policy may grant one type and not another. It returns
 // the results of checkView for each of them.
-func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.Server, zone string, pools lease.Pools, used map[netip.Addr]bool) (view []result) {
+func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.Server, zone string,
+	pools lease.Pools, used map[netip.Addr]bool) (view []result) {
 	var rrs []lease.RR
 	owner := lease.CheckLabel + "." + g.rules.Zone
 	types := "A and AAAA"
@@ -197,7 +203,7 @@ func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.
 			look = func() {}
 		}
 		if err := g.addForAMoment(ctx, server, zone, rr, look); err != nil {
-			err, remedy := g.updateFault(ctx, err, server, zone, rr)
+			remedy, err := g.updateFault(ctx, err, server, zone, rr)
 			c.Say("update of zone "+zone, err, remedy)
 			return view
 		}
@@ -206,22 +212,26 @@ func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.
 	return view
 }
 
-// updateFault returns the cause of a refused update and its remedy. It sends the
+// updateFault returns the remedy for a refused update and its cause. It sends the
 // server further updates, which change nothing, to distinguish the causes.
-func (g *gateway) updateFault(ctx context.Context, err error, server *ddns.Server, zone string, rr lease.RR) (cause error, remedy string) {
+func (g *gateway) updateFault(ctx context.Context, err error, server *ddns.Server, zone string,
+	rr lease.RR) (remedy string, cause error) {
 	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
 	defer cancel()
 	switch {
-	case errors.Is(err, ddns.ErrBadKey), errors.Is(err, ddns.ErrBadSig), errors.Is(err, ddns.ErrBadTime), errors.Is(err, ddns.ErrNoReply):
-		return err, g.zoneRemedy(err)
+	case errors.Is(err, ddns.ErrBadKey), errors.Is(err, ddns.ErrBadSig), errors.Is(err, ddns.ErrBadTime),
+		errors.Is(err, ddns.ErrNoReply):
+		return g.zoneRemedy(err), err
 	case errors.Is(err, ddns.ErrNotAuth):
-		return err, "the keys zone and server in /etc/tunnelcast/updown.toml"
+		return "the keys zone and server in /etc/tunnelcast/updown.toml", err
 	case !errors.Is(err, ddns.ErrRefused):
-		return err, "journalctl -u named; named must be able to write the directory of the zone's file: /var/lib/bind in Debian"
+		return "journalctl -u named; named must be able to write the directory of the zone's file: " +
+			"/var/lib/bind in Debian", err
 	case !server.Primary(ctx, zone):
-		return fmt.Errorf("%w: %s is a secondary of the zone", ddns.ErrRefused, g.Server), "the key server in /etc/tunnelcast/updown.toml must name the zone's primary"
+		return "the key server in /etc/tunnelcast/updown.toml must name the zone's primary",
+			fmt.Errorf("%w: %s is a secondary of the zone", ddns.ErrRefused, g.Server)
 	case server.Key == nil:
-		return err, "allow-update { 127.0.0.1; }; in the zone's statement in named.conf"
+		return "allow-update { 127.0.0.1; }; in the zone's statement in named.conf", err
 	}
 	types := "A AAAA"
 	if rr.Type == "PTR" {
@@ -233,20 +243,23 @@ func (g *gateway) updateFault(ctx context.Context, err error, server *ddns.Serve
 	empty := lease.Change{Zone: zone, Seen: []lease.Owner{{Name: zone, InUse: true}}}
 	switch policy := server.Update(ctx, empty, checkTTL); {
 	case !errors.Is(policy, ddns.ErrRefused) && strings.Contains(rr.Owner+rr.Target, "_"):
-		return err, fmt.Sprintf("check-names ignore; in the zone's statement in named.conf, and grant %s zonesub %s; in its update-policy", key, types)
+		return fmt.Sprintf("check-names ignore; in the zone's statement in named.conf, "+
+			"and grant %s zonesub %s; in its update-policy", key, types), err
 	case !errors.Is(policy, ddns.ErrRefused):
-		return fmt.Errorf("%w: the zone's update-policy does not let the key %s change %s %s", ddns.ErrRefused, server.Key.Name, rr.Owner, rr.Type),
-			fmt.Sprintf("grant %s zonesub %s; in the zone's update-policy in named.conf", key, types)
+		return fmt.Sprintf("grant %s zonesub %s; in the zone's update-policy in named.conf", key, types),
+			fmt.Errorf("%w: the zone's update-policy does not let the key %s change %s %s",
+				ddns.ErrRefused, server.Key.Name, rr.Owner, rr.Type)
 	case key == "local-ddns":
-		return err, "update-policy local; in the zone's statement in named.conf"
+		return "update-policy local; in the zone's statement in named.conf", err
 	}
-	return err, fmt.Sprintf("update-policy { grant %s zonesub %s; }; in the zone's statement in named.conf", key, types)
+	return fmt.Sprintf("update-policy { grant %s zonesub %s; }; in the zone's statement in named.conf", key, types), err
 }
 
 // addForAMoment adds the RR to a zone, calls during, and removes the RR, also if ctx
 // ends in between. If an interrupted check has left RRs at the name, it removes
 // them first.
-func (g *gateway) addForAMoment(ctx context.Context, server *ddns.Server, zone string, rr lease.RR, during func()) (err error) {
+func (g *gateway) addForAMoment(ctx context.Context, server *ddns.Server, zone string, rr lease.RR,
+	during func()) (err error) {
 	remove := func(rrs ...lease.RR) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dnsTimeout)
 		defer cancel()
@@ -255,7 +268,8 @@ func (g *gateway) addForAMoment(ctx context.Context, server *ddns.Server, zone s
 	add := func() error {
 		ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
 		defer cancel()
-		return server.Update(ctx, lease.Change{Zone: zone, Seen: []lease.Owner{{Name: rr.Owner}}, Add: []lease.RR{rr}}, checkTTL)
+		change := lease.Change{Zone: zone, Seen: []lease.Owner{{Name: rr.Owner}}, Add: []lease.RR{rr}}
+		return server.Update(ctx, change, checkTTL)
 	}
 	err = add()
 	if errors.Is(err, ddns.ErrPrerequisite) {
@@ -463,10 +477,12 @@ func (g *gateway) charonRemedy(ctx context.Context, err error, state units.State
 	case !errors.Is(err, charon.ErrNotRunning):
 		return "the key vici in /etc/tunnelcast/updown.toml; systemctl status " + g.Unit
 	case state.Active == "active" && g.Unit != starterUnit:
-		return fmt.Sprintf("%s runs: the key vici in /etc/tunnelcast/updown.toml must be its socket, charon.plugins.vici.socket in strongswan.conf", g.Unit)
+		return fmt.Sprintf("%s runs: the key vici in /etc/tunnelcast/updown.toml must be its socket, "+
+			"charon.plugins.vici.socket in strongswan.conf", g.Unit)
 	}
 	if starter, err := g.askUnit(ctx, starterUnit); err == nil && starter.Active == "active" {
-		return fmt.Sprintf("%s runs: its charon needs the vici plugin of the package strongswan-swanctl, and the key unit must name it", starterUnit)
+		return fmt.Sprintf("%s runs: its charon needs the vici plugin of the package strongswan-swanctl, "+
+			"and the key unit must name it", starterUnit)
 	}
 	return "systemctl start " + g.Unit
 }

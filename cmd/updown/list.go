@@ -99,7 +99,8 @@ func (g *gateway) rows(leases []lease.Lease, pools lease.Pools, zone []lease.RR,
 			}
 			why := "it is not in the zone yet: sync adds it within a minute, or the journal says why not"
 			if i := slices.IndexFunc(refusals[l.Identity], func(r lease.Refusal) bool {
-				return slices.Equal(r.Lease.Addresses, l.Addresses) && r.Lease.Connection == l.Connection && (!r.Addr.IsValid() || r.Addr == addr)
+				return slices.Equal(r.Lease.Addresses, l.Addresses) && r.Lease.Connection == l.Connection &&
+					(!r.Addr.IsValid() || r.Addr == addr)
 			}); i >= 0 {
 				why = strings.TrimPrefix(refusals[l.Identity][i].Err.Error(), fmt.Sprintf("identity %q: ", l.Identity))
 			} else if zoneErr != nil {
@@ -223,7 +224,8 @@ func writePage(w io.Writer, rows []row, clients int, zone string, now time.Time)
 			if r.Name == "" {
 				name = fmt.Sprintf("%s <small>no name: %s</small>", pageText(r.Identity), pageText(r.Refused))
 			}
-			fmt.Fprintf(&b, "<tr><td>%s</td><td data-label=\"address\">%s</td><td class=\"since\" data-label=\"since\">%s</td><td data-label=\"from\">%s</td></tr>\n",
+			fmt.Fprintf(&b, `<tr><td>%s</td><td data-label="address">%s</td><td class="since" data-label="since">%s</td>`+
+				`<td data-label="from">%s</td></tr>`+"\n",
 				name, pageAddresses(r.Addresses), r.ago(now), pageAddresses([]string{r.From}))
 		}
 		b.WriteString("</tbody>\n</table>\n")

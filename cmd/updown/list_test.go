@@ -67,7 +67,8 @@ func TestListJSON(t *testing.T) {
 	if err := json.Unmarshal(text, &rows); err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) != 3 || rows[1].Name != "alice.example" || rows[1].Since.Format(time.RFC3339) != "2026-11-21T11:59:30Z" || rows[0].Refused == "" {
+	if len(rows) != 3 || rows[0].Refused == "" || rows[1].Name != "alice.example" ||
+		rows[1].Since.Format(time.RFC3339) != "2026-11-21T11:59:30Z" {
 		t.Errorf("got %+v", rows)
 	}
 }
@@ -88,7 +89,8 @@ func TestListPage(t *testing.T) {
 		}
 	}
 	b.Reset()
-	if err := writePage(&b, nil, 0, "example.", listNow); err != nil || !strings.Contains(b.String(), "Nobody is connected.") || strings.Contains(b.String(), "<table") {
+	err := writePage(&b, nil, 0, "example.", listNow)
+	if err != nil || !strings.Contains(b.String(), "Nobody is connected.") || strings.Contains(b.String(), "<table") {
 		t.Errorf("without clients:\n%s", b.String())
 	}
 }
@@ -157,7 +159,8 @@ mallory 10.0.0.104 mallory.example`
 	b.named.Stop()
 	g.stdout.Reset()
 	err := g.list(t.Context(), "table")
-	if !errors.Is(err, hook.ErrSome) || !strings.Contains(g.stdout.String(), "not known: transfer zone example.") || strings.Contains(g.stdout.String(), "mallory.example") {
+	if !errors.Is(err, hook.ErrSome) || !strings.Contains(g.stdout.String(), "not known: transfer zone example.") ||
+		strings.Contains(g.stdout.String(), "mallory.example") {
 		t.Errorf("without named: %v\n%s", err, g.stdout.String())
 	}
 }

@@ -23,7 +23,8 @@ func TestBindNamesOfTheSettings(t *testing.T) {
 `)
 	g := newTestGateway(t, b, "--config", file)
 	var short cli
-	if !hook.Settings(hook.Env{Name: "updown", Args: []string{"--config", file}}, &short) || short.Mend != g.Mend || !reflect.DeepEqual(short.Names, g.Names) {
+	plain := hook.Settings(hook.Env{Name: "updown", Args: []string{"--config", file}}, &short)
+	if !plain || short.Mend != g.Mend || !reflect.DeepEqual(short.Names, g.Names) {
 		t.Errorf("the hook reads other names: %+v", short)
 	}
 	g.sync() // learns the pools

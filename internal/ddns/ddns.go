@@ -96,7 +96,9 @@ func (s *Server) send(ctx context.Context, zone string, message func() *dns.Msg)
 // it, and a pointer to one (dns_rdata_checkowner and dns_rdata_checknames), by a
 // reply that says nothing of it.
 func badOwner(err error, m *dns.Msg) string {
-	underscore := func(rr dns.RR) bool { return rr.Header().Class == dns.ClassINET && strings.Contains(rr.String(), "_") }
+	underscore := func(rr dns.RR) bool {
+		return rr.Header().Class == dns.ClassINET && strings.Contains(rr.String(), "_")
+	}
 	if !errors.Is(err, ErrRefused) || !slices.ContainsFunc(m.Ns, underscore) {
 		return ""
 	}
@@ -188,7 +190,8 @@ func (s *Server) Serial(ctx context.Context, zone string) (uint32, error) {
 	for _, rr := range reply.Ns {
 		// A name inside another zone (RFC 2308 section 2).
 		if soa, ok := rr.(*dns.SOA); ok && reply.Authoritative {
-			return 0, fmt.Errorf("look up SOA of %s at %s: %w: the name lies in its zone %s", zone, s.Addr, ErrNoZone, dns.CanonicalName(soa.Hdr.Name))
+			return 0, fmt.Errorf("look up SOA of %s at %s: %w: the name lies in its zone %s",
+				zone, s.Addr, ErrNoZone, dns.CanonicalName(soa.Hdr.Name))
 		}
 	}
 	return 0, fmt.Errorf("look up SOA of %s at %s: %w: it has no authority for it", zone, s.Addr, ErrNoZone)
@@ -204,7 +207,8 @@ type unit struct {
 // without.
 func (s *Server) Knows(ctx context.Context, zone string) bool {
 	reply, err := s.exchange(ctx, func() *dns.Msg { return new(dns.Msg).SetQuestion(zone, dns.TypeSOA) })
-	return err == nil && slices.ContainsFunc(reply.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
+	isSOA := func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA }
+	return err == nil && slices.ContainsFunc(reply.Answer, isSOA)
 }
 
 // part is what one message of an update is made of.

@@ -132,7 +132,8 @@ func (r Rules) label(identity string) (string, error) {
 		return "", fmt.Errorf("identity %q: not all of it can be printed (%s)", identity, namesHint)
 	}
 	if _, err := netip.ParseAddr(identity); err == nil {
-		return "", fmt.Errorf("identity %q: it is an IP address and not a user's name (eap_id = %%any in the connection's remote section)", identity)
+		return "", fmt.Errorf("identity %q: it is an IP address and not a user's name "+
+			"(eap_id = %%any in the connection's remote section)", identity)
 	}
 	name := identity
 	if strings.Contains(name, "=") {
