@@ -120,13 +120,15 @@ func (h *host) checkHost(ctx context.Context, checks checks, lineages []string, 
 		loaded, err = session.Connections(ctx)
 		session.Close()
 	}
+	remedy := "systemctl start " + h.cli.Unit
 	if errors.Is(err, charon.ErrNotRunning) {
 		if state, unitErr := units.Get(ctx, h.cli.Unit); unitErr == nil && state.Active == "active" {
-			err = fmt.Errorf("%v, although %s is active: vici names another socket?", err, h.cli.Unit)
+			err = fmt.Errorf("%v, although %s is active", err, h.cli.Unit)
+			remedy = "the key vici in /etc/tunnelcast/certhook.toml names its socket"
 		}
 	}
 	if !h.cli.Check.Heal || err != nil && !errors.Is(err, charon.ErrNotRunning) {
-		checks.Say("charon on "+h.cli.Vici, err, "systemctl start "+h.cli.Unit)
+		checks.Say("charon on "+h.cli.Vici, err, remedy)
 	} else if err != nil {
 		h.env.Result.Info("nothing to heal: "+err.Error(), charonIdle)
 	}
@@ -146,8 +148,8 @@ func (h *host) checkHost(ctx context.Context, checks checks, lineages []string, 
 	h.checkConnections(checks, loaded)
 	h.checkIssuers(checks, lineages)
 	h.checkAppArmor(checks, lineages)
-	remedy, timerErr := units.Check(ctx, timer)
-	checks.Say("unit "+timer, timerErr, remedy)
+	timerRemedy, timerErr := units.Check(ctx, timer)
+	checks.Say("unit "+timer, timerErr, timerRemedy)
 	_, missing := os.Stat(h.cli.Swanctl)
 	checks.Say("loader "+h.cli.Swanctl, missing, "install strongswan-swanctl")
 	if len(lineages) == 0 && unread == nil {
@@ -447,7 +449,7 @@ func (h *host) served(ctx context.Context, s *status, u use, leaf *x509.Certific
 	s.Agree = true
 	add := func(cert *x509.Certificate) {
 		// One of another lineage for the same names is as good.
-		s.Agree = s.Agree && cert != nil && (cert.Equal(leaf) || current[string(cert.Raw)] && !archived[string(cert.Raw)])
+		s.Agree = s.Agree && cert != nil && (cert.Equal(leaf) || current[string(cert.Raw)] && !archived[string(cert.Raw)] && h.env.Now().Before(cert.NotAfter))
 		if cert != nil && !slices.Contains(s.Charon, lineage.Fingerprint(cert)) {
 			s.Charon = append(s.Charon, lineage.Fingerprint(cert))
 		}

@@ -43,7 +43,8 @@ type plan struct {
 	old      []oldKey        // keys of earlier versions that charon still holds
 	kept     bool            // the key of the version before stays: a file has it, or it is the new one
 	current  map[string]bool // DER of certificates of others that may be presented for the same names
-	lacks    string          // the first thing that is not as it should be; "" if nothing is to do
+	now      time.Time
+	lacks    string // the first thing that is not as it should be; "" if nothing is to do
 }
 
 type issuerFile struct {
@@ -179,7 +180,7 @@ func firstCertificate(file string) *x509.Certificate {
 // compare completes a plan by what charon holds.
 func (h *host) compare(p *plan) {
 	leaf := p.lineage.Leaf
-	p.archived = archive(p.dir)
+	p.archived, p.now = archive(p.dir), h.env.Now()
 	h.findOld(p)
 	p.findChosen()
 	_, served := p.held.holds(leaf)
@@ -277,7 +278,7 @@ func (p plan) showsOther(certs credentials, gone ...string) error {
 		switch shown := certs.shows(c.identity, gone...); {
 		case shown == nil:
 			return fmt.Errorf("charon has no certificate with a key for connection %s", c.name)
-		case !shown.Equal(p.lineage.Leaf) && !p.current[string(shown.Raw)]:
+		case !shown.Equal(p.lineage.Leaf) && (!p.current[string(shown.Raw)] || p.now.After(shown.NotAfter)):
 			return fmt.Errorf("charon presents %s for connection %s, which leaves the choice to charon, "+
 				"because it has that key too (certs = %s in its local section)",
 				describe(shown), c.name, leafFile(p.dir))
