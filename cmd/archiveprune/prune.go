@@ -82,7 +82,7 @@ func (p *pruner) byAge(ctx context.Context) (*stock, error) {
 	failures := 0
 	walk := p.walk(func(f *archive.File) (err error) {
 		outcome := kept
-		if p.policy.Expired(f.ModTime(), p.now) && !p.policy.Young(f.ModTime(), p.now) {
+		if p.policy.Expired(f.ModTime(), p.now) {
 			outcome, err = p.remove(f, retention.TooOld)
 		} else if f.ModTime().After(p.now) {
 			p.report.future(f)
@@ -225,7 +225,7 @@ func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, erro
 		p.report.leave(leftInUse, f.Path)
 		return inUse, nil
 	case errors.Is(err, syscall.EROFS):
-		return failed, fmt.Errorf("%w (is the archive named in ReadWritePaths= of tunnelcast-archiveprune.service?)", err)
+		return failed, fmt.Errorf("%w (the disk is, or ProtectSystem= of the unit: see tunnelcast-archiveprune check)", err)
 	default:
 		p.report.fail(f.Path(), err)
 		return failed, nil

@@ -36,8 +36,7 @@ func (p Policy) Expired(modTime, now time.Time) bool {
 	return p.MaxAge > 0 && now.Sub(modTime) >= time.Duration(p.MaxAge)
 }
 
-// Young reports whether MinAge keeps a recording, whatever the other limits.
-func (p Policy) Young(modTime, now time.Time) bool { return now.Sub(modTime) < time.Duration(p.MinAge) }
+func (p Policy) young(modTime, now time.Time) bool { return now.Sub(modTime) < time.Duration(p.MinAge) }
 
 // Short reports whether less is free than MinFree: of the bytes, or of the inodes
 // the same share.
@@ -149,7 +148,7 @@ func (p Policy) Plan(recordings []Recording, disk Disk, now time.Time) Plan {
 		case r.Time().After(now):
 			reasons[i] = FromTheFuture
 			continue
-		case p.Young(r.Time(), now):
+		case p.young(r.Time(), now):
 			reasons[i] = TooYoung
 		case last != nil && last[i]:
 			reasons[i] = AmongTheLast
