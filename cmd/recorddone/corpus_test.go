@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,10 +36,13 @@ type tag struct {
 	raw      []byte // instead of all else
 }
 
-func (t tag) video() bool  { return t.kind == 9 && len(t.body) > 5 && t.body[1] == 1 }
-func (t tag) audio() bool  { return t.kind == 8 && len(t.body) > 2 && t.body[1] == 1 }
-func (t tag) key() bool    { return t.video() && t.body[0]>>4 == 1 }
-func (t tag) header() bool { return t.kind != 18 && len(t.body) > 1 && t.body[1] == 0 }
+func (t tag) video() bool { return t.kind == 9 && len(t.body) > 5 && t.body[1] == 1 }
+func (t tag) audio() bool { return t.kind == 8 && len(t.body) > 2 && (t.body[1] == 1 || t.mp3()) }
+func (t tag) mp3() bool   { return t.body[0]>>4 == 2 }
+func (t tag) key() bool   { return t.video() && t.body[0]>>4 == 1 }
+func (t tag) header() bool {
+	return t.kind != 18 && len(t.body) > 1 && t.body[1] == 0 && !(t.kind == 8 && t.mp3())
+}
 
 // delay is from DTS to PTS.
 func (t tag) delay() int64 {
@@ -50,7 +54,10 @@ func (t tag) delay() int64 {
 
 // packet is what a decoder gets.
 func (t tag) packet() []byte {
-	if t.kind == 8 {
+	switch {
+	case t.kind == 8 && t.mp3():
+		return t.body[1:]
+	case t.kind == 8:
 		return t.body[2:]
 	}
 	return t.body[5:]
@@ -153,6 +160,29 @@ type field struct {
 	undecodable bool
 }
 
+// retime gives the packets that a rule picks other times.
+func retime(tags []tag, rule func(n int, t tag) (ms int64, ok bool)) (out []tag) {
+	var n [10]int
+	for _, t := range tags {
+		if ms, ok := rule(n[t.kind], t); ok {
+			t.ms = ms
+		}
+		n[t.kind]++
+		out = append(out, t)
+	}
+	return out
+}
+
+// laterIn moves the packets of a kind, or of both with 0, from a time on.
+func laterIn(tags []tag, kind byte, from, by int64) []tag {
+	return retime(tags, func(_ int, t tag) (int64, bool) { return t.ms + by, (kind == 0 || t.kind == kind) && t.ms >= from })
+}
+
+// singleIn moves one packet.
+func singleIn(tags []tag, kind byte, number int, by int64) []tag {
+	return retime(tags, func(n int, t tag) (int64, bool) { return t.ms + by, t.kind == kind && n == number })
+}
+
 // corpus is a recording of each kind.
 func corpus(t *testing.T) (all []field) {
 	heads, media := encodeTags(t, "-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-f", "lavfi", "-i", "sine=r=48000", "-t", "4",
@@ -168,24 +198,8 @@ func corpus(t *testing.T) (all []field) {
 	join := func(lists ...[]tag) []tag { return slices.Concat(lists...) }
 	heads = []tag{ah, vh}
 	pictures, sounds := only(media, tag.video), only(media, tag.audio)
-	// retime gives the packets that a rule picks other times.
-	retime := func(rule func(n int, t tag) (ms int64, ok bool)) (out []tag) {
-		var n [10]int
-		for _, t := range media {
-			if ms, ok := rule(n[t.kind], t); ok {
-				t.ms = ms
-			}
-			n[t.kind]++
-			out = append(out, t)
-		}
-		return out
-	}
-	later := func(kind byte, from, by int64) []tag {
-		return retime(func(_ int, t tag) (int64, bool) { return t.ms + by, (kind == 0 || t.kind == kind) && t.ms >= from })
-	}
-	single := func(kind byte, number int, by int64) []tag {
-		return retime(func(n int, t tag) (int64, bool) { return t.ms + by, t.kind == kind && n == number })
-	}
+	later := func(kind byte, from, by int64) []tag { return laterIn(media, kind, from, by) }
+	single := func(kind byte, number int, by int64) []tag { return singleIn(media, kind, number, by) }
 	add := func(name, says string, tags, as []tag) *field {
 		all = append(all, field{name: name, tags: tags, says: says, as: as})
 		return &all[len(all)-1]
@@ -208,10 +222,10 @@ func corpus(t *testing.T) (all []field) {
 		add(fmt.Sprintf("all %d ms off", by), "", join(heads, later(0, 0, by)), media)
 	}
 	add("last picture an hour off", moved, join(heads, single(9, 99, hour)), media)
-	add("each tenth picture off", moved, join(heads, retime(func(n int, t tag) (int64, bool) {
+	add("each tenth picture off", moved, join(heads, retime(media, func(n int, t tag) (int64, bool) {
 		return t.ms + int64(n)*hour, t.kind == 9 && n%10 == 9
 	})), media)
-	add("two pictures in a row off", moved, join(heads, retime(func(n int, t tag) (int64, bool) {
+	add("two pictures in a row off", moved, join(heads, retime(media, func(n int, t tag) (int64, bool) {
 		return t.ms + 3*hour, t.kind == 9 && (n == 40 || n == 41)
 	})), media)
 	for _, by := range []int64{10 * day, -500, -2 * second, -49 * second} {
@@ -251,6 +265,25 @@ func corpus(t *testing.T) (all []field) {
 		}
 	}
 	add("one composition time an hour off", moved, join(heads, delayed), media)
+
+	// The same with B pictures and MP3, at other paces and as times come off a network.
+	bHeads, b := encodeTags(t, "-f", "lavfi", "-i", "testsrc2=s=320x240:r=30", "-f", "lavfi", "-i", "sine=r=44100", "-t", "5",
+		"-c:v", "libx264", "-preset", "veryfast", "-bf", "3", "-g", "60", "-pix_fmt", "yuv420p", "-c:a", "libmp3lame")
+	random := rand.New(rand.NewPCG(1, 2))
+	b = retime(b, func(_ int, t tag) (int64, bool) { return t.ms + random.Int64N(9), true })
+	add("B pictures and MP3", "", join(bHeads, b), nil)
+	for _, by := range []int64{20 * day, -49 * second} {
+		add(fmt.Sprintf("one of the B pictures %d ms off", by), moved, join(bHeads, singleIn(b, 9, 71, by)), b)
+		add(fmt.Sprintf("one MP3 frame %d ms off", by), moved, join(bHeads, singleIn(b, 8, 71, by)), b)
+		add(fmt.Sprintf("B pictures and MP3 step by %d ms", 2*by), moved, join(bHeads, laterIn(b, 0, 2*second, 2*by)), b)
+		add(fmt.Sprintf("B pictures step by %d ms", by), moved, join(bHeads, laterIn(b, 9, 2*second, by)), b)
+		add(fmt.Sprintf("MP3 steps by %d ms", by), moved, join(bHeads, laterIn(b, 8, 2*second, by)), b)
+	}
+	bPictures := only(b, tag.video)
+	add("B pictures alone step back", moved, join(bHeads, laterIn(bPictures, 0, 2*second, -49*second)), bPictures)
+	add("B pictures alone, there and back", moved, join(bHeads, retime(bPictures, func(n int, t tag) (int64, bool) {
+		return t.ms + 20*day, n >= 60 && n < 90
+	})), bPictures)
 
 	// Key frames.
 	intra := func(t tag) bool { return len(nals(t)) > 0 && nals(t)[len(nals(t))-1][0]&0x1f == 5 }
