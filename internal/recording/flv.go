@@ -443,7 +443,6 @@ type part struct {
 	pace        [2]int64 // milliseconds from one packet to the next
 	firstAt     [2]int   // stretch of the first packet
 	firstTag    [2]Extent
-	late        [2]bool // it comes after much of the other
 	runs        [2]run
 	starts      []int64
 	lead        int64
@@ -675,8 +674,6 @@ func (w *walker) place(n int, t tag, m media) {
 	p.data[i].last[m.stream] = raw
 	if s.Packets == 0 {
 		p.first[m.stream], p.firstAt[m.stream], p.firstTag[m.stream] = raw, i, t.extent()
-		p.late[m.stream] = !p.empty() && (t.off-p.from > lateBytes || raw-p.last[1-m.stream] > lateTime ||
-			p.last[1-m.stream]-p.first[1-m.stream] > lateTime)
 	}
 	s.Packets++
 	s.Bytes += t.size - m.skip
@@ -804,6 +801,16 @@ func (w *walker) survey() Survey {
 	return s
 }
 
+// late reports whether a stream comes after much of the other.
+func (p *part) late(stream int) bool {
+	other := 1 - stream
+	if p.streams[stream].Packets == 0 || p.streams[other].Packets == 0 {
+		return false
+	}
+	first := func(s int) int64 { return p.first[s] + p.data[p.firstAt[s]].Shift[s] }
+	return p.firstTag[stream].Off-p.from > lateBytes || first(stream)-first(other) > lateTime
+}
+
 // finish makes a Part, and tells whether it is all that the file has of it.
 func (w *walker) finish(p *part) (done Part, asIs bool) {
 	asIs = true
@@ -856,8 +863,8 @@ func (w *walker) finish(p *part) (done Part, asIs bool) {
 	for _, h := range heads {
 		done.Stretches = append(done.Stretches, Stretch{Extent: h})
 	}
-	for stream, late := range p.late {
-		if late {
+	for stream := range 2 {
+		if p.late(stream) {
 			asIs = false
 			done.Early[stream] = 1
 			first := p.data[p.firstAt[stream]]

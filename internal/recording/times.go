@@ -375,16 +375,17 @@ func (w *walker) together(stream int) {
 	if c.out-s.own < 60_000 && (c.out-s.own < 1000 || s.packets[s.stream] < 10 || s.packets[1-s.stream] < 5) {
 		return
 	}
-	w.judge()
+	w.judge(5)
 }
 
-// judge moves the suspect's stream back if both have gone on side by side.
-func (w *walker) judge() {
+// judge moves the suspect's stream back if both have gone on side by side, for so many
+// packets at least.
+func (w *walker) judge(least int) {
 	s := w.suspect
 	c, other := &w.times[s.stream], &w.times[1-s.stream]
 	own, others := c.out-s.own, other.out-s.other
 	apart := c.out - other.out
-	if s.packets[s.stream] >= 5 && s.packets[1-s.stream] >= 5 && others > own/3 && others < 3*own+1000 &&
+	if s.packets[s.stream] >= least && s.packets[1-s.stream] >= least && others > own/3 && others < 3*own+1000 &&
 		(apart > farApart || apart < -farApart) {
 		w.move(s.stream, s.at, -s.by)
 	}
@@ -414,6 +415,6 @@ func (w *walker) finishTimes() {
 		w.decide(stream, true)
 	}
 	if w.suspect != nil {
-		w.judge() // without the other stream it is none
+		w.judge(1) // without the other stream it is none
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -160,6 +161,98 @@ func TestTimesInOrder(t *testing.T) {
 				t.Fatalf("%d ms after %d ms of the same stream: %s", ms, last, times(b))
 			}
 			top[part[0]] = max(last, ms)
+		}
+	})
+}
+
+// One error of the times, whatever it is and wherever, is put right to within a
+// picture's time, and sound and picture stay together.
+func TestTimesOneError(t *testing.T) {
+	type packet struct {
+		kind     byte
+		ms, goal int
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		var all []packet
+		for ms := range 6000 {
+			if ms%40 == 0 {
+				all = append(all, packet{9, ms, ms})
+			}
+			if ms%21 == 0 {
+				all = append(all, packet{8, ms, ms})
+			}
+		}
+		by := rapid.OneOf(rapid.IntRange(-20_000, -300), rapid.IntRange(4000, 20_000), rapid.IntRange(-1<<31+7000, -20_000), rapid.IntRange(20_000, 1<<31-7000)).
+			Draw(t, "by")
+		at := rapid.IntRange(0, len(all)-1).Draw(t, "at")
+		if at < 4 && by < 0 {
+			by = max(-by, 4000) // a gap after the first packet of a stream is one that ffmpeg leaves too
+		}
+		counted := true
+		what := rapid.SampledFrom([]string{"one", "picture", "sound", "both"}).Draw(t, "what")
+		if what != "one" {
+			at = min(at, len(all)-8) // else it is one
+			if what == "both" && at < 4 {
+				at = 0
+			}
+		}
+		switch what {
+		case "one":
+			all[at].ms += by
+		default:
+			for i := at; i < len(all); i++ {
+				if what == "both" || (all[i].kind == 9) == (what == "picture") {
+					all[i].ms += by
+				}
+			}
+		}
+		gap := what == "both" && at > 0 && by > 0 && by <= longestGap // as it is
+		if gap {
+			counted = false
+			for i := at; i < len(all); i++ {
+				all[i].goal += by
+			}
+		}
+		if what != "one" && at <= 1 {
+			counted = false // nothing to compare with
+		}
+		f := newFile().avc(1).asc(1)
+		for _, p := range all {
+			if p.kind == 9 {
+				f.key(p.ms)
+			} else {
+				f.sound(p.ms)
+			}
+		}
+		b := f.Bytes()
+		s, err := Walk(bytes.NewReader(b), int64(len(b)))
+		if err != nil || len(s.Parts) != 1 {
+			t.Fatal(text(s, err))
+		}
+		part, err := io.ReadAll(s.Parts[0].Reader(bytes.NewReader(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Moved() == 0 && counted {
+			t.Error("nothing moved")
+		}
+		if s.Parts[0].Early != [2]int64{} {
+			t.Fatal("a stream is taken for late")
+		}
+		var offs []int
+		for part, i := part[13:], 0; len(part) >= 15; part = part[15+int(part[1])<<16+int(part[2])<<8+int(part[3]):] {
+			if part[12] == 1 {
+				ms := int(int32(binary.BigEndian.Uint32([]byte{part[7], part[4], part[5], part[6]})))
+				offs = append(offs, int(int32(ms-all[i].goal)))
+				i++
+			}
+		}
+		sorted := slices.Sorted(slices.Values(offs))
+		middle := sorted[len(sorted)/2]
+		for i, off := range offs {
+			if off < middle-45 || off > middle+45 {
+				t.Fatalf("packet %d of %d, at %d ms: %d ms off; %v", i, len(all), all[i].ms, off-middle, s.Losses())
+			}
 		}
 	})
 }
