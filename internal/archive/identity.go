@@ -70,14 +70,14 @@ func Open(path string) (*Source, error) {
 	}
 	s.dir = dir
 	// O_NONBLOCK: a FIFO must not hold us up.
-	fd, err := unix.Openat(int(dir.Fd()), s.Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := openAt(int(dir.Fd()), s.Name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		dir.Close()
 		return nil, &os.PathError{Op: "open recording", Path: path, Err: err}
 	}
 	s.file = os.NewFile(uintptr(fd), path)
 	var st unix.Stat_t
-	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+	if err = statOpen(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
 		err = errors.New("not a regular file")
 	}
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *Source) ReadAt(b []byte, off int64) (int, error) { return s.file.ReadAt
 // returns what Same returns.
 func (s *Source) Identify() error {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(s.file.Fd()), &st); err != nil {
+	if err := statOpen(int(s.file.Fd()), &st); err != nil {
 		return fmt.Errorf("look at %s: %w", s.Path(), err)
 	}
 	s.id = identity(&st)
@@ -164,13 +164,13 @@ func (s *Source) Same() error {
 
 func (s *Source) sameAs(name string, same func(Identity) bool) error {
 	var open, there unix.Stat_t
-	switch err := unix.Fstat(int(s.file.Fd()), &open); {
+	switch err := statOpen(int(s.file.Fd()), &open); {
 	case errors.Is(err, unix.ESTALE): // another host has removed it
 		return ErrChanged
 	case err != nil:
 		return fmt.Errorf("look at %s: %w", s.Path(), err)
 	}
-	switch err := unix.Fstatat(int(s.dir.Fd()), name, &there, unix.AT_SYMLINK_NOFOLLOW); {
+	switch err := statAt(int(s.dir.Fd()), name, &there); {
 	case errors.Is(err, unix.ENOENT):
 		return ErrChanged
 	case err != nil:
@@ -254,7 +254,7 @@ func (s *Source) Remove(hidden string) error {
 		}
 		return err
 	}
-	if err := unix.Unlinkat(int(s.dir.Fd()), hidden, 0); err != nil {
+	if err := unlinkAt(int(s.dir.Fd()), hidden); err != nil {
 		return fmt.Errorf("remove %s: %w", s.Path(), err)
 	}
 	return nil

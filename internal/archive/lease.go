@@ -29,13 +29,13 @@ func leasesWork(dir int) (work bool, now time.Time, err error) {
 	}
 	var file unix.Stat_t
 	var fs unix.Statfs_t
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openAt(dir, name, unix.O_RDONLY, 0)
 	if err == nil {
 		defer unix.Close(fd) // and with it the lease
-		err = errors.Join(unix.Fstat(fd, &file), unix.Fstatfs(fd, &fs))
+		err = errors.Join(statOpen(fd, &file), unix.Fstatfs(fd, &fs))
 		work = setLease(fd, unix.F_RDLCK) == nil
 	}
-	if removed := unix.Unlinkat(dir, name, 0); removed != unix.ENOENT { // a sweep may have been quicker
+	if removed := unlinkAt(dir, name); removed != unix.ENOENT { // a sweep may have been quicker
 		err = errors.Join(err, removed)
 	}
 	if err != nil {
@@ -51,13 +51,13 @@ func leasesWork(dir int) (work bool, now time.Time, err error) {
 // makeFile makes a file of a byte. Some FUSE file systems make none that is open for
 // reading alone.
 func makeFile(dir int, name string) error {
-	fd, err := unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := openAt(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = unix.Write(fd, []byte{0})
+	_, err = retry(func() (int, error) { return unix.Write(fd, []byte{0}) })
 	if err = errors.Join(err, unix.Close(fd)); err != nil {
-		unix.Unlinkat(dir, name, 0)
+		unlinkAt(dir, name)
 	}
 	return err
 }

@@ -69,11 +69,11 @@ func (s *Source) lockDir() (unlock func(), err error) {
 	if slices.Contains(s.lacks, FileLocks) {
 		return func() {}, nil
 	}
-	_, err = retry(func() (int, error) { return 0, unix.Flock(int(s.dir.Fd()), unix.LOCK_EX) })
+	err = lock(int(s.dir.Fd()), unix.LOCK_EX)
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", s.Dir, err)
 	}
-	return func() { unix.Flock(int(s.dir.Fd()), unix.LOCK_UN) }, nil
+	return func() { lock(int(s.dir.Fd()), unix.LOCK_UN) }, nil
 }
 
 // Slots are what the runs on this host share so that only so many work at a
@@ -122,7 +122,7 @@ func (s *Slots) Acquire(ctx context.Context) (release func(), err error) {
 				return nil, err
 			}
 			if ok {
-				return func() { unix.Flock(int(file.Fd()), unix.LOCK_UN) }, nil
+				return func() { lock(int(file.Fd()), unix.LOCK_UN) }, nil
 			}
 		}
 		if err := pause(ctx, poll); err != nil {
@@ -139,7 +139,7 @@ func (s *Slots) Close() {
 }
 
 func tryLock(file *os.File) (bool, error) {
-	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err := lock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return false, nil
 	}

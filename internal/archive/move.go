@@ -26,13 +26,13 @@ func (s *Source) reveal(hidden, visible string) error {
 	if err := free(dir, visible); err != nil {
 		return err
 	}
-	err := unix.Renameat2(dir, hidden, dir, visible, unix.RENAME_NOREPLACE)
+	err := renameFree(dir, hidden, visible)
 	if !unsupported(err) {
 		return err
 	}
-	switch err := unix.Linkat(dir, hidden, dir, visible, 0); {
+	switch err := linkAt(dir, hidden, visible); {
 	case err == nil:
-		unix.Unlinkat(dir, hidden, 0) // or a sweep does it
+		unlinkAt(dir, hidden) // or a sweep does it
 		return nil
 	case errors.Is(err, unix.EEXIST):
 		return err
@@ -45,7 +45,7 @@ func (s *Source) reveal(hidden, visible string) error {
 	if err := free(dir, visible); err != nil {
 		return err
 	}
-	if err := unix.Renameat(dir, hidden, dir, visible); err != nil {
+	if err := renameAt(dir, hidden, visible); err != nil {
 		return err
 	}
 	s.lack(NoReplace)
@@ -60,9 +60,9 @@ func (s *Source) hide(visible, hidden string) error {
 	if err := free(dir, hidden); err != nil {
 		return err
 	}
-	err := unix.Renameat2(dir, visible, dir, hidden, unix.RENAME_NOREPLACE)
+	err := renameFree(dir, visible, hidden)
 	if unsupported(err) {
-		err = unix.Renameat(dir, visible, dir, hidden)
+		err = renameAt(dir, visible, hidden)
 	}
 	return err
 }
@@ -77,18 +77,18 @@ func renameKeeps(dir int) (ino, mtime bool, err error) {
 	}
 	var before, after unix.Stat_t
 	err = errors.Join(
-		unix.Fstatat(dir, name, &before, unix.AT_SYMLINK_NOFOLLOW),
-		unix.Renameat(dir, name, dir, other),
-		unix.Fstatat(dir, other, &after, unix.AT_SYMLINK_NOFOLLOW))
-	unix.Unlinkat(dir, name, 0)
-	unix.Unlinkat(dir, other, 0)
+		statAt(dir, name, &before),
+		renameAt(dir, name, other),
+		statAt(dir, other, &after))
+	unlinkAt(dir, name)
+	unlinkAt(dir, other)
 	return before.Ino == after.Ino, before.Mtim == after.Mtim, err
 }
 
 // free returns EEXIST if the directory has something called name.
 func free(dir int, name string) error {
 	var stat unix.Stat_t
-	switch err := unix.Fstatat(dir, name, &stat, unix.AT_SYMLINK_NOFOLLOW); {
+	switch err := statAt(dir, name, &stat); {
 	case err == nil:
 		return unix.EEXIST
 	case errors.Is(err, unix.ENOENT):
@@ -117,7 +117,8 @@ func (s *Source) sync(file *os.File) error {
 	}
 	err := file.Sync()
 	if lacking(err) {
-		if err = unix.Syncfs(int(file.Fd())); lacking(err) {
+		err = again(func() error { return unix.Syncfs(int(file.Fd())) })
+		if lacking(err) {
 			s.lack(Sync)
 			return nil
 		}

@@ -290,6 +290,7 @@ func TestQuirks(t *testing.T) {
 		{"none", archivetest.Quirks{}, nil},
 		{"NFS 4", archivetest.Quirks{Rename2: unix.ENOSYS, Lock: unix.EBADF}, []Lack{FileLocks}},
 		{"NFS 3 without its lock daemon", archivetest.Quirks{Rename2: unix.ENOSYS, Lock: unix.ENOLCK}, []Lack{FileLocks}},
+		{"interrupted", archivetest.Quirks{Interrupts: true}, nil},
 		{"encfs", archivetest.Quirks{CutsTimes: true}, nil},
 		{"rclone", archivetest.Quirks{Rename2: unix.ENOSYS, Link: unix.EIO, Create: unix.EIO, Renumbers: true}, []Lack{NoReplace}},
 		{"VirtualBox's shared folders", archivetest.Quirks{Rename2: unix.EINVAL, Link: unix.EPERM, FsyncDir: unix.EINVAL,

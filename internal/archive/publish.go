@@ -31,7 +31,7 @@ func (s *Source) NewWork(hidden string) (*Work, error) {
 	if _, err := s.removeLeftover(hidden); err != nil {
 		return nil, err
 	}
-	fd, err := unix.Openat(int(s.dir.Fd()), hidden, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	fd, err := openAt(int(s.dir.Fd()), hidden, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if errors.Is(err, unix.EEXIST) {
 		err = ErrInUse
 	}
@@ -70,7 +70,7 @@ func (w *Work) WriteOut() {
 // Discard removes the hidden file. After Publish it does nothing.
 func (w *Work) Discard() {
 	if w.name != "" {
-		unix.Unlinkat(int(w.source.dir.Fd()), w.name, 0)
+		unlinkAt(int(w.source.dir.Fd()), w.name)
 		w.name = ""
 	}
 	w.out.Lock()
@@ -107,10 +107,10 @@ func (w *Work) rename(names iter.Seq[string]) (string, error) {
 	// A rename goes by the name; what has it must be what was synced. A sweep
 	// that came between the making of the file and its lock has removed it.
 	var mine, named unix.Stat_t
-	if err := unix.Fstat(int(w.file.Fd()), &mine); err != nil {
+	if err := statOpen(int(w.file.Fd()), &mine); err != nil {
 		return "", err
 	}
-	if err := unix.Fstatat(dir, w.name, &named, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := statAt(dir, w.name, &named); err != nil {
 		return "", &os.PathError{Op: "look at", Path: w.Path(), Err: err}
 	}
 	if mine.Ino != named.Ino || mine.Dev != named.Dev {
@@ -159,8 +159,7 @@ func (w *Work) dress() error {
 	if err := w.file.Chown(s.uid, s.gid); err != nil && !unsupported(err) {
 		return err
 	}
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(s.id.MtimeSec*1e9 + s.id.MtimeNs)}
-	err = unix.UtimesNanoAt(int(s.dir.Fd()), w.name, times, unix.AT_SYMLINK_NOFOLLOW)
+	err = setTime(int(s.dir.Fd()), w.name, unix.NsecToTimespec(s.id.MtimeSec*1e9+s.id.MtimeNs))
 	if unsupported(err) {
 		s.lack(Times)
 	} else if err != nil {
@@ -171,7 +170,7 @@ func (w *Work) dress() error {
 
 // equals compares with the file called name, which need not be a regular one.
 func (w *Work) equals(name string) (bool, error) {
-	fd, err := unix.Openat(int(w.source.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := openAt(int(w.source.dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return false, nil // a link, or not ours to read: not what we would have written
 	}
@@ -217,7 +216,7 @@ func ignoreEOF(err error) error {
 func (s *Source) Published(names iter.Seq[string]) (string, bool) {
 	for name := range names {
 		var st unix.Stat_t
-		if err := unix.Fstatat(int(s.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := statAt(int(s.dir.Fd()), name, &st); err != nil {
 			return "", false
 		}
 		if id := identity(&st); id.MtimeSec == s.id.MtimeSec && id.MtimeNs == s.id.MtimeNs && id.Size > 0 {
@@ -230,7 +229,7 @@ func (s *Source) Published(names iter.Seq[string]) (string, bool) {
 // Is says whether name, in the recording's directory, is another name of its file.
 func (s *Source) Is(name string) bool {
 	var st unix.Stat_t
-	err := unix.Fstatat(int(s.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	err := statAt(int(s.dir.Fd()), name, &st)
 	return err == nil && identity(&st) == s.id
 }
 
@@ -247,7 +246,7 @@ func RemoveLeftover(path string) (removed bool, err error) {
 
 func (s *Source) removeLeftover(name string) (removed bool, err error) {
 	path := filepath.Join(s.Dir, name)
-	fd, err := unix.Openat(int(s.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := openAt(int(s.dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
@@ -259,7 +258,7 @@ func (s *Source) removeLeftover(name string) (removed bool, err error) {
 	if ok, err := s.tryLock(file); !ok || err != nil {
 		return false, err
 	}
-	if err := unix.Unlinkat(int(s.dir.Fd()), name, 0); err != nil {
+	if err := unlinkAt(int(s.dir.Fd()), name); err != nil {
 		return false, &os.PathError{Op: "remove", Path: path, Err: err}
 	}
 	return true, nil

@@ -34,6 +34,8 @@ type Quirks struct {
 	// Forgets says that files have other inode numbers each time that the directory is
 	// read, as on FAT once they are not in memory any more.
 	Forgets bool
+	// Interrupts says that every fifth call is interrupted by a signal.
+	Interrupts bool
 }
 
 // FUSE runs the calling test again, in a process of its own that finds such a file system,
@@ -52,7 +54,14 @@ func FUSE(t *testing.T, quirks Quirks) (dir string, inside bool) {
 	}
 	dir = t.TempDir()
 	Mount(t, dir, "fuse", "test", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd))
-	s := &fuse{fd: fd, Quirks: quirks, names: map[string]uint64{}, files: map[uint64]*fuseFile{}, opened: map[uint64]uint32{}, last: 1}
+	s := &fuse{
+		Quirks: quirks,
+		fd:     fd,
+		names:  map[string]uint64{},
+		files:  map[uint64]*fuseFile{},
+		opened: map[uint64]uint32{},
+		last:   rootNumber,
+	}
 	go s.serve() // until it is unmounted
 	t.Setenv(at, dir)
 	return "", again(t, mark, nil)
@@ -67,6 +76,7 @@ type fuse struct {
 	opened map[uint64]uint32    // flags of open(2) by handle
 	last   uint64               // number or handle
 	walks  uint64               // how often the directory was read
+	calls  int
 }
 
 type fuseFile struct {
@@ -118,6 +128,11 @@ func (s *fuse) serve() {
 }
 
 func (s *fuse) answer(op uint32, node uint64, uid, gid uint32, in []byte) ([]byte, unix.Errno) {
+	// Not INIT, RELEASE and RELEASEDIR, nor locks: those the kernel makes again itself,
+	// if there is a signal.
+	if s.calls++; s.Interrupts && s.calls%5 == 0 && !slices.Contains([]uint32{26, 18, 29, 31, 32, 33}, op) {
+		return nil, unix.EINTR
+	}
 	file := s.files[node]
 	names := func(from int) []string {
 		var all []string
@@ -128,7 +143,7 @@ func (s *fuse) answer(op uint32, node uint64, uid, gid uint32, in []byte) ([]byt
 	}
 	switch op {
 	case 26: // INIT: with FUSE_FLOCK_LOCKS
-		return pack(uint32(7), uint32(31), uint32(0), uint32(1<<10), uint16(0), uint16(0), uint32(128<<10), uint32(1), [9]uint32{}), 0
+		return pack(uint32(7), uint32(31), uint32(0), uint32(1<<10), [2]uint16{}, uint32(128<<10), uint32(1), [9]uint32{}), 0
 	case 1: // LOOKUP
 		number, ok := s.names[names(0)[0]]
 		if !ok {
