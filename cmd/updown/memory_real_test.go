@@ -538,3 +538,24 @@ func TestServerWithoutPort(t *testing.T) {
 		}
 	}
 }
+
+// A reverse zone that takes no updates keeps the other one's PTRs from nothing.
+func TestBindOneRefusedZone(t *testing.T) {
+	b := startBind(t)
+	b.write("db.six", strings.ReplaceAll(strings.ReplaceAll(bindReverse, "0.0.10.in-addr.arpa.", "d.f.ip6.arpa."), "130 IN", "0 IN"))
+	conf, err := os.ReadFile(filepath.Join(b.dir, "named.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write("named.conf", string(conf)+"zone \"d.f.ip6.arpa\" { type master; file \"db.six\"; };\n")
+	b.rndc("reconfig")
+	g := newTestGateway(t, b, "--reverse-zones", "d.f.ip6.arpa,0.0.10.in-addr.arpa")
+	g.live = []lease.Lease{client("alice", "10.0.0.100", "fd00::100")}
+	wantSome(t, g.syncs(), "update zone d.f.ip6.arpa.", "REFUSED")
+	zone := g.zone()
+	for _, line := range []string{"100 PTR alice.example.", "alice A 10.0.0.100", "alice AAAA fd00::100"} {
+		if !strings.Contains(zone, line) {
+			t.Errorf("the zone lacks %q: %s", line, zone)
+		}
+	}
+}

@@ -197,16 +197,21 @@ func (g *gateway) carryOut(ctx context.Context, server *ddns.Server, look *lease
 	}
 	var done []lease.Change
 	var refused []ddns.Refused
+	var failed error
 	for _, change := range append(changes, renew...) {
 		did, no, err := server.UpdateEach(ctx, change, g.ttl(), dnsTimeout)
 		g.tell(did)
-		if err != nil {
-			return nil, err
-		}
 		done = append(done, did)
+		switch {
+		case err == nil:
+		case change.Zone == g.rules.Zone || ctx.Err() != nil || errors.Is(err, ddns.ErrNoReply):
+			return nil, err
+		default: // a reverse zone that takes no updates keeps the others from nothing
+			failed = errors.Join(failed, fmt.Errorf("%w: %w", hook.ErrSome, err))
+		}
 		refused = append(refused, no...)
 	}
-	return lease.Done(zones, done), g.sayRefused(refused, live)
+	return lease.Done(zones, done), cmp.Or(g.sayRefused(refused, live), failed)
 }
 
 // takeClaims adds to what is known as ours what hooks have claimed, and takes the
@@ -357,6 +362,7 @@ func (g *gateway) sayRefused(refused []ddns.Refused, live []lease.Lease) error {
 		}
 	}
 	var texts []string
+	var cause, race error // the first of each
 	for _, r := range refused {
 		name := r.RR.Owner
 		if r.RR.Type == "PTR" {
@@ -367,12 +373,18 @@ func (g *gateway) sayRefused(refused []ddns.Refused, live []lease.Lease) error {
 			what += fmt.Sprintf(" of %q", identity)
 		}
 		texts = append(texts, what)
-		if !errors.Is(r.Err, ddns.ErrPrerequisite) {
+		if errors.Is(r.Err, ddns.ErrPrerequisite) {
+			race = cmp.Or(race, r.Err)
+		} else {
+			cause = cmp.Or(cause, r.Err)
 			g.env.Log.Warn("name refused by the DNS server", nameRefused, "identity", identities[name], "name", name, "address", r.RR.Addr,
 				"server", g.Server, "cause", r.Err)
 		}
 	}
-	return fmt.Errorf("%w: %s: %w", hook.ErrSome, some(texts), refused[0].Err)
+	if cause != nil && race != nil {
+		cause = fmt.Errorf("%w; %w", cause, race)
+	}
+	return fmt.Errorf("%w: %s: %w", hook.ErrSome, some(texts), cmp.Or(cause, race))
 }
 
 // tell logs what was done and counts it.
