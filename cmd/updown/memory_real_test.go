@@ -559,3 +559,17 @@ func TestBindOneRefusedZone(t *testing.T) {
 		}
 	}
 }
+
+// A grant with a limit makes named say that all is done, and do nothing.
+func TestBindDiscardedName(t *testing.T) {
+	b := startBindWith(t, "", "update-policy { grant local-ddns zonesub A(1) PTR(1); };")
+	g := newTestGateway(t, b)
+	g.live = []lease.Lease{client("alice", "10.0.0.100"), client("bob", "10.0.0.101")}
+	g.sync()
+	g.live = append(g.live, client("alice", "10.0.0.102"), client("carol", "10.0.0.103"))
+	wantSome(t, g.syncs(), `alice.example. A 10.0.0.102 of "alice"`, "the server did not do it")
+	g.want("alice A 10.0.0.100; bob A 10.0.0.101; carol A 10.0.0.103")
+	if n := strings.Count(g.log.String(), `"name added"`); n != 3 {
+		t.Errorf("%d names are said to be added, want 3:\n%s", n, g.log.String())
+	}
+}

@@ -199,7 +199,7 @@ func (g *gateway) carryOut(ctx context.Context, server *ddns.Server, look *lease
 	var refused []ddns.Refused
 	var failed error
 	for _, change := range append(changes, renew...) {
-		did, no, err := server.UpdateEach(ctx, change, g.ttl(), dnsTimeout)
+		did, no, err := server.UpdateEach(ctx, change, g.ttl(), dnsTimeout, true)
 		g.tell(did)
 		done = append(done, did)
 		switch {
@@ -207,7 +207,7 @@ func (g *gateway) carryOut(ctx context.Context, server *ddns.Server, look *lease
 		case change.Zone == g.rules.Zone || ctx.Err() != nil || errors.Is(err, ddns.ErrNoReply):
 			return nil, err
 		default: // a reverse zone that takes no updates keeps the others from nothing
-			failed = errors.Join(failed, fmt.Errorf("%w: %w", hook.ErrSome, err))
+			failed = also(failed, fmt.Errorf("%w: %w", hook.ErrSome, err))
 		}
 		refused = append(refused, no...)
 	}
@@ -290,6 +290,14 @@ func (g *gateway) leftOut(live []lease.Lease) map[string]string {
 		}
 	}
 	return without
+}
+
+// also returns both errors in one line.
+func also(err, more error) error {
+	if err == nil {
+		return more
+	}
+	return fmt.Errorf("%w; %w", err, more)
 }
 
 // ownAddresses tells which addresses are this host's.
@@ -459,7 +467,7 @@ func (g *gateway) readZones(ctx context.Context, server *ddns.Server) (v view, f
 		case i == 0:
 			return view{}, nil, err
 		default:
-			failed = errors.Join(failed, fmt.Errorf("%w: %w", hook.ErrSome, err))
+			failed = also(failed, fmt.Errorf("%w: %w", hook.ErrSome, err))
 		}
 	}
 	return v, failed, nil

@@ -192,7 +192,7 @@ func (g *gateway) register(ctx context.Context, server *ddns.Server, rules lease
 		if change.Empty() {
 			return nil, nil
 		}
-		done, refused, err := server.UpdateEach(ctx, change, g.ttl(), 0)
+		done, refused, err := server.UpdateEach(ctx, change, g.ttl(), 0, false)
 		g.point(ctx, server, rules, done.Add)
 		switch {
 		case err != nil:

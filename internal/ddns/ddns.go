@@ -225,16 +225,8 @@ const maxMessage = 60_000
 // its prerequisites, which would otherwise see the first message's work.
 func units(change lease.Change) []unit {
 	var all []unit
-	adds := map[string][]lease.RR{}
-	for _, rrs := range [][]lease.RR{change.Add, change.Renew} {
-		for _, rr := range rrs {
-			adds[rr.Owner] = append(adds[rr.Owner], rr)
-		}
-	}
-	removes := map[string][]lease.RR{}
-	for _, rr := range change.Remove {
-		removes[rr.Owner] = append(removes[rr.Owner], rr)
-	}
+	adds := byOwner(slices.Concat(change.Add, change.Renew))
+	removes := byOwner(change.Remove)
 	for _, owner := range change.Seen {
 		all = append(all, unit{&owner, removes[owner.Name], adds[owner.Name]})
 		delete(removes, owner.Name)

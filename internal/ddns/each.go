@@ -3,6 +3,7 @@ package ddns
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/miekg/dns"
@@ -20,13 +21,14 @@ type Refused struct {
 // server refuses is found by halving the message, down to one RR, and the rest is
 // done. It returns what was done, also beside an error, and what was refused.
 // What already stood as it was wanted is in neither. The error is one that the
-// whole zone has. Each message has its own timeout; none if that is 0.
+// whole zone has. Each message has its own timeout; none if that is 0. With verify
+// the server is asked whether it did what it said.
 //
 // A server that answers questions from a copy of the zone that lags behind
 // (inline-signing, a secondary that forwards updates) shows names as they were.
 // A name whose prerequisites fail is therefore compared with the wanted state by
 // prerequisites alone, which the server does apply to the zone itself.
-func (s *Server) UpdateEach(ctx context.Context, change lease.Change, ttl, timeout time.Duration) (done lease.Change, refused []Refused, err error) {
+func (s *Server) UpdateEach(ctx context.Context, change lease.Change, ttl, timeout time.Duration, verify bool) (done lease.Change, refused []Refused, err error) {
 	e := each{Server: s, zone: change.Zone, ttl: ttl, timeout: timeout, renew: map[lease.RR]bool{}}
 	e.done.Zone = change.Zone
 	for _, rr := range change.Renew {
@@ -37,7 +39,76 @@ func (s *Server) UpdateEach(ctx context.Context, change lease.Change, ttl, timeo
 			break
 		}
 	}
+	if err == nil && verify {
+		err = e.verify(ctx, change)
+	}
 	return e.done, e.refused, err
+}
+
+// ErrDiscarded says that the server reported success and did nothing. named does
+// so where a grant in update-policy has a limit, such as A(1).
+var ErrDiscarded = errors.New("NOERROR, but the server did not do it (a limit in update-policy, such as A(1))")
+
+// verify moves from done to refused what was added and is not there.
+func (e *each) verify(ctx context.Context, change lease.Change) error {
+	added, removed := byOwner(e.done.Add), byOwner(e.done.Remove)
+	var goal part
+	for _, owner := range change.Seen {
+		if len(added[owner.Name]) > 0 {
+			is := after(owner, removed[owner.Name], added[owner.Name])
+			goal = append(goal, unit{seen: &is})
+		}
+	}
+	lacking := map[string]bool{}
+	if err := e.lacking(ctx, goal, lacking); err != nil {
+		return err
+	}
+	if len(lacking) == 0 {
+		return nil
+	}
+	var done []lease.RR
+	for _, rr := range e.done.Add {
+		if lacking[rr.Owner] {
+			e.refused = append(e.refused, Refused{rr, fmt.Errorf("update zone %s at %s: %w", e.zone, e.Addr, ErrDiscarded)})
+		} else {
+			done = append(done, rr)
+		}
+	}
+	e.done.Add = done
+	return nil
+}
+
+// lacking finds the owner names that are not as they are wanted.
+func (e *each) lacking(ctx context.Context, goal part, names map[string]bool) error {
+	if len(goal) == 0 {
+		return nil
+	}
+	length := 0
+	for _, u := range goal {
+		length += size(u.prerequisites())
+	}
+	if length <= maxMessage {
+		err := e.send(ctx, goal.message(e.zone, e.ttl))
+		if !errors.Is(err, ErrPrerequisite) {
+			return err
+		}
+		if len(goal) == 1 {
+			names[goal[0].seen.Name] = true
+			return nil
+		}
+	}
+	if err := e.lacking(ctx, goal[:len(goal)/2], names); err != nil {
+		return err
+	}
+	return e.lacking(ctx, goal[len(goal)/2:], names)
+}
+
+func byOwner(rrs []lease.RR) map[string][]lease.RR {
+	by := map[string][]lease.RR{}
+	for _, rr := range rrs {
+		by[rr.Owner] = append(by[rr.Owner], rr)
+	}
+	return by
 }
 
 type each struct {

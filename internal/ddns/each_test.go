@@ -95,7 +95,7 @@ func TestUpdateEach(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := (&fake{answer: test.server.answer}).start(t)
-			done, refused, err := s.UpdateEach(t.Context(), change, time.Minute, 10*time.Second)
+			done, refused, err := s.UpdateEach(t.Context(), change, time.Minute, 10*time.Second, false)
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 				t.Fatalf("error %v, want %q", err, test.err)
 			}
@@ -141,7 +141,7 @@ func TestUpdateEachRace(t *testing.T) {
 	c := change()
 	c.Seen = append(c.Seen, lease.Owner{Name: "bob.example."})
 	c.Add = append(c.Add, rr("bob.example.", "10.0.0.101"))
-	done, refused, err := f.start(t).UpdateEach(t.Context(), c, time.Minute, 10*time.Second)
+	done, refused, err := f.start(t).UpdateEach(t.Context(), c, time.Minute, 10*time.Second, false)
 	if err != nil || len(refused) != 1 || refused[0].RR != c.Add[0] || !strings.Contains(refused[0].Err.Error(), ErrPrerequisite.Error()) {
 		t.Errorf("refused %v, error %v", refused, err)
 	}
