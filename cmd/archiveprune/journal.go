@@ -33,7 +33,8 @@ func (j *journal) add(f *archive.File, reason retention.Reason, bytes int64) {
 	if j.entries < alone {
 		j.entries++
 		if j.dryRun {
-			j.result.Info("recording would be removed", wouldBeRemoved, "path", f.Path(), "reason", reason.String(), "would_free", bytes)
+			j.result.Info("recording would be removed", wouldBeRemoved,
+				"path", f.Path(), "reason", reason.String(), "would_free", bytes)
 		} else {
 			j.result.Info("recording removed", recordingRemoved, "path", f.Path(), "reason", reason.String(), "freed", bytes)
 		}
@@ -72,9 +73,11 @@ func (j *journal) flushOne(reason retention.Reason) {
 		return
 	}
 	if j.dryRun {
-		j.result.Info("recordings would be removed", wouldBeRemovedToo, "count", l.count, "reason", reason.String(), "paths", string(l.paths))
+		j.result.Info("recordings would be removed", wouldBeRemovedToo,
+			"count", l.count, "reason", reason.String(), "paths", string(l.paths))
 	} else {
-		j.result.Info("recordings removed", recordingsRemoved, "count", l.count, "reason", reason.String(), "paths", string(l.paths))
+		j.result.Info("recordings removed", recordingsRemoved,
+			"count", l.count, "reason", reason.String(), "paths", string(l.paths))
 	}
 	l.paths, l.count = l.paths[:0], 0
 }

@@ -79,7 +79,8 @@ func TestJournalNamesWhatGoes(t *testing.T) {
 	prune := func(unit bool, args ...string) *entries {
 		t.Helper()
 		var got entries
-		env := hook.Env{Name: "archiveprune", Args: append([]string{"--config=/dev/null", dir}, args...), Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer),
+		env := hook.Env{Name: "archiveprune", Args: append([]string{"--config=/dev/null", dir}, args...),
+			Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer),
 			Log: slog.New(slog.DiscardHandler), Result: slog.New(&got), Now: time.Now}
 		c := cli{DryRun: slices.Contains(args, "--dry-run")}
 		if unit { // the rest of what a unit does is its sandbox
@@ -104,7 +105,8 @@ func TestJournalNamesWhatGoes(t *testing.T) {
 		got               *entries
 		one, many, ending string
 	}{
-		{prune(true, "--dry-run"), "recording would be removed", "recordings would be removed", "nothing was removed: this was a dry run"},
+		{prune(true, "--dry-run"), "recording would be removed", "recordings would be removed",
+			"nothing was removed: this was a dry run"},
 		{prune(false), "recording removed", "recordings removed", "archive pruned"},
 	} {
 		paths, lists := step.got.paths(step.one, step.many)

@@ -36,7 +36,7 @@ func (p patterns) match(name string) bool {
 func checkExcluded(globs []string) error {
 	for _, glob := range globs {
 		if _, err := path.Match(glob, ""); err != nil || glob == "" {
-			return hook.Usagef("exclude %q is no pattern of names", glob)
+			return hook.Usagef("exclude %q is not a valid pattern of names", glob)
 		}
 		if strings.Contains(glob, "/") {
 			return hook.Usagef("exclude %q: is compared with the name of each file and directory, which has no slash", glob)

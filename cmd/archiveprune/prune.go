@@ -57,7 +57,8 @@ func pruneArchive(ctx context.Context, env hook.Env, c cli, dir string, r *repor
 	stays.tell(env.Metrics, dir)
 	r.sawStreams(p.streams.Len())
 	if tree.NoLeases() {
-		env.Log.Info("leases do not work here: a recording counts as in use until nobody has written to it for some time", noLeases, "archive", dir, "time", quiet)
+		env.Log.Info("leases do not work here: a recording counts as in use until nobody has written to it for some time",
+			noLeases, "archive", dir, "time", quiet)
 	}
 	return hook.With(err, "archive", dir)
 }
@@ -360,9 +361,11 @@ func (p *pruner) unmet(size int64, disk retention.Disk) error {
 	if !p.policy.Short(disk) {
 		return nil
 	}
-	what := fmt.Sprintf("%s are free although min-free is %s (%s)", retention.Bytes(disk.Free), p.MinFree, retention.Bytes(p.MinFree.Of(disk.Size)))
+	what := fmt.Sprintf("%s are free although min-free is %s (%s)",
+		retention.Bytes(disk.Free), p.MinFree, retention.Bytes(p.MinFree.Of(disk.Size)))
 	if limit := p.MinFree.Inodes(disk); disk.Free >= p.MinFree.Of(disk.Size) {
-		what = fmt.Sprintf("%d inodes are free although min-free is %s (%d of %d)", disk.FreeInodes, p.MinFree, limit, disk.Inodes)
+		what = fmt.Sprintf("%d inodes are free although min-free is %s (%d of %d)",
+			disk.FreeInodes, p.MinFree, limit, disk.Inodes)
 	}
 	if p.hopeless {
 		return fmt.Errorf("%s, and would be without any recording: %w", what, errHopeless)

@@ -66,7 +66,8 @@ func (l leftKind) count(n int) string {
 	if n == 1 {
 		return "1 " + [...]string{"in use", "not a recording", "excluded", "other file system", "directory of root's"}[l]
 	}
-	return fmt.Sprint(n, " ", [...]string{"in use", "not recordings", "excluded", "other file systems", "directories of root's"}[l])
+	many := [...]string{"in use", "not recordings", "excluded", "other file systems", "directories of root's"}
+	return fmt.Sprint(n, " ", many[l])
 }
 
 // item is one recording that goes, as json has it, or a directory.
@@ -148,7 +149,8 @@ func (r *report) remove(f *archive.File, reason retention.Reason, bytes int64, p
 	if !r.dryRun && !r.json {
 		return
 	}
-	it := item{name: nameOf(f.Path()), Reason: reason.String(), Modified: f.ModTime().UTC(), Age: seconds(now.Sub(f.ModTime())), Bytes: bytes, limit: limit(reason, policy)}
+	it := item{name: nameOf(f.Path()), Reason: reason.String(), limit: limit(reason, policy),
+		Modified: f.ModTime().UTC(), Age: seconds(now.Sub(f.ModTime())), Bytes: bytes}
 	if r.dryRun {
 		r.items = append(r.items, it)
 	} else {
@@ -169,7 +171,8 @@ func (r *report) removeDir(d *archive.Dir, now time.Time) {
 	if !r.dryRun && !r.json {
 		return
 	}
-	it := item{name: nameOf(d.Path), Directory: true, Reason: removeEmptyDirs, Modified: d.ModTime.UTC(), Age: seconds(now.Sub(d.ModTime))}
+	it := item{name: nameOf(d.Path), Directory: true, Reason: removeEmptyDirs,
+		Modified: d.ModTime.UTC(), Age: seconds(now.Sub(d.ModTime))}
 	if r.dryRun {
 		r.items = append(r.items, it)
 	} else {
@@ -229,7 +232,8 @@ func (r *report) future(f *archive.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.mayWarn() {
-		r.log.Warn("kept although its age is unknown: it is from the future", fromTheFuture, "path", f.Path(), "modified", f.ModTime().UTC().Format(time.RFC3339))
+		r.log.Warn("kept although its age is unknown: it is from the future", fromTheFuture,
+			"path", f.Path(), "modified", f.ModTime().UTC().Format(time.RFC3339))
 	}
 }
 
@@ -280,7 +284,8 @@ func (r *report) finish() error {
 	switch {
 	case r.json:
 		r.object(summary{r.dryRun, r.Removed, int64(r.Freed), r.Kept, int64(r.size), r.Failed,
-			r.left[leftInUse], r.left[leftOther], r.left[leftExcluded], r.left[leftMount], r.left[leftForeign], r.emptied, r.streams})
+			r.left[leftInUse], r.left[leftOther], r.left[leftExcluded], r.left[leftMount], r.left[leftForeign],
+			r.emptied, r.streams})
 	case r.dryRun:
 		fmt.Fprintf(r.out, "would remove %d, free %s, keep %d (%s), fail %d", r.Removed, r.Freed, r.Kept, r.size, r.Failed)
 	default:
@@ -311,9 +316,11 @@ func (r *report) tell() {
 	dirs := strings.Join(r.dirs, " ")
 	switch {
 	case !r.dryRun:
-		r.result.Info("archive pruned", archivePruned, "archive", dirs, "removed", r.Removed, "freed", int64(r.Freed), "kept", r.Kept, "failed", r.Failed, left)
+		r.result.Info("archive pruned", archivePruned, "archive", dirs,
+			"removed", r.Removed, "freed", int64(r.Freed), "kept", r.Kept, "failed", r.Failed, left)
 	case r.unseen:
-		r.result.Info("nothing was removed: this was a dry run", onlyLooked, "archive", dirs, "would_remove", r.Removed, "would_free", int64(r.Freed), "would_keep", r.Kept, "would_fail", r.Failed, left)
+		r.result.Info("nothing was removed: this was a dry run", onlyLooked, "archive", dirs,
+			"would_remove", r.Removed, "would_free", int64(r.Freed), "would_keep", r.Kept, "would_fail", r.Failed, left)
 	}
 }
 

@@ -49,7 +49,8 @@ func TestSurvey(t *testing.T) {
 		c := cli{Include: []string{"*.mp4", "*.flv"}, Exclude: []string{"best-*"}, KeepLast: 1}
 		return c.survey(t.Context(), hook.Env{Now: time.Now}, dir)
 	}
-	const found = ": 3 recordings, 12 KB, 2 streams; 4 not recordings (a.jpg, b.txt, c.ts, ...); 1 excluded (best-1.mp4); 1 directory of root's (lost+found)"
+	const found = ": 3 recordings, 12 KB, 2 streams; 4 not recordings (a.jpg, b.txt, c.ts, ...); " +
+		"1 excluded (best-1.mp4); 1 directory of root's (lost+found)"
 	if what, err := survey(); what != found || err != nil {
 		t.Errorf("found %q, error %v", what, err)
 	}

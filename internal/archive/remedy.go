@@ -51,7 +51,8 @@ func permit(path string, protected bool) string {
 		}
 	}
 	if protected {
-		return fmt.Sprintf("lsattr -d %s %s; chattr -i -a what should not be protected, and chmod -t a directory that need not be sticky", filepath.Dir(path), path)
+		return fmt.Sprintf("lsattr -d %s %s; chattr -i -a what should not be protected, and "+
+			"chmod -t a directory that need not be sticky", filepath.Dir(path), path)
 	}
 	var stat unix.Stat_t
 	if err := unix.Stat(path, &stat); err != nil {
@@ -64,7 +65,9 @@ func permit(path string, protected bool) string {
 		return fmt.Sprintf("chown %s %s: nginx records there as %s, and so must this run", me, path, me)
 	default:
 		// To take it from whoever records there would end the recording.
-		return fmt.Sprintf("it belongs to %s: if nginx records as %s, so must these runs (systemctl edit tunnelcast-archiveprune.service tunnelcast-sweep.service: [Service] User=%s)", userName(owner), userName(owner), userName(owner))
+		them := userName(owner)
+		return fmt.Sprintf("it belongs to %s: if nginx records as %s, so must these runs (systemctl edit "+
+			"tunnelcast-archiveprune.service tunnelcast-sweep.service: [Service] User=%s)", them, them, them)
 	}
 }
 

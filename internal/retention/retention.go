@@ -113,7 +113,8 @@ func (r Reason) Removes() bool { return r >= TooOld }
 
 // String names the limit that decided.
 func (r Reason) String() string {
-	return [...]string{"within limits", "from the future", "keep-last", "min-age", "in use", "max-age", "max-size", "min-free", "leftover"}[r]
+	return [...]string{"within limits", "from the future", "keep-last", "min-age", "in use",
+		"max-age", "max-size", "min-free", "leftover"}[r]
 }
 
 // Plan holds a reason for each recording, oldest first.

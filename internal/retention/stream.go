@@ -90,15 +90,18 @@ const (
 	weekday = `(?:(?:mon|tue(?:s)?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?)`
 	year    = `[12]\d{3}`
 	zone    = `(?:z|utc|gmt|wes?t|ces?t|ees?t|[ib]st|msk|[jk]st|[ecmp][sd]t|a[ce]?[sd]t|[-+]\d\d:?\d\d)`
-	clock   = `(?:\d\d` + sep + `\d\d(?:` + sep + `\d\d(?:[.,]\d{3,6})?)?|\d{4}|\d{6}|\d\dh(?:\d\d(?:m(?:in)?)?(?:\d\ds?)?)?)` +
+	clock   = `(?:\d\d` + sep + `\d\d(?:` + sep + `\d\d(?:[.,]\d{3,6})?)?|\d{4}|\d{6}|` +
+		`\d\dh(?:\d\d(?:m(?:in)?)?(?:\d\ds?)?)?)` +
 		`(?:` + sep + `?[ap]m)?(?:` + sep + `?` + zone + `)?`
-	date = `(?:` + year + sep + `\d\d` + sep + `\d\d|\d\d` + sep + `\d\d` + sep + year + `|\d{8}|` + year + sep + `\d{3}|` +
+	date = `(?:` + year + sep + `\d\d` + sep + `\d\d|\d\d` + sep + `\d\d` + sep + year + `|` +
+		`\d{8}|` + year + sep + `\d{3}|` +
 		`\d\d?` + sep + `?` + month + sep + `?(?:` + year + `|\d\d)|` + year + sep + `?` + month + sep + `?\d\d|` +
 		month + sep + `?\d\d?` + sep + `{1,2}(?:` + year + `|\d\d))`
 	between = `[-_.,: +@t]{1,3}`
 	dated   = `(?:` + weekday + sep + `{0,2})?` + date + `(?:` + sep + `?` + weekday + `)?`
-	stamp   = `(?:1\d{9}(?:\d{3})?|[12]\d{11}(?:\d\d)?|` + dated + `(?:` + between + `(?:` + clock + `|\d\d))?|` + clock + between + dated + `)`
-	pairs   = `\d\d` + sep + `\d\d` + sep + `\d\d` // a date or a time
+	stamp   = `(?:1\d{9}(?:\d{3})?|[12]\d{11}(?:\d\d)?|` +
+		dated + `(?:` + between + `(?:` + clock + `|\d\d))?|` + clock + between + dated + `)`
+	pairs = `\d\d` + sep + `\d\d` + sep + `\d\d` // a date or a time
 	// any is for the end of a name and its beginning, where less has to be certain.
 	any = `(?:` + stamp + `|` + pairs + `(?:` + between + `(?:` + pairs + `|\d{6}|\d\d:\d\d))?|\d\d:\d\d(?::\d\d)?)`
 	// again is the number that recorddone appends to a name that exists.
@@ -128,7 +131,8 @@ func withoutTimes(shape string) (keep []span) {
 		}
 		directory, next := shape[at:at+slash], at+slash+1
 		switch {
-		case whole.MatchString(directory), aYear.MatchString(directory) && beginsDated(shape[next:]), inDate && inDated.MatchString(directory):
+		case whole.MatchString(directory), inDate && inDated.MatchString(directory),
+			aYear.MatchString(directory) && beginsDated(shape[next:]):
 			inDate = true
 		default:
 			parts := named(shape, at, at+slash, inDate)
