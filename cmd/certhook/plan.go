@@ -108,7 +108,11 @@ func (h *host) prepare(ctx context.Context, dir string) (p plan, s *charon.Sessi
 	if p.held, err = h.credentials(ctx, session); err != nil {
 		return p, nil, err
 	}
-	h.compare(&p)
+	loaded, err := session.Keys(ctx)
+	if err != nil {
+		return p, nil, err
+	}
+	h.compare(&p, loaded)
 	return p, session, nil
 }
 
@@ -177,11 +181,12 @@ func firstCertificate(file string) *x509.Certificate {
 	return &x509.Certificate{}
 }
 
-// compare completes a plan by what charon holds.
-func (h *host) compare(p *plan) {
+// compare completes a plan by what charon holds; keys are those that VICI clients have
+// loaded.
+func (h *host) compare(p *plan, keys []string) {
 	leaf := p.lineage.Leaf
 	p.archived, p.now = archive(p.dir), h.env.Now()
-	h.findOld(p)
+	h.findOld(p, keys)
 	p.findChosen()
 	_, served := p.held.holds(leaf)
 	switch {
@@ -203,7 +208,7 @@ func (h *host) compare(p *plan) {
 // findOld finds the keys that charon is to forget: those of earlier versions that no
 // file has and that nothing else uses. Where files may have any key, because they are
 // encrypted, only those that certbot knows to be old are.
-func (h *host) findOld(p *plan) {
+func (h *host) findOld(p *plan, keys []string) {
 	onDisk, elsewhere := h.keysOnDisk(), h.elsewhere(p.dir)
 	p.current = make(map[string]bool)
 	for der := range elsewhere {
@@ -215,7 +220,7 @@ func (h *host) findOld(p *plan) {
 		if err != nil || p.current[string(cert.Raw)] {
 			continue
 		}
-		keep := id == p.lineage.Key.ID() || onDisk.files[id] != "" || elsewhere[string(cert.Raw)] ||
+		keep := id == p.lineage.Key.ID() || !slices.Contains(keys, id) || onDisk.files[id] != "" || elsewhere[string(cert.Raw)] ||
 			len(onDisk.unknown) > 0 && !p.archived[string(cert.Raw)]
 		if cert.NotBefore.After(newest) { // of two, the one that charon has first is the newer
 			newest, p.kept = cert.NotBefore, keep
