@@ -323,3 +323,19 @@ func TestLocksOfDirectories(t *testing.T) {
 		t.Errorf("the directory has %s, want %s", got, want)
 	}
 }
+
+// TestKilled where hard links stand for RENAME_NOREPLACE, and where there are none either.
+func TestKilledElsewhere(t *testing.T) {
+	noReplace := archivetest.Refusal{Call: unix.SYS_RENAMEAT2, Arg: 4, Mask: unix.RENAME_NOREPLACE,
+		Value: unix.RENAME_NOREPLACE, Err: unix.EINVAL}
+	for name, refused := range map[string][]archivetest.Refusal{
+		"links":    {noReplace},
+		"no links": {noReplace, {Call: unix.SYS_LINKAT, Err: unix.EPERM}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if archivetest.Refuse(t, refused...) {
+				TestKilled(t)
+			}
+		})
+	}
+}
