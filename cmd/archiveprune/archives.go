@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/nginx"
 )
 
 // defaultArchive is the guide's, where there is nothing else to go by.
@@ -82,7 +83,7 @@ func (c *cli) configured(env hook.Env) ([]cli, error) {
 		}
 		for _, other := range all {
 			// The limits of the outer one would be held to the recordings of the inner one too.
-			if path == *other.Archive || within(path, []string{*other.Archive}) || within(*other.Archive, []string{path}) {
+			if path == *other.Archive || nginx.Within(path, []string{*other.Archive}) || nginx.Within(*other.Archive, []string{path}) {
 				return nil, hook.Usagef("[[archive]]: %s and %s are the same, or one is inside the other", *other.Archive, path)
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -44,7 +43,7 @@ func check(ctx context.Context, env hook.Env, c cli) error {
 		checks.Say("archive "+dir+what, err, archive.Remedy(dir, err))
 		remedy, err := units.CheckWrites(ctx, service, dir)
 		checks.Say(service+" may write to "+dir, err, remedy)
-		lines, blind := cronLines(host, names(dir)...)
+		lines, blind := cronLines(host, nginx.Names(dir)...)
 		what = "no cron line removes from " + dir
 		switch {
 		case len(lines) > 0:
@@ -57,7 +56,7 @@ func check(ctx context.Context, env hook.Env, c cli) error {
 	}
 	for _, place := range nginx.RecordPaths(host) {
 		var err error
-		if !within(place.Dir, c.dirs()) {
+		if !nginx.Within(place.Dir, c.dirs()) {
 			err = fmt.Errorf("%s has record_path %s, which is not in an archive", place.From, place.Dir)
 		}
 		checks.Say("recordings of nginx in "+place.Dir+" are pruned", err,
@@ -72,28 +71,6 @@ func check(ctx context.Context, env hook.Env, c cli) error {
 	}
 	checks.CheckMetrics(c.Metrics)
 	return checks.Err()
-}
-
-// names returns the names under which a shell line may mean the archive.
-func names(dir string) []string {
-	if target, err := filepath.EvalSymlinks(dir); err == nil && target != dir {
-		return []string{dir, target}
-	}
-	return []string{dir}
-}
-
-// within tells whether a directory is one of the archives or below one, whatever links lead there.
-func within(dir string, archives []string) bool {
-	for _, a := range archives {
-		for _, name := range names(a) {
-			for _, d := range names(dir) {
-				if d == name || strings.HasPrefix(d, name+"/") {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 // limits names those that are set, as they stand in the configuration.

@@ -13,6 +13,7 @@ import (
 
 	"tunnelcast/internal/archive"
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/nginx"
 	"tunnelcast/internal/remux"
 	"tunnelcast/internal/units"
 )
@@ -37,6 +38,14 @@ func (c *cli) check(ctx context.Context, env hook.Env) error {
 		checks.Say(what, err, archive.Remedy(dir, err))
 		remedy, err := units.CheckWrites(ctx, sweepService, dir)
 		checks.Say(sweepService+" may write to "+dir, err, remedy)
+	}
+	for _, place := range nginx.RecordPaths(os.DirFS("/")) {
+		var err error
+		if !nginx.Within(place.Dir, dirs) {
+			err = fmt.Errorf("%s has record_path %s, which is not in an archive", place.From, place.Dir)
+		}
+		checks.Say("recordings of nginx in "+place.Dir+" are swept", err,
+			"archive = \""+place.Dir+"\" in /etc/tunnelcast/archiveprune.toml, or one [[archive]] for each")
 	}
 	if c.Archive != nil {
 		checks.Say("archive "+*c.Archive+" is archiveprune's too", c.sameArchives(), "name it in archiveprune.toml alone, which serves both")
