@@ -59,6 +59,8 @@ func mayRead(root, file string) error {
 	switch {
 	case errors.Is(err, errNoProfile):
 		return nil
+	case errors.Is(err, syscall.EROFS):
+		return errNotAsked
 	case err != nil:
 		return fmt.Errorf("ask AppArmor whether swanctl may read %s: %w", real, err)
 	case !allowed:
@@ -66,6 +68,9 @@ func mayRead(root, file string) error {
 	}
 	return nil
 }
+
+// errNotAsked is of a sandbox that has all of /sys read-only, which says nothing about the profile.
+var errNotAsked = errors.New("the kernel cannot be asked from here, where /sys is read-only")
 
 var errNoProfile = errors.New("no profile of that name is loaded")
 

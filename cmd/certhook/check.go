@@ -352,6 +352,10 @@ func (h *host) checkAppArmor(checks checks, lineages []string) {
 	if !asked {
 		return
 	}
+	if errors.Is(denied, errNotAsked) {
+		checks.Say(fmt.Sprintf("AppArmor profile of swanctl was not looked at: %v", denied), nil, "")
+		return
+	}
 	checks.Say("AppArmor profile of swanctl", denied, appArmorRemedy)
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"tunnelcast/internal/archive/archivetest"
 	"tunnelcast/internal/lineage/lineagetest"
 )
 
@@ -90,6 +91,23 @@ func TestMayReadAsksTheKernel(t *testing.T) {
 		}
 		if err := mayRead(root, key); err == nil || !strings.Contains(err.Error(), "ask AppArmor whether swanctl may read "+key) {
 			t.Errorf("got %v", err)
+		}
+	})
+	// As in the sandbox of a unit. That says nothing of the profile, and must not make the daily timer fail.
+	t.Run("read-only", func(t *testing.T) {
+		root := t.TempDir()
+		dir, key := filepath.Join(root, appArmorDir), filepath.Join(root, "privkey.pem")
+		err := errors.Join(os.WriteFile(key, nil, 0o600), os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, ".access"), nil, 0o600),
+			os.WriteFile(filepath.Join(dir, "profiles"), []byte("/usr/sbin/swanctl (enforce)\n"), 0o644))
+		if err != nil {
+			t.Fatal(err)
+		}
+		archivetest.Mount(t, dir, "", dir, unix.MS_BIND, "")
+		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := mayRead(root, key); !errors.Is(err, errNotAsked) {
+			t.Errorf("got %v, want %v", err, errNotAsked)
 		}
 	})
 }
