@@ -205,7 +205,7 @@ func corpus(t *testing.T) (all []field) {
 		return &all[len(all)-1]
 	}
 	const second, hour, day = int64(1000), int64(3600_000), int64(86400_000)
-	moved := "packets with wrong times moved"
+	moved := "with wrong times moved"
 
 	add("plain", "", join(heads, media), nil)
 
@@ -405,7 +405,7 @@ func corpus(t *testing.T) (all []field) {
 	av1 := only(join(heads, media), func(t tag) bool { return t.kind == 8 })
 	add("AV1 beside AAC", "2 packets of AV1 left out, which is not supported",
 		join(av1[:20], []tag{{kind: 9, ms: 0, body: []byte("\x90av01\x81\x00\x0c\x00")}, {kind: 9, ms: 1, body: []byte("\x91av01\x12\x00")}}, av1[20:]), sounds)
-	add("Opus beside H.264", "packets of Opus left out, which is not supported",
+	add("Opus beside H.264", "1 packet of Opus left out, which is not supported",
 		join([]tag{vh}, pictures, []tag{{kind: 8, ms: 9, body: []byte("\x91Opus\x12\x00")}}), pictures)
 	add("AV1", "!its AV1 is not supported", []tag{{kind: 9, body: []byte("\x91av01\x12\x00")}}, nil)
 	add("VP6", "!MP4 cannot hold its VP6", join([]tag{ah}, sounds[:3], []tag{{kind: 9, body: []byte("\x14\x12\x00")}}), nil)

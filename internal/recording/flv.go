@@ -169,15 +169,22 @@ func (s Survey) Losses() (losses []string) {
 		furthest = max(furthest, p.Furthest)
 	}
 	if lead > 0 {
-		say("%d pictures left out before the first that can be decoded", lead)
+		say("%s left out before the first that can be decoded", counted(lead, "picture"))
 	}
 	if moved > 0 {
-		say("%d packets with wrong times moved, by up to %.3f s", moved, float64(furthest)/1000)
+		say("%s with wrong times moved, by up to %.3f s", counted(moved, "packet"), float64(furthest)/1000)
 	}
 	for _, c := range s.unsupported() {
-		say("%d packets of %s left out, which is %v", s.Unsupported[Codec(c)], c, ErrUnsupported)
+		say("%s of %s left out, which is %v", counted(s.Unsupported[Codec(c)], "packet"), c, ErrUnsupported)
 	}
 	return losses
+}
+
+func counted(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // Dropped and Moved count the packets that Losses tells of.
