@@ -77,12 +77,16 @@ func (d stateDir) save(known map[lease.RR]bool) error {
 	}
 	slices.Sort(lines)
 	if err := d.replace(strings.Join(lines, "")); err != nil {
-		return fmt.Errorf("remember the names that are this gateway's: %w", err)
+		return fmt.Errorf("remember which they are: %w", err)
 	}
 	return nil
 }
 
 func (d stateDir) replace(text string) error {
+	// What cannot be read now may be read another time.
+	if _, err := os.ReadFile(d.names()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err := renameio.WriteFile(d.names(), []byte(text), 0o600, renameio.WithTempDir(string(d))); err != nil {
 		return err
 	}

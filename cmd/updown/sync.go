@@ -83,7 +83,7 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	damaged := errors.Is(failed, errDamaged)
 	err := g.takeClaims(ctx, rules.Known, dryRun)
 	if errors.Is(err, hook.ErrSome) {
-		failed, err = cmp.Or(failed, err), nil
+		failed, err = also(failed, err), nil
 	}
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 	if err = cmp.Or(err, liveErr); err != nil {
 		return err
 	}
-	failed = cmp.Or(failed, unread)
+	failed = also(failed, unread)
 	zones := view.zones
 	if len(rules.Pools) == 0 {
 		rules.Pools = pools.Pools
@@ -162,15 +162,15 @@ func (g *gateway) round(ctx context.Context, dryRun bool) error {
 		known = nil
 	}
 	known, err = g.keep(known, look.Remember())
-	failed = cmp.Or(failed, err)
+	failed = also(failed, err)
 	if len(changes)+len(renew) > 0 {
 		zones, err = g.carryOut(ctx, server, look, live, zones, changes, renew)
 		if err != nil && !errors.Is(err, hook.ErrSome) {
 			return err
 		}
-		failed = cmp.Or(failed, err)
+		failed = also(failed, err)
 		known, err = g.keep(known, rules.Look(live, zones).Remember())
-		failed = cmp.Or(failed, err)
+		failed = also(failed, err)
 	}
 	g.env.Metrics.Set(names, float64(held(known, zones[rules.Zone])))
 	if failed == nil && !renewed {
@@ -211,7 +211,7 @@ func (g *gateway) carryOut(ctx context.Context, server *ddns.Server, look *lease
 		}
 		refused = append(refused, no...)
 	}
-	return lease.Done(zones, done), cmp.Or(g.sayRefused(refused, live), failed)
+	return lease.Done(zones, done), also(g.sayRefused(refused, live), failed)
 }
 
 // takeClaims adds to what is known as ours what hooks have claimed, and takes the
@@ -247,7 +247,7 @@ func (g *gateway) takeClaims(ctx context.Context, known map[lease.RR]bool, dryRu
 	err = g.dir.take(pokes)
 	unlock()
 	if err == nil && stateErr != nil {
-		err = fmt.Errorf("%w: %w", hook.ErrSome, stateErr)
+		err = fmt.Errorf("%w: the names that are this gateway's: %w", hook.ErrSome, stateErr)
 	}
 	return err
 }
@@ -259,7 +259,7 @@ func (g *gateway) keep(known, want map[lease.RR]bool) (map[lease.RR]bool, error)
 		return known, nil
 	}
 	if err := g.state.save(want); err != nil {
-		return want, fmt.Errorf("%w: %w", hook.ErrSome, err)
+		return want, fmt.Errorf("%w: the names that are this gateway's: %w", hook.ErrSome, err)
 	}
 	return want, nil
 }
@@ -292,10 +292,10 @@ func (g *gateway) leftOut(live []lease.Lease) map[string]string {
 	return without
 }
 
-// also returns both errors in one line.
+// also returns both errors, in one line.
 func also(err, more error) error {
-	if err == nil {
-		return more
+	if err == nil || more == nil {
+		return cmp.Or(err, more)
 	}
 	return fmt.Errorf("%w; %w", err, more)
 }
