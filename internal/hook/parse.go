@@ -142,7 +142,11 @@ func readSettings(file string, app *kong.Application, part section) (settings, e
 		value, ok := s.values[name]
 		if slices.Contains(known, name) {
 			// Of a name that is a flag too, several tables are the table's, and all else the flag's.
-			if _, several := value.([]map[string]any); !several {
+			switch value.(type) {
+			case []map[string]any:
+			case []any, map[string]any:
+				return s, fmt.Errorf("%s: %s is one value, or several tables that begin with [[%[2]s]]", s.place(name), name)
+			default:
 				continue
 			}
 			delete(s.values, name)
