@@ -4,8 +4,9 @@
 // through libav, and is the only package that does: it is C, reads what anybody
 // on the network may have published, and belongs into the sandbox of Restrict.
 //
-// The result is byte for byte that of FFmpeg's `ffmpeg -i X.flv -c copy Y.mp4` of
-// the same version, for which this package does what FFmpeg's program does around
+// Of a plain recording, whose times only grow and whose headers come once, the result
+// is byte for byte that of FFmpeg's `ffmpeg -i X.flv -c copy Y.mp4` of the same
+// version, for which this package does what FFmpeg's program does around
 // its libraries (fftools/ffmpeg_demux.c, ffmpeg_mux.c). With `-movflags +faststart`
 // it is the same but for padding behind the index, see Run; and HEVC is tagged
 // hvc1, which Apple's players ask for.
