@@ -10,9 +10,9 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// checkMemory looks at what is remembered, and names what stands inside the pools
-// and is somebody else's. It is silent about that if the zones or charon cannot be
-// asked, which other lines say.
+// checkMemory checks the file of names and lists the names inside the pools that are
+// somebody else's. It lists none if the zones or charon cannot be asked, which other
+// lines report.
 func (g *gateway) checkMemory(ctx context.Context, c *hook.Checks) {
 	known, err := g.state.load()
 	if info, statErr := os.Stat(string(g.state)); err == nil && statErr == nil && !info.IsDir() {

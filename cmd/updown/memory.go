@@ -57,7 +57,7 @@ func (d stateDir) load() (map[lease.RR]bool, error) {
 	return known, err
 }
 
-// errDamaged says that not all of what was remembered could be read.
+// errDamaged is the error of a file of which some lines could not be read.
 var errDamaged = errors.New("the file is damaged")
 
 func parseName(line string) (lease.RR, bool) {
@@ -107,7 +107,7 @@ func (d stateDir) add(rrs []lease.RR) error {
 	return nil
 }
 
-// has tells whether a hook has added the address since the last sync.
+// has reports whether a hook has added the address since the last sync.
 func (d stateDir) has(rr lease.RR) bool {
 	_, err := os.Stat(filepath.Join(d.fresh(), claimName(rr)))
 	return err == nil

@@ -21,7 +21,7 @@ func (g *testGateway) syncs() error {
 	return g.gateway.sync(g.t.Context(), false)
 }
 
-// some fails the test unless the error is one of some items and has the words.
+// wantSome fails the test unless the error is one of some items and has the words.
 func wantSome(t *testing.T, err error, words ...string) {
 	t.Helper()
 	if hook.Status(err) != 3 {
@@ -539,7 +539,7 @@ func TestServerWithoutPort(t *testing.T) {
 	}
 }
 
-// A reverse zone that takes no updates keeps the other one's PTRs from nothing.
+// A reverse zone that takes no updates does not hold up the PTRs of another.
 func TestBindOneRefusedZone(t *testing.T) {
 	b := startBind(t)
 	b.write("db.six", strings.ReplaceAll(strings.ReplaceAll(bindReverse, "0.0.10.in-addr.arpa.", "d.f.ip6.arpa."), "130 IN", "0 IN"))

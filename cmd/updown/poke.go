@@ -268,7 +268,7 @@ func (d runDir) pools() (pools lease.Pools, known bool, err error) {
 	return pools, true, nil
 }
 
-// renewed tells whether a sync has seen to it that the names have this TTL.
+// renewed reports whether a sync has given the names this TTL.
 func (d runDir) renewed(ttl time.Duration) bool {
 	text, err := os.ReadFile(filepath.Join(string(d), "ttl"))
 	return err == nil && string(text) == ttl.String()
@@ -281,10 +281,11 @@ func (d runDir) setRenewed(ttl time.Duration) error {
 	return nil
 }
 
-// aDay is how long what has been said need not be said again.
+// aDay is the pause between two entries that daily allows.
 const aDay = 24 * time.Hour
 
-// daily tells whether something is to be said, once a day and after a boot.
+// daily reports whether it is time to log something that is logged once a day and
+// after a boot.
 func (d runDir) daily(what string, now time.Time) bool {
 	file := filepath.Join(string(d), "said-"+what)
 	if info, err := os.Stat(file); err == nil && now.Sub(info.ModTime()) < aDay && now.After(info.ModTime().Add(-time.Hour)) {

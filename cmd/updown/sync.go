@@ -206,7 +206,7 @@ func (g *gateway) carryOut(ctx context.Context, server *ddns.Server, look *lease
 		case err == nil:
 		case change.Zone == g.rules.Zone || ctx.Err() != nil || errors.Is(err, ddns.ErrNoReply):
 			return nil, err
-		default: // a reverse zone that takes no updates keeps the others from nothing
+		default: // a reverse zone that takes no updates does not hold up the others
 			failed = also(failed, fmt.Errorf("%w: %w", hook.ErrSome, err))
 		}
 		refused = append(refused, no...)
@@ -300,7 +300,7 @@ func also(err, more error) error {
 	return fmt.Errorf("%w; %w", err, more)
 }
 
-// ownAddresses tells which addresses are this host's.
+// ownAddresses returns a function that reports whether an address is this host's.
 func ownAddresses() func(netip.Addr) bool {
 	interfaces, err := net.InterfaceAddrs()
 	return func(addr netip.Addr) bool {
@@ -395,7 +395,7 @@ func (g *gateway) sayRefused(refused []ddns.Refused, live []lease.Lease) error {
 	return fmt.Errorf("%w: %s: %w", hook.ErrSome, some(texts), cmp.Or(cause, race))
 }
 
-// tell logs what was done and counts it.
+// tell logs and counts what was done.
 func (g *gateway) tell(did lease.Change) {
 	g.env.Metrics.Add(added, g.say("name added", nameAdded, did.Add))
 	g.env.Metrics.Add(removed, g.say("name removed", nameRemoved, did.Remove))

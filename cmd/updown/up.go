@@ -116,7 +116,7 @@ func (g *gateway) up(ctx context.Context, call lease.Call, name string) error {
 	return nil
 }
 
-// leavesOut tells whether the setting connections leaves out the connection that
+// leavesOut reports whether the setting connections leaves out the connection that
 // a child belongs to. charon tells a hook the child's name alone.
 func (g *gateway) leavesOut(child string) (bool, error) {
 	if len(g.Connections) == 0 {
@@ -223,8 +223,8 @@ func (g *gateway) lookUp(ctx context.Context, server *ddns.Server, rules *lease.
 	return seen, err
 }
 
-// stale tells whether a name that seems to be somebody else's is only an old
-// answer, in which a name that was new may also look like the zone's wildcard.
+// stale reports whether the answer by which a name seems to be somebody else's is
+// older than the zone. In such an answer a new name may look like the wildcard.
 func (g *gateway) stale(ctx context.Context, server *ddns.Server, err error, seen lease.Owner) (bool, error) {
 	notAddress := func(rr lease.RR) bool { return !rr.Addr.IsValid() }
 	if !errors.Is(err, lease.ErrHeld) || len(seen.Holds) == 0 || slices.ContainsFunc(seen.Holds, notAddress) {
@@ -264,7 +264,7 @@ func (g *gateway) known(holds, want []lease.RR) map[lease.RR]bool {
 	return known
 }
 
-// heldAs tells whether a client holds the address under this name.
+// heldAs reports whether a client holds the address under this name.
 func (g *gateway) heldAs(rr lease.RR) bool {
 	holder := g.dir.holder(rr)
 	if holder == "" {

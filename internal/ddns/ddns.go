@@ -142,9 +142,9 @@ func (s *Server) Lookup(ctx context.Context, name string) (lease.Owner, error) {
 	return owner, nil
 }
 
-// Confirm tells whether a name still is as it was seen, which has only addresses.
-// The zone itself is asked, by prerequisites, and not a copy that answers
-// questions.
+// Confirm reports whether a name that has only addresses still is as it was seen.
+// It asks by prerequisites, which the server applies to the zone itself, even where
+// it answers questions from a copy.
 func (s *Server) Confirm(ctx context.Context, zone string, owner lease.Owner) (bool, error) {
 	err := s.send(ctx, zone, part{{seen: &owner}}.message(zone, 0))
 	if errors.Is(err, ErrPrerequisite) {
@@ -153,7 +153,7 @@ func (s *Server) Confirm(ctx context.Context, zone string, owner lease.Owner) (b
 	return err == nil, err
 }
 
-// Has tells whether a name has an RR of a type, such as "DHCID".
+// Has reports whether a name has an RR of a type, such as "DHCID".
 func (s *Server) Has(ctx context.Context, name, rrtype string) (bool, error) {
 	reply, err := s.exchange(ctx, func() *dns.Msg { return new(dns.Msg).SetQuestion(name, dns.StringToType[rrtype]) })
 	if err == nil && reply.Rcode == dns.RcodeNameError {

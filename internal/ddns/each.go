@@ -17,12 +17,12 @@ type Refused struct {
 	Err error // wraps ErrPrerequisite if the name was not as seen
 }
 
-// UpdateEach is Update for changes that do not depend on each other: what the
-// server refuses is found by halving the message, down to one RR, and the rest is
-// done. It returns what was done, also beside an error, and what was refused.
-// What already stood as it was wanted is in neither. The error is one that the
-// whole zone has. Each message has its own timeout; none if that is 0. With verify
-// the server is asked whether it did what it said.
+// UpdateEach is Update for changes that do not depend on each other: it finds what
+// the server refuses by halving the message, down to one RR, and does the rest. It
+// returns what was done, also beside an error, and what was refused.
+// An RR that was already as it was wanted is in neither. An error concerns the whole
+// zone. timeout is that of one message; 0 is none. With verify, UpdateEach asks the
+// server whether what it acknowledged is there.
 //
 // A server that answers questions from a copy of the zone that lags behind
 // (inline-signing, a secondary that forwards updates) shows names as they were.
@@ -201,7 +201,7 @@ func (e *each) doneOf(rrs []lease.RR, owner string) (n int) {
 	return n
 }
 
-// stands tells whether each name of the part already is as it would be then.
+// stands reports whether each name of the part already is as it would be then.
 func (e *each) stands(ctx context.Context, p part) (bool, error) {
 	var goal part
 	for _, u := range p {
@@ -254,7 +254,7 @@ func after(owner lease.Owner, remove, add []lease.RR) lease.Owner {
 	return is
 }
 
-// ofName tells whether an error may be about one RR of a message. named refuses
+// ofName reports whether an error may be about one RR of a message. named refuses
 // what a policy does not grant and what check-names rejects; more RRs than
 // max-records-per-type lets in are a SERVFAIL.
 func ofName(err error) bool {

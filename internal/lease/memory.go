@@ -40,14 +40,14 @@ func (l *Look) Remember() map[RR]bool {
 	return keep
 }
 
-// adopts tells whether a wanted address is ours from now on, by what stands at its
-// name.
+// adopts reports whether a wanted address is ours from now on. at is what stands at
+// its name.
 func (r Rules) adopts(rr RR, at []RR) bool {
 	return r.Known[rr] || !slices.Contains(at, rr) || onlyAddresses(at)
 }
 
 // pointing returns the addresses under names that the PTRs of the reverse zones
-// stand for.
+// name.
 func (r Rules) pointing(zones map[string][]RR) map[RR]bool {
 	pointing := map[RR]bool{}
 	for _, zone := range r.Reverse {
@@ -94,10 +94,10 @@ func (l *Look) Kept() (kept []RR) {
 	return kept
 }
 
-// Take returns those of the kept that may be taken all the same: names that have
-// nothing but addresses inside the pools, none of them one of this host's own,
-// and pointers whose names are gone or are taken too. They are returned as what
-// is to be known.
+// Take returns what sync --force removes of the kept names: names that have only
+// addresses inside the pools, none of them an address of this host, and pointers
+// whose names do not exist or are removed as well. It returns them as additions to
+// Known.
 func (l *Look) Take(own func(netip.Addr) bool) map[RR]bool {
 	r, at, kept := l.rules, l.at, l.Kept()
 	take := map[RR]bool{}

@@ -138,10 +138,10 @@ func (r Rules) isName(name string) bool {
 	return ok && isLabel(label) && !r.reserved(label)
 }
 
-// mayHave tells whether a client may have the address, as far as pools go.
+// mayHave reports whether a client may have the address, as far as pools go.
 func (r Rules) mayHave(addr netip.Addr) bool { return r.AnyAddress || r.Pools.Contains(addr) }
 
-// addable tells whether an RR is one that we may add: the address of a client's
+// addable reports whether an RR is one that we may add: the address of a client's
 // name inside the pools, or the pointer from such an address to such a name.
 func (r Rules) addable(rr RR) bool {
 	switch rr.Type {
@@ -154,7 +154,7 @@ func (r Rules) addable(rr RR) bool {
 	return false
 }
 
-// ours tells whether an RR is one that we may remove: a known address under a
+// ours reports whether an RR is one that we may remove: a known address under a
 // name, or the pointer from such an address to that name.
 func (r Rules) ours(rr RR) bool {
 	switch rr.Type {
@@ -284,10 +284,10 @@ func classless(zone string) (label, parent string, ok bool) {
 	return label, parent, true
 }
 
-// holdsOctet tells whether the first label of a classless zone covers the last
+// holdsOctet reports whether the first label of a classless zone covers the last
 // octet of an address: "128/25", "128-25" (a prefix length that is smaller than
-// the first address), "128-255". Of any other label nothing is known, and named
-// says no if it is the wrong one.
+// the first address), "128-255". Any other label covers all octets: its name does not
+// say which, and a PTR that nothing leads to does no harm.
 func holdsOctet(label, octet string) bool {
 	n, err := strconv.ParseUint(octet, 10, 8)
 	if err != nil {
@@ -311,7 +311,7 @@ func holdsOctet(label, octet string) bool {
 	return n >= a && n <= b
 }
 
-// CheckReverse tells whether a setting is the name of a zone in which addresses
+// CheckReverse returns an error unless a setting is the name of a zone in which addresses
 // have their PTRs.
 func CheckReverse(name string) error {
 	zone := "." + FQDN(name)
