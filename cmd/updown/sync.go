@@ -282,7 +282,8 @@ func (g *gateway) leftOut(live []lease.Lease) map[string]string {
 		return nil
 	}
 	for _, child := range children {
-		without[child.Connection] = fmt.Sprintf("%s has no updown line in swanctl.conf and is not in the setting connections", child.Connection)
+		without[child.Connection] = fmt.Sprintf(
+			"%s has no updown line in swanctl.conf and is not in the setting connections", child.Connection)
 	}
 	for _, child := range children {
 		if child.Updown != "" {
@@ -354,7 +355,8 @@ func (g *gateway) sayKept(kept []lease.RR) {
 		texts[i] = text(rr)
 	}
 	g.env.Log.Warn(fmt.Sprintf("%d names inside the pools are not this gateway's and stay: %s; "+
-		"if they are left over from another program, tunnelcast-updown sync --force removes them", len(kept), some(texts)), namesKept, "count", len(kept))
+		"if they are left over from another program, tunnelcast-updown sync --force removes them",
+		len(kept), some(texts)), namesKept, "count", len(kept))
 }
 
 // sayRefused logs what a server would not do, with the client it is for, and
@@ -385,8 +387,8 @@ func (g *gateway) sayRefused(refused []ddns.Refused, live []lease.Lease) error {
 			race = cmp.Or(race, r.Err)
 		} else {
 			cause = cmp.Or(cause, r.Err)
-			g.env.Log.Warn("name refused by the DNS server", nameRefused, "identity", identities[name], "name", name, "address", r.RR.Addr,
-				"server", g.Server, "cause", r.Err)
+			g.env.Log.Warn("name refused by the DNS server", nameRefused, "identity", identities[name], "name", name,
+				"address", r.RR.Addr, "server", g.Server, "cause", r.Err)
 		}
 	}
 	if cause != nil && race != nil {

@@ -28,7 +28,8 @@ type Refused struct {
 // (inline-signing, a secondary that forwards updates) shows names as they were.
 // A name whose prerequisites fail is therefore compared with the wanted state by
 // prerequisites alone, which the server does apply to the zone itself.
-func (s *Server) UpdateEach(ctx context.Context, change lease.Change, ttl, timeout time.Duration, verify bool) (done lease.Change, refused []Refused, err error) {
+func (s *Server) UpdateEach(ctx context.Context, change lease.Change, ttl, timeout time.Duration, verify bool,
+) (done lease.Change, refused []Refused, err error) {
 	e := each{Server: s, zone: change.Zone, ttl: ttl, timeout: timeout, renew: map[lease.RR]bool{}}
 	e.done.Zone = change.Zone
 	for _, rr := range change.Renew {
@@ -258,5 +259,6 @@ func after(owner lease.Owner, remove, add []lease.RR) lease.Owner {
 // what a policy does not grant and what check-names rejects; more RRs than
 // max-records-per-type lets in are a SERVFAIL.
 func ofName(err error) bool {
-	return errors.Is(err, ErrRefused) || errors.Is(err, errServerFailure) || errors.Is(err, errNotZone) || errors.Is(err, errFormat)
+	return errors.Is(err, ErrRefused) || errors.Is(err, errServerFailure) ||
+		errors.Is(err, errNotZone) || errors.Is(err, errFormat)
 }

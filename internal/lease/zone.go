@@ -375,7 +375,8 @@ func (l *Look) Plan(busy map[RR]bool) ([]Change, []Refusal) {
 		if !ok {
 			continue
 		}
-		change := r.difference(zone, rrs, byOwner(rrs), r.pointers(zone, l.wanted), func(rr RR) bool { return busyOwner[rr.Owner] })
+		isBusy := func(rr RR) bool { return busyOwner[rr.Owner] }
+		change := r.difference(zone, rrs, byOwner(rrs), r.pointers(zone, l.wanted), isBusy)
 		change.Add = slices.DeleteFunc(change.Add, func(ptr RR) bool {
 			addr, _ := r.pointerAddr(ptr.Owner)
 			if r.adopts(Address(ptr.Target, addr), l.at[ptr.Target]) {
