@@ -433,7 +433,6 @@ func TestTunnelOfAKeptKeyIsNotClosedUnsaid(t *testing.T) {
 	}
 
 	// That one ends within two days, so the next closes the tunnel.
-	before = g.tunnel()
 	leaf = save(1000 * time.Hour)
 	if _, log, err := g.hook(g.live); err != nil || !strings.Contains(log, "the tunnel of connection site is closed") {
 		t.Errorf("error %v, log %s", err, log)

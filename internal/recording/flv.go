@@ -605,7 +605,6 @@ func (w *walker) packet(t tag, m media) error {
 	case had.same(c):
 	case had.codec != "" && last.streams[m.stream].Packets > 0:
 		w.split(m.stream, c)
-		last = &w.parts[len(w.parts)-1]
 	default:
 		w.skipped = w.skipped || had.codec != ""
 		last.configs[m.stream] = c
