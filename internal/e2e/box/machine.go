@@ -89,7 +89,9 @@ func (m *machine) net(ctx context.Context, args ...string) (string, error) {
 // machine has its first process, which may not be ready for anything yet.
 func (m *machine) start(ctx context.Context, args ...string) error {
 	dir := filepath.Join(m.world.dir, m.name)
+	// Without a name it is that of the directory, and nspawn of Debian 13 refuses the second of one name.
 	nspawn := []string{"systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--console=pipe",
+		"--machine=" + m.name, "--hostname=" + m.name,
 		"--directory=" + filepath.Join(dir, "root"), "--network-namespace-path=" + filepath.Join(dir, "net"),
 		"--resolv-conf=off", "--timezone=off", "--bind=/dev/net/tun", "--capability=CAP_NET_ADMIN",
 		// nspawn's filter is older than Landlock.

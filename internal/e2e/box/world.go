@@ -44,7 +44,8 @@ sweep() {
 }
 sweep "$@"
 unshare --mount --pid --fork --kill-child --mount-proc --propagation private -- \
-	/bin/sh -c 'mount -t tmpfs -o mode=755 tmpfs "$0" && echo ready && read -r _' "$dir"
+	/bin/sh -c 'mount -t tmpfs -o mode=755 tmpfs "$0" && mkdir -p /run/systemd/nspawn &&
+		mount -t tmpfs -o mode=755 tmpfs /run/systemd/nspawn && echo ready && read -r _' "$dir"
 sweep "$@"`
 
 // newWorld needs a directory on which it can mount; what lies in it stays as it is.
