@@ -191,7 +191,7 @@ func (b *bench) prune(ctx context.Context) error {
 	warm := &pruning{files: grow(count), limit: byAge, rounds: rounds}
 	cold := &pruning{files: grow(count), limit: byAge, rounds: rounds, cold: true}
 	one := &pruning{files: files{count: count, dirs: 1}, limit: byAge, rounds: rounds}
-	bySize := &pruning{files: files{count: count, dirs: count / 1000, blocks: true}, limit: fmt.Sprint("--max-size=", count/2*block), rounds: rounds}
+	bySize := &pruning{files: files{count: count, dirs: count / 1000, blocks: true}, limit: fmt.Sprintf("--max-size=%dB", count/2*block), rounds: rounds}
 	for _, sameImage := range [][]*pruning{{warm, cold}, {one}, {bySize}} {
 		if err := b.prunings(ctx, sameImage...); err != nil {
 			return err

@@ -51,7 +51,7 @@ func (b *bench) scaleClients(ctx context.Context) error {
 				return err
 			}
 			b.draw(panel, "all connect, the guide's script", inSeconds, true, count, sample{took.Seconds()})
-			if _, err := gw.sync(ctx); err != nil { // charon knows none of them
+			if _, err := gw.sync(ctx, "--force"); err != nil { // neither charon nor the gateway's memory knows any
 				return err
 			}
 		}
