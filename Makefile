@@ -72,7 +72,7 @@ STORY := TestNames$$|TestUnits|TestRecording|TestPrune|TestRenewal|TestBadInput
 EMULATED := $(addprefix ./internal/,archive charon ddns hook lease lineage recording retention) \
 	-skip '^(TestWalkStaysOnItsMount|TestOverlay|TestRemovableForesees|TestWithoutLeases|TestLeasesWork|TestFailing|TestIdentifyClosed|TestLacking|TestQuirks|TestSettled)$$'
 
-test: root deb ## all tests, of the packages and on a server of its own: 20 minutes the first time, then 12
+test: root deb ## all tests, of the packages and on a server of its own: 13 minutes the first time, then 8
 	@$(LIBAV) && $(PROMISED) && $(call alive,testing) $(GO) test -timeout 60m ./...
 	@$(LIBAV) && $(PROMISED) TUNNELCAST_SUITE=trixie && $(call alive,testing on Debian 13) $(GO) test -timeout 30m ./internal/e2e -run '$(STORY)'
 ifeq ($(NATIVE),amd64)
@@ -92,7 +92,7 @@ lint: setup ## gofmt, vet, staticcheck, govulncheck
 bench: root package ## the programs side by side with what they replace: one table, half an hour
 	@$(call alive,measuring) $(GO) run ./internal/e2e/bench -deb $(DEB) $(BENCH)
 
-demo: root package ## the guide's server with all four programs at work on it: 8 minutes the first time, then 1
+demo: root package ## the guide's server with all four programs at work on it: 10 minutes the first time, then 1
 	@$(GO) run ./internal/e2e/demo -deb $(DEB)
 
 clean: ## remove bin/; what is cached stays in ~/.cache/tunnelcast
