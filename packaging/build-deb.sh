@@ -50,8 +50,12 @@ done
 mkdir "$STAGE/man7"
 gzip -9n <packaging/man/tunnelcast.7 >"$STAGE/man7/tunnelcast.7.gz"
 
-# The README's links lead to where the package has those files.
-sed 's|](packaging/doc/|](|g' README.md >"$STAGE/README.md"
+# The package has all pages in one directory, so links lose their folders. CONTRIBUTING.md is for people who have the
+# source: its name remains, without a link.
+mkdir "$STAGE/doc"
+for page in README.md docs/*.md; do
+	sed 's|](docs/|](|g; s|](\.\./|](|g; s|\[\([^]]*\)\](CONTRIBUTING\.md)|\1|g' "$page" >"$STAGE/doc/${page##*/}"
+done
 
 env -u GOOS -u GOARCH CGO_ENABLED=0 go run ./packaging/copyright "$BIN" >"$STAGE/copyright"
 

@@ -421,7 +421,7 @@ func TestChangelogHasWholeEntries(t *testing.T) {
 
 // TestAlertsAreOverOurMetrics looks the names of the alert rules up in the README's table.
 func TestAlertsAreOverOurMetrics(t *testing.T) {
-	rules, err := os.ReadFile("doc/prometheus-alerts.yml")
+	rules, err := os.ReadFile("../docs/prometheus-alerts.yml")
 	if err != nil {
 		t.Fatal(err)
 	}

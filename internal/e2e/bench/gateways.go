@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// The set-up of packaging/doc/scale.md: a primary that two gateways write to, each with a key and a pool of its own, and a
+// The set-up of docs/scale.md: a primary that two gateways write to, each with a key and a pool of its own, and a
 // secondary that has it all a moment later.
 const (
 	primaryAddr, secondaryAddr = "10.0.0.1", "10.0.0.2"
