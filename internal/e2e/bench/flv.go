@@ -33,9 +33,9 @@ var (
 )
 
 // makeClip encodes one.
-func (w *world) makeClip(ctx context.Context, name string, look []string) (clip, error) {
-	file := filepath.Join(w.scratch(), name+"-clip.flv")
-	if err := os.MkdirAll(w.scratch(), 0o755); err != nil {
+func (t *testbed) makeClip(ctx context.Context, name string, look []string) (clip, error) {
+	file := filepath.Join(t.scratch(), name+"-clip.flv")
+	if err := os.MkdirAll(t.scratch(), 0o755); err != nil {
 		return clip{}, err
 	}
 	args := append([]string{"ffmpeg", "-v", "error", "-nostdin", "-y"}, look...)

@@ -79,7 +79,7 @@ func (b *bench) gateways(ctx context.Context) error {
 	count := b.pick(500, 20) // of each
 	everybody := clients("roadwarrior", 2*count)
 	var all [2][]client
-	var gws [2]*gateway
+	var gws [2]*updown
 	var pools [2]string
 	settings := [2][]string{{"--reverse-zones", reverseZone}}
 	for i := range gws {
@@ -92,7 +92,7 @@ func (b *bench) gateways(ctx context.Context) error {
 		all[i] = everybody[i*count : (i+1)*count]
 		pools[i] = all[i][0].addr + "-" + all[i][count-1].addr
 		socket, runDir := "/run/"+name+".vici", "/run/tunnelcast-"+name
-		gws[i], err = b.startGateway(ctx, socket, runDir, append(settings[i], "--server", primaryAddr+":53", "--key", key,
+		gws[i], err = b.startUpdown(ctx, socket, runDir, append(settings[i], "--server", primaryAddr+":53", "--key", key,
 			"--vici", socket, "--run-dir", runDir, "--pools", pools[i])...)
 		if err != nil {
 			return err
@@ -134,7 +134,7 @@ func (b *bench) gateways(ctx context.Context) error {
 
 // roams moves a client from the second gateway to the first: it has its name there when the old one is gone and the
 // first one's timer has run.
-func (b *bench) roams(ctx context.Context, primary *named, gws [2]*gateway, all [2][]client) error {
+func (b *bench) roams(ctx context.Context, primary *named, gws [2]*updown, all [2][]client) error {
 	before, after := all[1][0], client{all[1][0].name, all[0][0].addr}
 	gws[0].charon.connect(after)
 	if _, err := gws[0].hook().call(ctx, "up-client", after, 1); err != nil {
@@ -144,7 +144,7 @@ func (b *bench) roams(ctx context.Context, primary *named, gws [2]*gateway, all 
 		return fmt.Errorf("a name that another gateway holds: %w", err)
 	}
 	gws[1].charon.disconnect(before)
-	for _, gw := range []*gateway{gws[1], gws[0]} {
+	for _, gw := range []*updown{gws[1], gws[0]} {
 		if _, err := gw.sync(ctx); err != nil {
 			return err
 		}
@@ -154,11 +154,11 @@ func (b *bench) roams(ctx context.Context, primary *named, gws [2]*gateway, all 
 
 // buries removes the names that a dead gateway has left, from another one, which did not add them and leaves them alone
 // until it is told.
-func (b *bench) buries(ctx context.Context, primary *named, alive *gateway, pool string) error {
+func (b *bench) buries(ctx context.Context, primary *named, alive *updown, pool string) error {
 	undertaker := *alive
 	undertaker.flags = append(slices.Clone(alive.flags), "--pools", pool)
 	for _, turn := range []struct {
-		by    *gateway
+		by    *updown
 		flags []string
 		least int
 		most  int

@@ -2,7 +2,7 @@
 // goes to bench.json, and as charts to bench.svg and scale.svg.
 //
 // Ours and theirs take turns in one run, each as a whole process from its fork to its end. Nothing of a run is left on
-// the machine but these files: see world.
+// the machine but these files: see testbed.
 package main
 
 import (
@@ -24,7 +24,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "bin", "the directory for bench.json and the charts")
 	flag.StringVar(&o.run, "run", "", "only the groups of rows whose names match this regular expression")
 	flag.BoolVar(&o.quick, "quick", false, "small sizes and few rounds: a minute instead of half an hour, and numbers that say little")
-	flag.StringVar(&o.inside, "inside", "", "for the program itself: the directory of the run, in whose world it now is")
+	flag.StringVar(&o.inside, "inside", "", "for the program itself: the directory of the run, whose namespaces it is in")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -72,9 +72,9 @@ var groups = []struct {
 	{"gateways", (*bench).gateways},
 }
 
-// A bench is one run, inside its world.
+// A bench is one run, inside its testbed.
 type bench struct {
-	*world
+	*testbed
 	quick bool
 	report
 }
@@ -93,11 +93,11 @@ func measureAll(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
 	}
-	w, err := newWorld(ctx, o.inside)
+	t, err := newTestbed(ctx, o.inside)
 	if err != nil {
 		return err
 	}
-	b := &bench{world: w, quick: o.quick, report: report{Machine: thisMachine(), Began: time.Now().UTC().Truncate(time.Second), Quick: o.quick}}
+	b := &bench{testbed: t, quick: o.quick, report: report{Machine: thisMachine(), Began: time.Now().UTC().Truncate(time.Second), Quick: o.quick}}
 	var failed []error
 	for _, g := range groups {
 		if !selected.MatchString(g.name) {
@@ -111,7 +111,7 @@ func measureAll(ctx context.Context, o options) error {
 		}
 		b.Took = seconds(time.Since(b.Began))
 		failed = append(failed, b.write(o.out)) // what there is, should the rest not come
-		w.clean()
+		t.clean()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -15,7 +15,7 @@ import (
 
 // A named is a bind9 of its own, which by default has the guide's zone at the guide's address.
 type named struct {
-	*world
+	*testbed
 	dir, addr string
 	key       string // that a transfer must be signed with, if any
 	daemon    *box.Daemon
@@ -41,18 +41,18 @@ const guideZone = `zone "example" { type master; file "db.example"; allow-update
 `
 
 // startNamed starts the guide's server.
-func (w *world) startNamed(ctx context.Context) (*named, error) {
-	return w.startServer(ctx, "named", "127.0.0.1", guideZone, true)
+func (t *testbed) startNamed(ctx context.Context) (*named, error) {
+	return t.startServer(ctx, "named", "127.0.0.1", guideZone, true)
 }
 
 // startServer starts a named with these zones at an address of lo, with the guide's zone file and an empty
 // one for a reverse zone if it is a primary.
-func (w *world) startServer(ctx context.Context, name, addr, zones string, primary bool) (*named, error) {
-	dir, err := w.makeDir(name)
+func (t *testbed) startServer(ctx context.Context, name, addr, zones string, primary bool) (*named, error) {
+	dir, err := t.makeDir(name)
 	if err != nil {
 		return nil, err
 	}
-	n := &named{world: w, dir: dir, addr: addr}
+	n := &named{testbed: t, dir: dir, addr: addr}
 	key := sessionKey
 	if addr != "127.0.0.1" {
 		key = filepath.Join(dir, "session.key")

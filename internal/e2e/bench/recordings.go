@@ -13,7 +13,7 @@ import (
 
 // A remuxer works on a recording that it finds in a directory of its own.
 type remuxer struct {
-	*world
+	*testbed
 	ctx    context.Context
 	master string // the recording; each turn has a link to it
 	dir    string
@@ -21,7 +21,7 @@ type remuxer struct {
 
 func (b *bench) remuxer(ctx context.Context, master string) (*remuxer, error) {
 	dir, err := b.makeDir("archive")
-	return &remuxer{b.world, ctx, master, dir}, err
+	return &remuxer{b.testbed, ctx, master, dir}, err
 }
 
 func (r *remuxer) path(name string) string { return filepath.Join(r.dir, name) }

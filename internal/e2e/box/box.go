@@ -6,7 +6,7 @@
 // (kernel-libipsec), so the kernel needs no IPsec. Clients share the gateway's tree; a publisher's ffmpeg is this
 // machine's own, run in the client's network, so that the gateway has none.
 //
-// Nothing of a run outlives its process, even if that is killed: see world.
+// Nothing of a run outlives its process, even if that is killed: see namespaces.
 package box
 
 import (
@@ -48,11 +48,11 @@ const (
 
 // A Box is one run: a gateway and its clients.
 type Box struct {
-	Gateway *Gateway
-	options Options
-	tree    *tree
-	world   *world
-	clients int
+	Gateway    *Gateway
+	options    Options
+	tree       *tree
+	namespaces *namespaces
+	clients    int
 }
 
 // Missing says what this machine lacks to run a box, in one line; nil if nothing.
@@ -108,7 +108,7 @@ func Start(ctx context.Context, options Options) (_ *Box, err error) {
 		b.tree.close()
 		return nil, err
 	}
-	if b.world, err = newWorld(ctx, filepath.Join(cache, "box", "run")); err != nil {
+	if b.namespaces, err = newNamespaces(ctx, filepath.Join(cache, "box", "run")); err != nil {
 		b.tree.close()
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (b *Box) step(what string) {
 // Close ends every process of the run and gives back all that it held.
 func (b *Box) Close() error {
 	defer b.tree.close()
-	return b.world.close()
+	return b.namespaces.close()
 }
 
 // Journal returns the end of the gateway's journal and the name of a file with all of it, which outlives the run.

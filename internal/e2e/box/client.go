@@ -18,13 +18,13 @@ type Client struct {
 // Client starts a device. Its name is for people; the gateway does not know it.
 func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
 	b.clients++
-	m, err := newMachine(ctx, b.world, b.tree.dir, name+strconv.Itoa(b.clients))
+	m, err := newMachine(ctx, b.namespaces, b.tree.dir, name+strconv.Itoa(b.clients))
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{m}
 	address := fmt.Sprintf("198.51.100.%d", b.clients)
-	gateway := filepath.Join(b.world.dir, b.Gateway.name, "net")
+	gateway := filepath.Join(b.namespaces.dir, b.Gateway.name, "net")
 	near := "client" + strconv.Itoa(b.clients)
 	for _, cmd := range [][]string{
 		{"ip", "link", "add", "uplink", "type", "veth", "peer", "name", near, "netns", gateway},
@@ -191,7 +191,7 @@ func (c *Client) PublishFile(ctx context.Context, stream, file string) error {
 func (c *Client) Browse(ctx context.Context, url string) error {
 	_, err := c.net(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
-		"--autoplay-policy=no-user-gesture-required", "--user-data-dir="+filepath.Join(c.world.dir, c.name, "chromium"), url)
+		"--autoplay-policy=no-user-gesture-required", "--user-data-dir="+filepath.Join(c.namespaces.dir, c.name, "chromium"), url)
 	if err != nil {
 		return fmt.Errorf("browse %s: %w", url, err)
 	}

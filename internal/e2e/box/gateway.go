@@ -49,7 +49,7 @@ func mustRead(fs embed.FS, name string) string {
 
 // startGateway boots the gateway, the guide's as far as it goes without a certificate.
 func (b *Box) startGateway(ctx context.Context) (*Gateway, error) {
-	m, err := newMachine(ctx, b.world, b.tree.dir, "gateway")
+	m, err := newMachine(ctx, b.namespaces, b.tree.dir, "gateway")
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ mount --bind archive "root$2"
 chroot root chown www-data:www-data "$2"
 chroot root chown bind:bind /var/lib/bind/db.example
 systemctl -q --root=root enable pebble.service`
-	_, err = g.world.run(ctx, "/bin/sh", "-c", prepare, "prepare", g.world.dir+"/gateway", Archive)
+	_, err = g.namespaces.run(ctx, "/bin/sh", "-c", prepare, "prepare", g.namespaces.dir+"/gateway", Archive)
 	return err
 }
 

@@ -14,17 +14,17 @@ import (
 
 // A machine is a container: its own copy-on-write view of the tree, a network namespace, and systemd-nspawn's first process.
 type machine struct {
-	world  *world
-	name   string
-	leader int // first process of the machine, as seen from here; 0 before start
-	nspawn *exec.Cmd
-	done   chan struct{} // closed when nspawn has ended
-	said   lockedBuffer  // by nspawn and on the console
+	namespaces *namespaces
+	name       string
+	leader     int // first process of the machine, as seen from here; 0 before start
+	nspawn     *exec.Cmd
+	done       chan struct{} // closed when nspawn has ended
+	said       lockedBuffer  // by nspawn and on the console
 }
 
 // newMachine makes the machine's files and its network namespace with lo up.
-func newMachine(ctx context.Context, w *world, lower, name string) (*machine, error) {
-	m := &machine{world: w, name: name, done: make(chan struct{})}
+func newMachine(ctx context.Context, n *namespaces, lower, name string) (*machine, error) {
+	m := &machine{namespaces: n, name: name, done: make(chan struct{})}
 	// An option of mount cannot hold a comma or a colon: the tree comes by a name without any.
 	const script = `set -e
 mkdir -p "$1/upper" "$1/work" "$1/lower" "$1/root"
@@ -34,7 +34,7 @@ cd "$1"
 mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay root
 : >net
 unshare --net=net ip link set lo up`
-	if _, err := w.run(ctx, "/bin/sh", "-c", script, "make", filepath.Join(w.dir, name), lower); err != nil {
+	if _, err := n.run(ctx, "/bin/sh", "-c", script, "make", filepath.Join(n.dir, name), lower); err != nil {
 		return nil, fmt.Errorf("make machine %s: %w", name, err)
 	}
 	return m, m.WriteFile("/etc/hostname", name+"\n", 0o644)
@@ -43,7 +43,7 @@ unshare --net=net ip link set lo up`
 // Path gives the name under which a file of the machine is seen from outside. What the machine itself mounts (/run, /tmp,
 // /proc) is not there.
 func (m *machine) Path(name string) string {
-	return m.world.path(m.name, "root", name)
+	return m.namespaces.path(m.name, "root", name)
 }
 
 // WriteFile writes a file of the machine, and the directories above it, with exactly the given mode. Links of the machine
@@ -82,13 +82,13 @@ func (m *machine) ReadFile(name string) (string, error) {
 
 // net runs a command of the host, ip or ffmpeg, in the machine's network.
 func (m *machine) net(ctx context.Context, args ...string) (string, error) {
-	return output(ctx, append(m.world.enter(), "nsenter", "--net="+filepath.Join(m.world.dir, m.name, "net"), "--"), args...)
+	return output(ctx, append(m.namespaces.enter(), "nsenter", "--net="+filepath.Join(m.namespaces.dir, m.name, "net"), "--"), args...)
 }
 
 // start starts the machine: its own init when args are empty, else args below a small one. It returns as soon as the
 // machine has its first process, which may not be ready for anything yet.
 func (m *machine) start(ctx context.Context, args ...string) error {
-	dir := filepath.Join(m.world.dir, m.name)
+	dir := filepath.Join(m.namespaces.dir, m.name)
 	// Without a name it is that of the directory, and nspawn of Debian 13 refuses the second of one name.
 	nspawn := []string{"systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--console=pipe",
 		"--machine=" + m.name, "--hostname=" + m.name,
@@ -101,10 +101,10 @@ func (m *machine) start(ctx context.Context, args ...string) error {
 	} else {
 		nspawn = append(append(nspawn, "--as-pid2"), args...)
 	}
-	// The shell joins the groups before it enters the world, where their directories may not be seen.
+	// The shell joins the groups outside: inside, their directories may be hidden.
 	const join = `while [ "$1" != -- ]; do mkdir -p "$1" && echo $$ >"$1/cgroup.procs" || exit; shift; done; shift; exec "$@"`
-	words := append([]string{"/bin/sh", "-c", join, "join"}, m.world.groups(m.name)...)
-	words = append(append(words, "--"), m.world.enter()...)
+	words := append([]string{"/bin/sh", "-c", join, "join"}, m.namespaces.groups(m.name)...)
+	words = append(append(words, "--"), m.namespaces.enter()...)
 	m.nspawn = command(context.WithoutCancel(ctx), words, nspawn...)
 	m.nspawn.Stdout, m.nspawn.Stderr = &m.said, &m.said
 	if err := m.nspawn.Start(); err != nil {
@@ -134,7 +134,7 @@ func (m *machine) wait(ctx context.Context, what string, ready func() (bool, err
 // findLeader looks for the process below nspawn that is the first of a PID namespace and lives in the machine's network.
 func (m *machine) findLeader() (int, error) {
 	var net syscall.Stat_t
-	if err := syscall.Stat(m.world.path(m.name, "net"), &net); err != nil {
+	if err := syscall.Stat(m.namespaces.path(m.name, "net"), &net); err != nil {
 		return 0, fmt.Errorf("find the first process of %s: %w", m.name, err)
 	}
 	queue := []int{m.nspawn.Process.Pid}

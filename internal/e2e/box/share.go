@@ -13,7 +13,7 @@ func Tree(ctx context.Context, step func(what string)) (dir string, release func
 }
 
 // Network gives the file of the machine's network namespace, for setns(2).
-func (m *machine) Network() string { return m.world.path(m.name, "net") }
+func (m *machine) Network() string { return m.namespaces.path(m.name, "net") }
 
 // Script gives a script of the guide's, updown.sh or record_done.sh, as its server has it before tunnelcast.
 func Script(name string) string { return own(name) }

@@ -42,8 +42,8 @@ func (t *story) tell(deb string) error {
 	return nil
 }
 
-// gateway runs a command line on the gateway and shows it with its output.
-func (t *story) gateway(line string) error {
+// onGateway runs a command line on the gateway and shows it with its output.
+func (t *story) onGateway(line string) error {
 	out, err := t.box.Gateway.Run(t.ctx, "sh", "-c", line)
 	t.show(line, out)
 	return err
@@ -51,7 +51,7 @@ func (t *story) gateway(line string) error {
 
 // journal shows the last lines that a program wrote to the gateway's journal.
 func (t *story) journal(program string, lines int) error {
-	return t.gateway(fmt.Sprintf("journalctl -t tunnelcast-%s -n %d --no-hostname", program, lines))
+	return t.onGateway(fmt.Sprintf("journalctl -t tunnelcast-%s -n %d --no-hostname", program, lines))
 }
 
 func (t *story) install(deb string) error {
@@ -68,7 +68,7 @@ func (t *story) install(deb string) error {
 		}
 		t.show("", fmt.Sprintf("%-48s -> %s", link, target))
 	}
-	return t.gateway("systemctl list-units --no-legend --plain 'tunnelcast-*.timer' 'tunnelcast-*.path'")
+	return t.onGateway("systemctl list-units --no-legend --plain 'tunnelcast-*.timer' 'tunnelcast-*.path'")
 }
 
 // connect starts a device, connects it and digs for its name.
@@ -139,7 +139,7 @@ func (t *story) recording() error {
 	return nil
 }
 
-func (t *story) archive() error { return t.gateway("ls -l " + box.Archive) }
+func (t *story) archive() error { return t.onGateway("ls -l " + box.Archive) }
 
 func (t *story) prune() error {
 	const old = "lastweek-2026-01-01_12-00-00.mp4"
@@ -219,6 +219,6 @@ func (t *story) leave() error {
 	}
 	t.end(name + " was gone")
 	return errors.Join(
-		t.gateway("dig @127.0.0.1 "+name+" | grep -o 'status: [A-Z]*'"),
+		t.onGateway("dig @127.0.0.1 "+name+" | grep -o 'status: [A-Z]*'"),
 		t.journal("updown", 1))
 }

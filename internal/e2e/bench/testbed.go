@@ -17,11 +17,11 @@ import (
 	"tunnelcast/internal/e2e/box"
 )
 
-// A world is where a run goes on: mount, PID and network namespaces with a /run and a loopback of their own, so that the
+// A testbed is where a run goes on: mount, PID and network namespaces with a /run and a loopback of their own, so that the
 // guide's addresses, ports and paths are free whatever this machine serves. Its first process is this program: when that
 // ends, all in it does. bind9, nginx and charon are those of the box's tree; what they are measured with, nsupdate and
 // ffmpeg, is this machine's own.
-type world struct {
+type testbed struct {
 	dir     string // of the run, on the disk of the cache
 	tree    string
 	started []*box.Daemon // by the group of rows at work
@@ -36,7 +36,7 @@ var needed = []struct{ name, pkg string }{
 	{"find", "findutils"}, {"cp", "coreutils"}, {"mkfs.ext4", "e2fsprogs"}, {"apt-get", "apt"}, {"dpkg-deb", "dpkg"}, {"go", "golang-go"},
 }
 
-// enter prepares a run with what needs the world outside, and does it inside.
+// enter prepares a run with what needs the host, and does it inside.
 func enter(ctx context.Context, o options) error {
 	if err := box.Missing(); err != nil {
 		return err
@@ -113,7 +113,7 @@ func enter(ctx context.Context, o options) error {
 	return nil
 }
 
-// furnish gives the world its own /proc, /run and loopback, and a /dev with a /dev/log, which not every machine has, and
+// furnish gives the testbed its own /proc, /run and loopback, and a /dev with a /dev/log, which not every machine has, and
 // with loop devices that this machine may only be about to make.
 const furnish = `set -e
 mount --make-rprivate /
@@ -134,12 +134,12 @@ ip link set lo up
 ip address add 10.0.0.1/32 dev lo
 ip address add 10.0.0.2/32 dev lo`
 
-func newWorld(ctx context.Context, dir string) (*world, error) {
+func newTestbed(ctx context.Context, dir string) (*testbed, error) {
 	if os.Getpid() != 1 {
 		return nil, errors.New("-inside is for the program itself")
 	}
 	if out, err := exec.CommandContext(ctx, "/bin/sh", "-c", furnish).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("make a world: %w\n%s", err, out)
+		return nil, fmt.Errorf("make the testbed: %w\n%s", err, out)
 	}
 	// Both sides log to who listens there on a server. Nobody reads it here.
 	for _, name := range []string{"socket", "dev-log"} {
@@ -160,46 +160,46 @@ func newWorld(ctx context.Context, dir string) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &world{dir: dir, tree: tree}, nil
+	return &testbed{dir: dir, tree: tree}, nil
 }
 
 // program gives the installed path of one of ours.
-func (w *world) program(name string) string {
-	return filepath.Join(w.dir, "deb/usr/sbin/tunnelcast-"+name)
+func (t *testbed) program(name string) string {
+	return filepath.Join(t.dir, "deb/usr/sbin/tunnelcast-"+name)
 }
 
 // ours gives the words that start one of ours, with the settings that the package installs.
-func (w *world) ours(name string, args ...string) []string {
-	return append([]string{w.program(name), "--config", filepath.Join(w.dir, "deb/etc/tunnelcast", name+".toml")}, args...)
+func (t *testbed) ours(name string, args ...string) []string {
+	return append([]string{t.program(name), "--config", filepath.Join(t.dir, "deb/etc/tunnelcast", name+".toml")}, args...)
 }
 
 // theirs gives the words that start a daemon of the tree, by the tree's own loader and libraries.
-func (w *world) theirs(program string, args ...string) ([]string, error) {
-	loaders, err := filepath.Glob(w.tree + "/usr/lib/*-linux-gnu/ld-linux-*.so.*")
+func (t *testbed) theirs(program string, args ...string) ([]string, error) {
+	loaders, err := filepath.Glob(t.tree + "/usr/lib/*-linux-gnu/ld-linux-*.so.*")
 	if err != nil || len(loaders) != 1 {
-		return nil, fmt.Errorf("find the loader of %s: %q, %w", w.tree, loaders, err)
+		return nil, fmt.Errorf("find the loader of %s: %q, %w", t.tree, loaders, err)
 	}
-	return append([]string{loaders[0], "--library-path", filepath.Dir(loaders[0]), filepath.Join(w.tree, program)}, args...), nil
+	return append([]string{loaders[0], "--library-path", filepath.Dir(loaders[0]), filepath.Join(t.tree, program)}, args...), nil
 }
 
 // start starts a daemon that lives until the group of rows is done.
-func (w *world) start(words []string, log string) (*box.Daemon, error) {
+func (t *testbed) start(words []string, log string) (*box.Daemon, error) {
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = plainEnv
 	d, err := box.StartDaemon(cmd, log)
 	if err == nil {
-		w.started = append(w.started, d)
+		t.started = append(t.started, d)
 	}
 	return d, err
 }
 
 // clean ends what a group of rows has started and removes what it has made.
-func (w *world) clean() {
-	for _, d := range w.started {
+func (t *testbed) clean() {
+	for _, d := range t.started {
 		d.Stop()
 	}
-	w.started = nil
-	os.RemoveAll(w.scratch())
+	t.started = nil
+	os.RemoveAll(t.scratch())
 	runs, _ := filepath.Glob("/run/tunnelcast*")
 	for _, dir := range runs {
 		os.RemoveAll(dir)
@@ -207,11 +207,11 @@ func (w *world) clean() {
 }
 
 // scratch is the directory of the group at work.
-func (w *world) scratch() string { return filepath.Join(w.dir, "scratch") }
+func (t *testbed) scratch() string { return filepath.Join(t.dir, "scratch") }
 
 // make makes an empty directory in it.
-func (w *world) makeDir(name string) (string, error) {
-	dir := filepath.Join(w.scratch(), name)
+func (t *testbed) makeDir(name string) (string, error) {
+	dir := filepath.Join(t.scratch(), name)
 	if err := os.RemoveAll(dir); err != nil {
 		return "", err
 	}
