@@ -92,6 +92,12 @@ func mayRemoveOthers() bool {
 
 // check makes sure that the file is the one that was seen, and asks unused of it.
 func (f *File) check(unused func(fd int) error) error {
+	if f.Links > 1 {
+		// Another worker may be at another name of this file. The lease that the one takes
+		// would look to the other as if somebody had the file open.
+		f.dir.tree.linked.Lock()
+		defer f.dir.tree.linked.Unlock()
+	}
 	// O_NONBLOCK: whatever has taken the name meanwhile, a pipe perhaps, and
 	// rather than wait for somebody's lease to be broken.
 	fd, err := openat(f.dir.fd, f.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)

@@ -35,6 +35,7 @@ type Tree struct {
 	path   string
 	top    owner
 	leases leases
+	linked sync.Mutex // held while a file that has several names is checked
 }
 
 // owner is what decides, besides the permissions, who may remove a name.
