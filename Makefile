@@ -81,7 +81,8 @@ ifeq ($(NATIVE),amd64)
 		$(call alive,testing arm64) $(GO) test -exec qemu-aarch64-static ./cmd/updown -run 'TestBind(OrdinaryConnect|SaysWhatIsWrong)|TestSameMessage'
 endif
 
-lint: setup ## gofmt, vet, staticcheck, govulncheck
+lint: setup ## gofmt, lines of 120 columns, vet, staticcheck, govulncheck
+	@packaging/long-lines.sh || echo "lint: the lines above are too long"
 	@test -z "$$(gofmt -l .)" || { gofmt -l . | sed 's/$$/: not gofmt'"'"'ed/'; exit 1; }
 	@CGO_ENABLED=0 $(call alive,go vet) $(GO) vet ./...
 	@$(LIBAV) && $(call alive,go vet) $(GO) vet ./... && $(call alive,staticcheck) $(GO) run $(STATICCHECK) ./...
