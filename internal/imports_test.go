@@ -20,6 +20,7 @@ import (
 var arrows = map[string][]string{
 	"internal/hook":                {},
 	"internal/lease":               {},
+	"internal/session":             {"internal/lease"},
 	"internal/recording":           {},
 	"internal/retention":           {"internal/recording"},
 	"internal/lineage":             {},
@@ -40,7 +41,7 @@ var arrows = map[string][]string{
 }
 
 // decisions must not reach for files, network, clock or logger.
-var decisions = []string{"internal/lease", "internal/recording", "internal/retention", "internal/lineage"}
+var decisions = []string{"internal/lease", "internal/session", "internal/recording", "internal/retention", "internal/lineage"}
 
 var effects = []string{"os", "os/exec", "os/signal", "net", "net/http", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}
 

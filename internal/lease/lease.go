@@ -83,7 +83,7 @@ const maxIdentity = 511
 
 // Names are the labels that the settings give to certain identities.
 type Names struct {
-	labels map[string]string // by identityKey
+	labels map[string]string // by IdentityKey
 	owners map[string]string // identity by label
 }
 
@@ -93,7 +93,7 @@ func ParseNames(table map[string]string) (Names, error) {
 	names := Names{map[string]string{}, map[string]string{}}
 	for _, identity := range slices.Sorted(maps.Keys(table)) {
 		label := lower(table[identity])
-		_, twice := names.labels[identityKey(identity)]
+		_, twice := names.labels[IdentityKey(identity)]
 		owner, taken := names.owners[label]
 		switch {
 		case identity == "":
@@ -105,7 +105,7 @@ func ParseNames(table map[string]string) (Names, error) {
 		case taken:
 			return Names{}, fmt.Errorf("the name %q is listed for both %q and %q", label, owner, identity)
 		}
-		names.labels[identityKey(identity)] = label
+		names.labels[IdentityKey(identity)] = label
 		names.owners[label] = identity
 	}
 	return names, nil
@@ -122,7 +122,7 @@ func (r Rules) label(identity string) (string, error) {
 	if len(identity) >= maxIdentity {
 		return "", fmt.Errorf("identity of %d bytes: charon may have cut it", len(identity))
 	}
-	if label, ok := r.Names.labels[identityKey(identity)]; ok {
+	if label, ok := r.Names.labels[IdentityKey(identity)]; ok {
 		return label, nil
 	}
 	// charon prints "?" for a byte that cannot be printed (chunk_printable in
@@ -242,10 +242,10 @@ func isLabel(s string) bool {
 // what it makes of a string with a colon and no "@", and of one with a "=" that
 // is no distinguished name (identification_create_from_string there). In real
 // distinguished names case counts in some strings and in others not; here in all.
-func SameIdentity(a, b string) bool { return identityKey(a) == identityKey(b) }
+func SameIdentity(a, b string) bool { return IdentityKey(a) == IdentityKey(b) }
 
-// identityKey returns a form of an identity that equal ones share.
-func identityKey(identity string) string {
+// IdentityKey returns a form of an identity that equal ones, as SameIdentity has it, share.
+func IdentityKey(identity string) string {
 	if strings.Contains(identity, "=") || strings.Contains(identity, ":") && !strings.Contains(identity, "@") {
 		return identity
 	}
