@@ -3,6 +3,8 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -34,6 +36,75 @@ func TestCertcheckHealsAMissedHook(t *testing.T) {
 	if failed := strings.TrimSpace(run(t, b, "systemctl", "--failed", "--quiet", "--no-legend", "--plain")); failed != "" {
 		t.Errorf("failed units: %s", failed)
 	}
+}
+
+// AppArmor may keep swanctl from reading the key, so that charon starts without it. The unit loads it right after charon's
+// start, however often that is, and does not delay it. The box has no AppArmor; here the link to the key is missing.
+func TestCertcheckStartsWithCharon(t *testing.T) {
+	b := server(t)
+	const link = "/etc/swanctl/private/" + box.Name + ".pem"
+	timestamp := func(unit, property string) int {
+		t.Helper()
+		value, err := strconv.Atoi(strings.TrimSpace(run(t, b, "systemctl", "show", "-P", property, unit)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	run(t, b, "rm", link)
+	defer func() {
+		run(t, b, "ln", "-s", "/etc/letsencrypt/live/"+box.Name+"/privkey.pem", link)
+		run(t, b, "systemctl", "reset-failed", "tunnelcast-certcheck.service")
+		run(t, b, "systemctl", "restart", "strongswan.service")
+	}()
+	for range 7 { // more than systemd's default limit of starts
+		run(t, b, "systemctl", "restart", "strongswan.service")
+		run(t, b, "systemctl", "reset-failed", "strongswan.service") // its own limit
+	}
+	up := timestamp("strongswan.service", "ActiveEnterTimestampMonotonic")
+	err := box.Poll(t.Context(), soon, "the unit to load the key", func() (bool, error) {
+		started := timestamp("tunnelcast-certcheck.service", "ExecMainStartTimestampMonotonic")
+		ended := timestamp("tunnelcast-certcheck.service", "ExecMainExitTimestampMonotonic")
+		if started < up || ended < started {
+			return false, fmt.Errorf("charon was up at %d us, the unit started at %d us and ended at %d us", up, started, ended)
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result := strings.TrimSpace(run(t, b, "systemctl", "show", "-P", "Result", "tunnelcast-certcheck.service")); result != "exit-code" {
+		t.Errorf("the result is %s; want exit-code, because the next reload would lose the key again", result)
+	}
+	connect(t, client(t, b, "early"), "alice")
+}
+
+// The unit runs as root, and may write to no directory but those that it needs.
+func TestCertcheckWritesNowhereElse(t *testing.T) {
+	b := server(t)
+	run(t, b, "mkdir", "-p", "/var/lib/prometheus/node-exporter")
+	got := writable(t, b, "tunnelcast-certcheck.service")
+	want := []string{"/etc/swanctl/x509ca", "/var/lib/prometheus/node-exporter"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the unit may write to %q, want %q", got, want)
+	}
+}
+
+// writable returns the topmost directories to which a unit may write, without those that PrivateTmp= and PrivateDevices=
+// make for it alone.
+func writable(t *testing.T, b *box.Box, unit string) []string {
+	t.Helper()
+	dropIn := "/etc/systemd/system/" + unit + ".d"
+	const list = "/var/tmp/writable"
+	probe := "[Service]\nExecStart=\nExecStart=/usr/bin/find / ( -path /proc -o -path /sys -o -path /dev -o -path /tmp " +
+		"-o -path /var/tmp ) -prune -o -type d -writable -print -prune\nStandardOutput=truncate:" + list + "\n"
+	if err := b.Gateway.WriteFile(dropIn+"/writable.conf", probe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer run(t, b, "sh", "-c", "rm -r "+dropIn+"; systemctl daemon-reload")
+	run(t, b, "systemctl", "daemon-reload")
+	run(t, b, "systemctl", "start", unit)
+	return strings.Fields(run(t, b, "sort", list))
 }
 
 // A renewal says nothing when all is well: whatever comes out of certbot -q is mailed. A hook of the snap has next to no
