@@ -46,6 +46,9 @@ func (h *host) deploy(ctx context.Context, dir string) (outcome string, err erro
 		return "", err
 	}
 	defer session.Close()
+	if err := newIssuerDir(h.cli.SwanctlDir).clean(); err != nil {
+		return "", err
+	}
 	if p.lacks == "" {
 		h.count(p.lineage.Leaf.NotAfter, dir, true)
 		return fmt.Sprintf("charon serves %s already: nothing to do", describe(p.lineage.Leaf)), h.survives(p)
@@ -149,12 +152,19 @@ func (h *host) charonDown(ctx context.Context, p plan, down error) (string, erro
 		return "", fmt.Errorf("%w, although %s is active (vici names another socket?)", down, h.cli.Unit)
 	}
 	log := h.env.Log.With("lineage", p.dir) // a notice: certbot may pass it on
+	files := newIssuerDir(h.cli.SwanctlDir)
+	if err := files.clean(); err != nil {
+		return "", err
+	}
 	for _, f := range p.files {
-		if _, err := replace(f.path, f.pem); err != nil {
+		if _, err := files.put(filepath.Base(f.path), f.pem); err != nil {
 			return "", err
 		}
 	}
-	if err := p.removeStale(); err != nil {
+	if err := files.commit(); err != nil {
+		return "", err
+	}
+	if err := removeStale(files, p); err != nil {
 		return "", err
 	}
 	log.Info(down.Error()+": it loads the certificate when it starts", charonIdle)

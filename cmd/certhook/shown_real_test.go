@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -217,6 +218,29 @@ func TestOtherCertificateOfAnIssuer(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.agrees()
+}
+
+// TestSwanctlLoadsNoTemporaryFile has what interrupted runs leave in x509ca: this version's
+// below a directory, which swanctl skips, and an older version's beside the other files.
+func TestSwanctlLoadsNoTemporaryFile(t *testing.T) {
+	g := newGuide(t, "c1")
+	dir := newIssuerDir(filepath.Join(g.dir, "gw"))
+	ours, older := lineagetest.NewAuthority(t, "Ours", 0).Root(), lineagetest.NewAuthority(t, "Older", 0).Root()
+	if err := os.Mkdir(dir.unfinished(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	g.write("gw/x509ca/.tunnelcast/1.pem", string(lineagetest.PEM(ours)))
+	g.write("gw/x509ca/.tunnelcast-vpn.example-1.pem1234567890", string(lineagetest.PEM(older)))
+	g.mustSwanctl("gw", "--load-creds", "--noprompt")
+	list := g.mustSwanctl("gw", "--list-certs")
+	if strings.Contains(list, "CN=Ours") || !strings.Contains(list, "CN=Older") {
+		t.Errorf("want the older version's file loaded, and ours not:\n%s", list)
+	}
+	g.renewed(g.renew())
+	want := []string{"tunnelcast-vpn.example-1.pem", "tunnelcast-vpn.example-2.pem"}
+	if got := g.issuers(); !slices.Equal(got, want) {
+		t.Errorf("x509ca holds %q, want %q", got, want)
+	}
 }
 
 // TestAnExpiredEndOfTheChain has a last certificate, a root's by an older root, that no

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 )
@@ -141,12 +139,18 @@ func (m *move) loadIssuers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	dir := newIssuerDir(m.host.cli.SwanctlDir)
 	for _, f := range m.plan.files {
-		putBack, err := replace(f.path, f.pem)
+		putBack, err := dir.put(filepath.Base(f.path), f.pem)
 		if err != nil {
 			return err
 		}
 		m.undo = append(m.undo, func(context.Context) error { return putBack() })
+	}
+	if err := dir.commit(); err != nil {
+		return err
+	}
+	for _, f := range m.plan.files {
 		name := m.plan.issuerName(f.cert)
 		if err := m.session.LoadIssuer(ctx, name, f.cert.Raw); err != nil {
 			return err
@@ -422,7 +426,7 @@ func (m *move) forgetOld(ctx context.Context) error {
 	if err := m.forgetIssuers(ctx); err != nil {
 		return err
 	}
-	return m.plan.removeStale()
+	return removeStale(newIssuerDir(m.host.cli.SwanctlDir), m.plan)
 }
 
 // errOtherBroken is a fault of a connection that does not use the lineage.
@@ -462,38 +466,18 @@ func (h *host) broken(except string) error {
 	return together(all...)
 }
 
-func (p plan) removeStale() error {
+func removeStale(dir issuerDir, p plan) error {
+	if len(p.stale) == 0 {
+		return nil
+	}
+	var names []string
 	for _, path := range p.stale {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("an issuer's file of the old chain stays: %w", err)
-		}
+		names = append(names, filepath.Base(path))
 	}
-	return nil
-}
-
-// replace publishes a file whole or not at all and returns how to take that
-// back.
-func replace(path string, text []byte) (undo func() error, err error) {
-	before, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("replace: %w", err)
+	if err := dir.remove(names); err != nil {
+		return err
 	}
-	existed := err == nil
-	if existed && bytes.Equal(before, text) {
-		return func() error { return nil }, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	if err := renameio.WriteFile(path, text, 0o644, renameio.IgnoreUmask()); err != nil {
-		return nil, fmt.Errorf("write %s: %w", path, err)
-	}
-	return func() error {
-		if existed {
-			return renameio.WriteFile(path, before, 0o644, renameio.IgnoreUmask())
-		}
-		return os.Remove(path)
-	}, nil
+	return dir.commit()
 }
 
 // holding lists the certificates of the leaf's names that charon holds.
