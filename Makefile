@@ -36,13 +36,16 @@ LIBAV = P=$$(packaging/libav/build.sh $(ARCH)) && export CGO_ENABLED=1 $(CROSS_$
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: help root setup build test lint bench demo package deb clean
+.PHONY: help root terminal setup build test lint bench demo box package deb clean
 help: ## print this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 # Said before minutes of building, not after them.
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "this must be run as root: it boots a server with mounts and networks of its own" >&2; exit 1; }
+
+terminal:
+	@[ -t 0 ] && [ -t 1 ] || { echo "make box opens a shell: it needs a terminal as standard input and output" >&2; exit 1; }
 
 setup:
 	@packaging/setup.sh $(ARCH)
@@ -95,6 +98,9 @@ bench: root package ## the programs side by side with what they replace: one tab
 
 demo: root package ## the guide's server with all four programs at work on it: 10 minutes the first time, then 1
 	@$(GO) run ./internal/e2e/demo -deb $(DEB)
+
+box: root terminal package ## a shell on that server, with the package installed and a client connected
+	@$(GO) run ./internal/e2e/demo -shell -deb $(DEB)
 
 clean: ## remove bin/; what is cached stays in ~/.cache/tunnelcast
 	@rm -rf bin

@@ -22,6 +22,9 @@ const gone = 20 * time.Second
 // soon is how long anything else may take on a slow machine before it counts as not happening.
 const soon = time.Minute
 
+// boot is how long a box may take to start: its tree may have to be built first.
+const boot = 15 * time.Minute
+
 // shared is booted by the first test that needs it and serves all of them, one after the other.
 var shared struct {
 	once sync.Once
@@ -57,7 +60,7 @@ func server(t *testing.T) *box.Box {
 	deb := deb(t)
 	shared.once.Do(func() {
 		// The box outlives the test that happens to come first.
-		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), boot)
 		defer cancel()
 		start := time.Now()
 		if shared.box, shared.err = box.Start(ctx, box.Options{Suite: os.Getenv("TUNNELCAST_SUITE"), Step: func(what string) { t.Logf("%v: %s", time.Since(start), what) }}); shared.err == nil {

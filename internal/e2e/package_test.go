@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"tunnelcast/internal/e2e/box"
 )
@@ -86,7 +85,7 @@ type file struct{ is, written string }
 
 func begin(t *testing.T, suite string, server box.Server) *life {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), boot)
 	defer cancel()
 	b, err := box.Start(ctx, box.Options{Suite: suite, Server: server})
 	if err != nil {

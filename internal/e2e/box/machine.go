@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 )
@@ -165,8 +164,7 @@ func (m *machine) findLeader() (int, error) {
 
 // Run runs a command in the machine, as its root, and gives its standard output. The error is a *CommandError.
 func (m *machine) Run(ctx context.Context, args ...string) (string, error) {
-	return output(ctx, []string{"nsenter", "--target", strconv.Itoa(m.leader),
-		"--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"}, args...)
+	return output(ctx, m.Enter(), args...)
 }
 
 // Console gives what the machine said on its console.

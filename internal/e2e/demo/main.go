@@ -1,5 +1,6 @@
-// Command demo shows the guide's server with our four programs at work on it, on this machine and gone afterwards. Each
-// line says what happened and how long it took; what stands below a line is real output.
+// Command demo boots the guide's server on this computer, installs the package, and shows all four programs at work. Each
+// line says what happened and how long it took; the indented lines below it are real output. With -shell it opens a
+// shell on the gateway instead. Nothing is left when it ends.
 package main
 
 import (
@@ -13,19 +14,22 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/term"
+
 	"tunnelcast/internal/e2e/box"
 )
 
 func main() {
 	deb := flag.String("deb", "", "the package to install, as make deb leaves it in bin/")
-	suite := flag.String("suite", "bookworm", "the Debian release of the server")
+	suite := flag.String("suite", "bookworm", "the Debian release of the server: bookworm or trixie")
+	shell := flag.Bool("shell", false, "open a shell on the gateway instead of showing the programs at work")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	err := run(ctx, *suite, *deb)
+	err := run(ctx, *suite, *deb, *shell)
 	switch {
 	case err == nil:
-	case ctx.Err() != nil: // whatever it was that the signal broke
+	case ctx.Err() != nil: // the signal caused whatever error this is
 		fmt.Fprintln(os.Stderr, "demo: interrupted; nothing is left of it")
 		os.Exit(130)
 	default:
@@ -34,7 +38,10 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, suite, deb string) (err error) {
+func run(ctx context.Context, suite, deb string, shell bool) (err error) {
+	if shell && !(term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))) {
+		return errors.New("a shell needs a terminal as standard input and output; make demo needs none")
+	}
 	if err := box.Missing(); err != nil {
 		return err
 	}
@@ -53,7 +60,11 @@ func run(ctx context.Context, suite, deb string) (err error) {
 	defer func() { err = errors.Join(err, b.Close()) }()
 	s.end("first certificate from the ACME server; charon has its connection")
 
-	if err := (&story{ctx: ctx, screen: s, box: b}).tell(deb); err != nil {
+	story := &story{ctx: ctx, screen: s, box: b}
+	if shell {
+		return b.Explain(story.shell(deb))
+	}
+	if err := story.tell(deb); err != nil {
 		return b.Explain(err)
 	}
 
@@ -64,7 +75,7 @@ func run(ctx context.Context, suite, deb string) (err error) {
 	s.show("", fmt.Sprintf(`sudo apt install %s
 sudo tunnelcast-updown check        is this host ready? The other three have it too
 
-It leaves your configuration as it is, and puts in place what these lines of the guide call:
+It leaves your configuration as it is, and installs what these lines of the guide call:
   swanctl.conf   updown = /etc/swanctl/script/updown.sh iptables
   nginx.conf     exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname;
 This demo's configuration is in /usr/share/doc/tunnelcast/examples.`, deb))

@@ -11,36 +11,36 @@ import (
 	"golang.org/x/term"
 )
 
-// A screen tells the story: chapters, steps with the time each took, and real output below them. On a terminal a sign
-// moves while a step goes on; elsewhere a line says every 15 s that it does.
+// A screen prints chapters, steps with the time each took, and indented output below them. On a terminal a spinner moves
+// while a step is running; elsewhere a line every 15 s reports that it still is.
 type screen struct {
-	out      io.Writer
-	terminal bool
-	step     string // going on; "" if none
-	start    time.Time
-	stopSign func()
+	out         io.Writer
+	terminal    bool
+	step        string // running; "" if none
+	start       time.Time
+	stopSpinner func()
 }
 
 func newScreen(f *os.File) *screen {
-	return &screen{out: f, terminal: term.IsTerminal(int(f.Fd())), stopSign: func() {}}
+	return &screen{out: f, terminal: term.IsTerminal(int(f.Fd())), stopSpinner: func() {}}
 }
 
 func (s *screen) chapter(title string) {
 	fmt.Fprintf(s.out, "\n== %s\n", title)
 }
 
-// begin starts a step. One that goes on is over with that.
+// begin starts a step, after ending the one that is running.
 func (s *screen) begin(step string) {
 	s.end(s.step)
 	s.step, s.start = step, time.Now()
 	if s.terminal {
-		s.stopSign = sign(s.out, step)
+		s.stopSpinner = spinner(s.out, step)
 	} else {
-		s.stopSign = lines(s.out, step)
+		s.stopSpinner = lines(s.out, step)
 	}
 }
 
-// end says what the step that goes on came to.
+// end prints the time and the result of the step that is running.
 func (s *screen) end(result string) {
 	if s.step == "" {
 		return
@@ -50,20 +50,20 @@ func (s *screen) end(result string) {
 	s.step = ""
 }
 
-// clear takes the moving sign away.
+// clear removes the spinner.
 func (s *screen) clear() {
-	s.stopSign()
-	s.stopSign = func() {}
+	s.stopSpinner()
+	s.stopSpinner = func() {}
 }
 
-// show prints what a command said; command may be "".
+// show prints a command and its output; command may be "".
 func (s *screen) show(command, output string) {
 	const margin = "           "
 	if command != "" {
 		fmt.Fprintf(s.out, "%s$ %s\n", margin, command)
 	}
 	for line := range strings.Lines(strings.TrimRight(output, "\n")) {
-		fmt.Fprintf(s.out, "%s%s\n", margin, strings.TrimRight(line, "\n"))
+		fmt.Fprintln(s.out, strings.TrimRight(margin+line, " \n"))
 	}
 }
 
@@ -72,8 +72,8 @@ func lines(w io.Writer, what string) (stop func()) {
 	return every(15*time.Second, func(took time.Duration) { fmt.Fprintf(w, "%7.0f s  %s ...\n", took.Seconds(), what) })
 }
 
-// every calls tell again and again, with the time since the start, until the function that it returns is called.
-func every(period time.Duration, tell func(took time.Duration)) (stop func()) {
+// every calls report periodically, with the time since the start, until the function that it returns is called.
+func every(period time.Duration, report func(took time.Duration)) (stop func()) {
 	start := time.Now()
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -83,7 +83,7 @@ func every(period time.Duration, tell func(took time.Duration)) (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				tell(time.Since(start))
+				report(time.Since(start))
 			case <-quit:
 				return
 			}
@@ -95,15 +95,15 @@ func every(period time.Duration, tell func(took time.Duration)) (stop func()) {
 	}
 }
 
-// sign shows a moving sign until the function that it gives is called.
-func sign(w io.Writer, what string) (stop func()) {
+// spinner shows a spinner until the function that it returns is called.
+func spinner(w io.Writer, what string) (stop func()) {
 	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what),
 		progressbar.OptionSpinnerType(14), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true))
-	// The sign is ornament: that it cannot be drawn is no reason to stop.
+	// The spinner is ornament: that it cannot be drawn is no reason to stop.
 	_ = bar.Add(1)
-	stop = every(100*time.Millisecond, func(time.Duration) { _ = bar.Add(1) })
+	stopTicking := every(100*time.Millisecond, func(time.Duration) { _ = bar.Add(1) })
 	return func() {
-		stop()
+		stopTicking()
 		_ = bar.Finish()
 	}
 }
