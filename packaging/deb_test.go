@@ -419,13 +419,13 @@ func TestChangelogHasWholeEntries(t *testing.T) {
 	})
 }
 
-// TestAlertsAreOverOurMetrics looks the names of the alert rules up in the README's table.
+// TestAlertsAreOverOurMetrics looks up the metrics of the alert rules in the table of docs/monitoring.md.
 func TestAlertsAreOverOurMetrics(t *testing.T) {
 	rules, err := os.ReadFile("../docs/prometheus-alerts.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme, err := os.ReadFile("../README.md")
+	page, err := os.ReadFile("../docs/monitoring.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -434,10 +434,33 @@ func TestAlertsAreOverOurMetrics(t *testing.T) {
 		t.Errorf("%d metrics", len(names))
 	}
 	for _, name := range names {
-		if !strings.Contains(string(readme), "`"+name+"`") {
-			t.Errorf("no metric %s in the README", name)
+		if !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("docs/monitoring.md does not name the metric %s", name)
 		}
 	}
+}
+
+// TestPagesLinkWithinThePackage follows the links of the installed pages, which the package has in one directory.
+func TestPagesLinkWithinThePackage(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#]+)`)
+	each(t, func(t *testing.T, file string) {
+		files := members(t, file, "--fsys-tarfile")
+		pages := 0
+		for name, m := range files {
+			if path.Dir(name) != "/usr/share/doc/tunnelcast" || path.Ext(name) != ".md" {
+				continue
+			}
+			pages++
+			for _, target := range link.FindAllStringSubmatch(string(m.data), -1) {
+				if _, ok := files[path.Join(path.Dir(name), target[1])]; !ok && !strings.Contains(target[1], "://") {
+					t.Errorf("%s links to %s, which the package lacks", name, target[1])
+				}
+			}
+		}
+		if pages < 6 {
+			t.Errorf("only %d pages", pages)
+		}
+	})
 }
 
 func TestLintian(t *testing.T) {

@@ -45,7 +45,7 @@ func TestJournalExplains(t *testing.T) {
 	}
 }
 
-// Each program writes its numbers, in a form that Prometheus' own tool accepts, and the README names them all.
+// Each program writes its numbers, in a form that Prometheus' own tool accepts, and docs/monitoring.md names them all.
 func TestMetrics(t *testing.T) {
 	b := server(t)
 	promtool := promised.Program(t, "promtool")
@@ -110,7 +110,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is %q, want %s", want.series, got, want.value)
 		}
 	}
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/monitoring.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,8 +126,8 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("promtool on %s: %v\n%s\n%s", program, err, out, text)
 		}
 		for _, m := range regexp.MustCompile(`(?m)^# HELP (\S+)`).FindAllStringSubmatch(text, -1) {
-			if !strings.Contains(string(readme), "`"+m[1]+"`") {
-				t.Errorf("the README does not name %s", m[1])
+			if !strings.Contains(string(page), "`"+m[1]+"`") {
+				t.Errorf("docs/monitoring.md does not name %s", m[1])
 			}
 		}
 		if got := metric(program, fmt.Sprintf("tunnelcast_failures_total{program=%q}", program)); got != "0" {
