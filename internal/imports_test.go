@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"internal/remux":               {"internal/recording"},
 	"internal/charon":              {"internal/lease"},
 	"internal/units":               {},
+	"internal/program":             {},
 	"internal/sandbox":             {},
 	"internal/nginx":               {},
 	"internal/lineage/lineagetest": {},
