@@ -27,7 +27,10 @@ var arrows = map[string][]string{
 	"internal/ddns":                {"internal/lease"},
 	"internal/archive":             {"internal/recording"},
 	"internal/remux":               {"internal/recording"},
-	"internal/charon":              {"internal/lease"},
+	"internal/charon":              {"internal/lease", "internal/vici"},
+	"internal/vici":                {},
+	"internal/vici/vicitest":       {"internal/vici"},
+	"internal/swanctl":             {"internal/vici"},
 	"internal/units":               {},
 	"internal/program":             {},
 	"internal/sandbox":             {},
@@ -36,7 +39,7 @@ var arrows = map[string][]string{
 	"internal/archive/archivetest": {"internal/promised"},
 	"internal/e2e/box":             {"packaging"},
 	"internal/e2e/demo":            {"internal/e2e/box"},
-	"internal/e2e/bench":           {"internal/e2e/box", "internal/ddns", "internal/lease", "packaging"},
+	"internal/e2e/bench":           {"internal/e2e/box", "internal/ddns", "internal/lease", "internal/vici", "internal/vici/vicitest", "packaging"},
 	"internal/e2e":                 {"internal/e2e/box"},
 	"internal/promised":            {},
 }
@@ -53,7 +56,6 @@ var doors = map[string][]string{
 	"github.com/coreos/go-systemd/v22/journal": {"internal/hook"},
 	"github.com/coreos/go-systemd/v22/dbus":    {"internal/units"},
 	"github.com/miekg/dns":                     {"internal/ddns"},
-	"github.com/strongswan/govici/vici":        {"internal/charon"},
 	"github.com/asticode/go-astiav":            {"internal/remux"},
 	"github.com/landlock-lsm/go-landlock":      {"internal/remux", "internal/sandbox"}, // the first is cgo's alone
 	"golang.org/x/sys/unix":                    {"internal/archive", "internal/archive/archivetest", "internal/remux"},
