@@ -43,14 +43,14 @@ func TestOneProgramAlone(t *testing.T) {
 	}
 	certbotLink := box.Links["certhook"]
 	restore := func() {
-		run(t, b, "systemctl", "unmask", "tunnelcast-sync.service")
+		run(t, b, "systemctl", "unmask", "tunnelcast-sync.service", "tunnelcast-certcheck.service")
 		run(t, b, append([]string{"systemctl", "enable", "--now"}, units...)...)
 		run(t, b, "ln", "-sfT", "/usr/sbin/tunnelcast-certhook", certbotLink)
 	}
 	states := func() string {
 		out, _ := b.Gateway.Run(t.Context(), append([]string{"systemctl", "is-enabled"}, units...)...)
 		active, _ := b.Gateway.Run(t.Context(), append([]string{"systemctl", "is-active"}, units...)...)
-		link, _ := b.Gateway.Run(t.Context(), "sh", "-c", "ls "+certbotLink+" 2>&1; systemctl is-enabled tunnelcast-sync.service")
+		link, _ := b.Gateway.Run(t.Context(), "sh", "-c", "ls "+certbotLink+" 2>&1; systemctl is-enabled tunnelcast-sync.service tunnelcast-certcheck.service")
 		return out + active + link
 	}
 	for _, row := range rows {
@@ -62,6 +62,7 @@ func TestOneProgramAlone(t *testing.T) {
 				run(t, b, "systemctl", "mask", "tunnelcast-sync.service")
 			}
 			if program != "certhook" {
+				run(t, b, "systemctl", "mask", "tunnelcast-certcheck.service")
 				run(t, b, "rm", "-f", certbotLink)
 			}
 			for _, unit := range units {
