@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"internal/ddns":                {"internal/lease"},
 	"internal/archive":             {"internal/recording"},
 	"internal/remux":               {"internal/recording"},
-	"internal/charon":              {"internal/lease", "internal/vici"},
+	"internal/charon":              {"internal/lease", "internal/session", "internal/vici"},
 	"internal/vici":                {},
 	"internal/vici/vicitest":       {"internal/vici"},
 	"internal/swanctl":             {"internal/vici"},

@@ -16,13 +16,13 @@ type answers map[string]vicitest.Answer
 // session connects to the charon that gives these answers.
 func (a answers) session(t testing.TB) *Session {
 	t.Helper()
-	return session(t, &vicitest.Server{Handle: func(command string, _ vici.Message) (vicitest.Answer, bool) {
+	return dial(t, &vicitest.Server{Handle: func(command string, _ vici.Message) (vicitest.Answer, bool) {
 		answer, ok := a[command]
 		return answer, ok
 	}})
 }
 
-func session(t testing.TB, charon *vicitest.Server) *Session {
+func dial(t testing.TB, charon *vicitest.Server) *Session {
 	t.Helper()
 	s, err := Dial(t.Context(), vicitest.Start(t, charon))
 	if err != nil {
@@ -46,7 +46,7 @@ func silent(t *testing.T) *vicitest.Server {
 
 // A call that was stopped says who stopped it, not that charon is slow.
 func TestStopped(t *testing.T) {
-	s := session(t, silent(t))
+	s := dial(t, silent(t))
 	stopped := errors.New("stopped by the signal terminated")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stopped)
