@@ -21,12 +21,14 @@ var arrows = map[string][]string{
 	"internal/hook":                {},
 	"internal/lease":               {},
 	"internal/session":             {"internal/lease"},
-	"internal/recording":           {},
+	"internal/h264":                {},
+	"internal/flv":                 {},
+	"internal/recording":           {"internal/flv", "internal/h264"},
 	"internal/retention":           {"internal/recording"},
 	"internal/lineage":             {},
 	"internal/ddns":                {"internal/lease"},
 	"internal/archive":             {"internal/recording"},
-	"internal/remux":               {"internal/recording"},
+	"internal/remux":               {"internal/flv", "internal/h264", "internal/recording"},
 	"internal/charon":              {"internal/lease", "internal/session", "internal/vici"},
 	"internal/vici":                {},
 	"internal/vici/vicitest":       {"internal/vici"},
@@ -45,7 +47,10 @@ var arrows = map[string][]string{
 }
 
 // decisions must not reach for files, network, clock or logger.
-var decisions = []string{"internal/lease", "internal/session", "internal/recording", "internal/retention", "internal/lineage"}
+var decisions = []string{
+	"internal/lease", "internal/session", "internal/flv", "internal/h264", "internal/recording", "internal/retention",
+	"internal/lineage",
+}
 
 var effects = []string{"os", "os/exec", "os/signal", "net", "net/http", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}
 
