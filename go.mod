@@ -9,11 +9,11 @@ require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/asticode/go-astiav v0.39.0
 	github.com/coreos/go-systemd/v22 v22.7.0
-	github.com/google/renameio/v2 v2.0.2
 	github.com/landlock-lsm/go-landlock v0.9.0
 	github.com/miekg/dns v1.1.73
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/schollz/progressbar/v3 v3.19.0
+	github.com/strongswan/govici v0.8.1
 	golang.org/x/sys v0.47.0
 	golang.org/x/term v0.45.0
 	pgregory.net/rapid v1.3.0

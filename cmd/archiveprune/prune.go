@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"tunnelcast/internal/archive"
+	"tunnelcast/internal/file"
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/inuse"
 	"tunnelcast/internal/recording"
 	"tunnelcast/internal/retention"
 )
@@ -83,9 +85,9 @@ func (p *pruner) byAge(ctx context.Context) (*stock, error) {
 	failures := 0
 	walk := p.walk(func(f *archive.File) (err error) {
 		outcome := kept
-		if p.policy.Expired(f.ModTime(), p.now) {
+		if p.policy.Expired(f.ModTime, p.now) {
 			outcome, err = p.remove(f, retention.TooOld)
-		} else if f.ModTime().After(p.now) {
+		} else if retention.Future(f.ModTime, p.now) {
 			p.report.future(f)
 		}
 		if outcome == removed || outcome == vanished {
@@ -93,7 +95,7 @@ func (p *pruner) byAge(ctx context.Context) (*stock, error) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		stays.add(retention.Recording{ModTime: retention.Nanoseconds(f.ModTime()), Bytes: p.links.kept(f)})
+		stays.add(retention.Recording{ModTime: f.ModTime, Bytes: p.links.kept(f)})
 		if outcome == failed {
 			failures++
 		}
@@ -117,7 +119,7 @@ func (p *pruner) walk(do func(*archive.File) error) archive.Walk {
 			if !isLeftover(f.Name) {
 				return do(f)
 			}
-			if !leftovers.Expired(f.ModTime(), p.now) {
+			if !leftovers.Expired(f.ModTime, p.now) {
 				return nil
 			}
 			_, err := p.remove(f, retention.Leftover)
@@ -186,7 +188,7 @@ func (p *pruner) emptied() func(*archive.Dir) {
 		switch err := remove(d); {
 		case err == nil:
 			p.report.removeDir(d, p.now)
-		case !errors.Is(err, archive.ErrInUse):
+		case !errors.Is(err, inuse.ErrInUse):
 			p.report.fail(d.Path, err)
 		}
 	}
@@ -222,7 +224,7 @@ func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, erro
 		return removed, err
 	case errors.Is(err, fs.ErrNotExist):
 		return vanished, nil
-	case errors.Is(err, archive.ErrInUse), errors.Is(err, archive.ErrChanged):
+	case errors.Is(err, inuse.ErrInUse), errors.Is(err, file.ErrChanged):
 		p.report.leave(leftInUse, f.Path)
 		return inUse, nil
 	case errors.Is(err, syscall.EROFS):
@@ -271,7 +273,7 @@ func (p *pruner) countExpired(ctx context.Context) error {
 			mu.Lock()
 			defer mu.Unlock()
 			all++
-			if p.policy.Expired(f.ModTime(), p.now) {
+			if p.policy.Expired(f.ModTime, p.now) {
 				expired++
 			}
 			return nil
@@ -422,7 +424,7 @@ func (p *pruner) list(ctx context.Context) ([]retention.Recording, error) {
 }
 
 func inPlan(f *archive.File) retention.Recording {
-	return retention.Recording{ModTime: retention.Nanoseconds(f.ModTime()), Bytes: f.Bytes, ID: f.Place()}
+	return retention.Recording{ModTime: f.ModTime, Bytes: f.Bytes, ID: f.Place()}
 }
 
 // find returns the index of f in a plan.

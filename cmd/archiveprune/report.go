@@ -150,7 +150,7 @@ func (r *report) remove(f *archive.File, reason retention.Reason, bytes int64, p
 		return
 	}
 	it := item{name: nameOf(f.Path()), Reason: reason.String(), limit: limit(reason, policy),
-		Modified: f.ModTime().UTC(), Age: seconds(now.Sub(f.ModTime())), Bytes: bytes}
+		Modified: f.Modified().UTC(), Age: seconds(now.Sub(f.Modified())), Bytes: bytes}
 	if r.dryRun {
 		r.items = append(r.items, it)
 	} else {
@@ -172,7 +172,7 @@ func (r *report) removeDir(d *archive.Dir, now time.Time) {
 		return
 	}
 	it := item{name: nameOf(d.Path), Directory: true, Reason: removeEmptyDirs,
-		Modified: d.ModTime.UTC(), Age: seconds(now.Sub(d.ModTime))}
+		Modified: d.Modified().UTC(), Age: seconds(now.Sub(d.Modified()))}
 	if r.dryRun {
 		r.items = append(r.items, it)
 	} else {
@@ -233,7 +233,7 @@ func (r *report) future(f *archive.File) {
 	defer r.mu.Unlock()
 	if r.mayWarn() {
 		r.log.Warn("kept although its age is unknown: it is from the future", fromTheFuture,
-			"path", f.Path(), "modified", f.ModTime().UTC().Format(time.RFC3339))
+			"path", f.Path(), "modified", f.Modified().UTC().Format(time.RFC3339))
 	}
 }
 

@@ -48,7 +48,7 @@ func (c cli) survey(ctx context.Context, env hook.Env, dir string) (string, erro
 			defer mu.Unlock()
 			n++
 			size += bytes
-			if f.ModTime().After(now) {
+			if retention.Future(f.ModTime, now) {
 				future++
 			}
 			if p.KeepLast > 0 {

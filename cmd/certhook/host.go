@@ -12,13 +12,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"tunnelcast/internal/charon"
+	"tunnelcast/internal/file"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage"
-	"tunnelcast/internal/swanctl"
 )
 
 // host is this machine's swanctl configuration and the charon it belongs to.
@@ -60,27 +58,31 @@ func (h *host) listed(dir string) (ok, named bool) {
 // lineage's, through whatever links. No configuration at all is no use.
 func (h *host) uses(dir string) (use, error) {
 	var u use
-	conf, err := swanctl.Read(h.cli.SwanctlDir)
+	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return u, nil
 	}
 	if err != nil {
 		return u, err
 	}
-	for _, c := range conf.LocalAuths() {
+	for _, c := range configured {
 		for _, file := range c.Certs {
 			if within(file, dir) {
-				u.connections = append(u.connections, served{c.Connection, c.Identity, file, c.Starts})
+				u.connections = append(u.connections, served{c.Name, c.Identity, file, c.Starts})
 			}
 		}
-		if len(c.Certs) == 0 && !c.NotInFiles {
-			u.byIdentity = append(u.byIdentity, served{c.Connection, c.Identity, "", c.Starts})
+		if len(c.Certs) == 0 && !c.Other {
+			u.byIdentity = append(u.byIdentity, served{c.Name, c.Identity, "", c.Starts})
 		}
 	}
 	for _, file := range filesIn(h.cli.SwanctlDir, "x509") {
 		u.inX509 = u.inX509 || within(file, dir)
 	}
-	for _, a := range conf.Authorities() {
+	authorities, err := charon.ReadAuthorities(h.cli.SwanctlDir)
+	if err != nil {
+		return u, err
+	}
+	for _, a := range authorities {
 		if a.File != "" && within(a.File, dir) {
 			u.authorities = append(u.authorities, a.Name)
 		}
@@ -101,15 +103,13 @@ func (h *host) lineages() ([]string, error) {
 	if len(dirs) > 0 {
 		return dirs, nil
 	}
-	files := filesIn(h.cli.SwanctlDir, "x509")
-	conf, err := swanctl.Read(h.cli.SwanctlDir)
-	switch {
-	case err == nil:
-		for _, c := range conf.LocalAuths() {
-			files = append(files, c.Certs...)
-		}
-	case !errors.Is(err, fs.ErrNotExist):
+	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	files := filesIn(h.cli.SwanctlDir, "x509")
+	for _, c := range configured {
+		files = append(files, c.Certs...)
 	}
 	for _, file := range files {
 		for _, hop := range hops(file) {
@@ -249,7 +249,7 @@ func (h *host) keysOnDisk() diskKeys {
 		}
 	}
 	keys.unknown = append(keys.unknown, filesIn(h.cli.SwanctlDir, "pkcs12")...)
-	if conf, err := swanctl.Read(h.cli.SwanctlDir); err != nil || conf.HasTokens() {
+	if tokens, err := charon.HasTokens(h.cli.SwanctlDir); tokens || err != nil {
 		keys.unknown = append(keys.unknown, filepath.Join(h.cli.SwanctlDir, "swanctl.conf"))
 	}
 	return keys
@@ -300,24 +300,11 @@ func (h *host) lock(ctx context.Context) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return dir, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			dir.Close()
-			return nil, fmt.Errorf("lock %s: %w", h.cli.SwanctlDir, err)
-		}
-		select {
-		case <-ctx.Done():
-			dir.Close()
-			return nil, fmt.Errorf("lock %s: another run holds it: %w", h.cli.SwanctlDir, context.Cause(ctx))
-		case <-tick.C:
-		}
+	if err := file.Lock(ctx, dir, file.Exclusive); err != nil {
+		dir.Close()
+		return nil, err
 	}
+	return dir, nil
 }
 
 // held is a certificate that charon holds.

@@ -14,6 +14,7 @@ import (
 	"tunnelcast/internal/archive"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/nginx"
+	"tunnelcast/internal/publish"
 	"tunnelcast/internal/remux"
 	"tunnelcast/internal/units"
 )
@@ -30,7 +31,7 @@ func (c *cli) check(ctx context.Context, env hook.Env) error {
 		return err
 	}
 	for _, dir := range dirs {
-		lacks, err := archive.Try(ctx, dir, least)
+		lacks, err := publish.Try(ctx, dir, least)
 		what := fmt.Sprintf("recordings in %s, as user %d", dir, os.Getuid())
 		for _, lack := range lacks {
 			what += fmt.Sprintf("; no %s: %s", lack, lack.Effect())
@@ -50,7 +51,7 @@ func (c *cli) check(ctx context.Context, env hook.Env) error {
 	if c.Archive != nil {
 		checks.Say("archive "+*c.Archive+" is archiveprune's too", c.sameArchives(), "name it in archiveprune.toml alone, which serves both")
 	}
-	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
+	slots, err := publish.OpenSlots(lockDir, lockName, c.Jobs)
 	slots.Close()
 	checks.Say("job locks in "+lockDir, err,
 		"install -d -m 1777 "+lockDir+"; without them, all recordings are worked on at once")

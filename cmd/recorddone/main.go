@@ -18,8 +18,10 @@ import (
 	"strings"
 	"time"
 
-	"tunnelcast/internal/archive"
+	"tunnelcast/internal/file"
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/inuse"
+	"tunnelcast/internal/publish"
 	"tunnelcast/internal/recording"
 	"tunnelcast/internal/remux"
 )
@@ -106,7 +108,7 @@ func (c *cli) done(ctx context.Context, env hook.Env) error {
 		return hook.With(hook.Usagef("unexpected argument %q behind %s, which stays; one recording at a time, or sweep DIR",
 			c.Done.Rest[0], path), "path", path)
 	}
-	source, err := archive.Open(path)
+	source, err := publish.Open(path)
 	if err != nil {
 		return hook.With(err, "path", path)
 	}
@@ -133,7 +135,7 @@ const (
 // job locks, a sandbox around it.
 type worker struct {
 	env       hook.Env
-	slots     *archive.Slots
+	slots     *publish.Slots
 	faststart bool
 	sweeping  bool
 	progress  *progress // of a sweep; else of the one recording, once its size is known
@@ -143,11 +145,11 @@ type worker struct {
 // lacking is what a file system lacks, by its device number.
 type lacking struct {
 	device uint64
-	what   archive.Lack
+	what   publish.Lack
 }
 
 func (c *cli) start(env hook.Env, dirs ...string) (*worker, error) {
-	slots, err := archive.OpenSlots(lockDir, lockName, c.Jobs)
+	slots, err := publish.OpenSlots(lockDir, lockName, c.Jobs)
 	if err != nil {
 		env.Log.Warn("working without job locks", noJobLocks, "error", err)
 	}
@@ -172,7 +174,7 @@ func (c *cli) start(env hook.Env, dirs ...string) (*worker, error) {
 // remux publishes the recording, which the caller has locked, as MP4, and then
 // removes it. At every moment a complete copy exists: the recording, until the
 // MP4 is on the disk under its final name, and that from then on.
-func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) {
+func (w *worker) remux(ctx context.Context, source *publish.Source) (err error) {
 	defer func() { err = hook.With(err, "path", source.Path()) }()
 	defer w.tell(source)
 	release, err := w.slots.Acquire(ctx)
@@ -234,7 +236,7 @@ func (w *worker) remux(ctx context.Context, source *archive.Source) (err error) 
 	return nil
 }
 
-func (w *worker) identify(ctx context.Context, source *archive.Source) error {
+func (w *worker) identify(ctx context.Context, source *publish.Source) error {
 	if w.sweeping {
 		return source.Identify()
 	}
@@ -242,7 +244,7 @@ func (w *worker) identify(ctx context.Context, source *archive.Source) error {
 }
 
 // tell says what the file system lacks, once in a run.
-func (w *worker) tell(source *archive.Source) {
+func (w *worker) tell(source *publish.Source) {
 	for _, what := range source.Lacks() {
 		if key := (lacking{source.Device(), what}); !w.told[key] {
 			w.told[key] = true
@@ -259,7 +261,7 @@ const atOnce = 64
 
 // publish publishes the parts from number first, from 0, at most atOnce of them. All of
 // these or none is there when it returns, unless it is the publishing that failed.
-func (w *worker) publish(ctx context.Context, source *archive.Source, survey recording.Survey, first int) (names []string, err error) {
+func (w *worker) publish(ctx context.Context, source *publish.Source, survey recording.Survey, first int) (names []string, err error) {
 	works, err := w.write(ctx, source, survey, first) // hidden
 	defer discard(works)
 	if err != nil {
@@ -277,7 +279,7 @@ func (w *worker) publish(ctx context.Context, source *archive.Source, survey rec
 
 // write makes a hidden MP4 file of each of these parts and checks it. The caller
 // discards what is returned, also beside an error.
-func (w *worker) write(ctx context.Context, source *archive.Source, survey recording.Survey, first int) (works []*archive.Work, err error) {
+func (w *worker) write(ctx context.Context, source *publish.Source, survey recording.Survey, first int) (works []*publish.Work, err error) {
 	defer w.progress.pause()
 	var before int64 // bytes of packets in the parts before
 	for i, part := range survey.Parts[:min(first+atOnce, len(survey.Parts))] {
@@ -295,7 +297,7 @@ func (w *worker) write(ctx context.Context, source *archive.Source, survey recor
 	return works, nil
 }
 
-func (w *worker) writePart(ctx context.Context, source *archive.Source, survey recording.Survey, n int, before int64) (*archive.Work, error) {
+func (w *worker) writePart(ctx context.Context, source *publish.Source, survey recording.Survey, n int, before int64) (*publish.Work, error) {
 	work, err := source.NewWork(recording.HiddenName(source.Name, n+1))
 	if err != nil {
 		return nil, err
@@ -334,7 +336,7 @@ func codecs(p recording.Part) string {
 	return strings.Join(names, " and ")
 }
 
-func discard(works []*archive.Work) {
+func discard(works []*publish.Work) {
 	for _, work := range works {
 		work.Discard()
 	}
@@ -342,8 +344,8 @@ func discard(works []*archive.Work) {
 
 // keep says why there is no MP4. If the recording has changed meanwhile, that is
 // why, and whoever changes it calls again.
-func (w *worker) keep(source *archive.Source, err error) error {
-	if same := source.Same(); errors.Is(same, archive.ErrInUse) || errors.Is(same, archive.ErrChanged) {
+func (w *worker) keep(source *publish.Source, err error) error {
+	if same := source.Same(); errors.Is(same, inuse.ErrInUse) || errors.Is(same, file.ErrChanged) {
 		return w.leave(source, same)
 	}
 	if !w.sweeping || !errors.Is(err, recording.ErrNoMedia) {
@@ -354,8 +356,8 @@ func (w *worker) keep(source *archive.Source, err error) error {
 
 // leave leaves a recording alone that is being written, or was done by another
 // run. nginx calls again at its end.
-func (w *worker) leave(source *archive.Source, err error) error {
-	if errors.Is(err, archive.ErrInUse) || errors.Is(err, archive.ErrChanged) {
+func (w *worker) leave(source *publish.Source, err error) error {
+	if errors.Is(err, inuse.ErrInUse) || errors.Is(err, file.ErrChanged) {
 		w.env.Log.Info("recording is left alone", leftAlone, "path", source.Path(), "reason", err)
 		return nil
 	}

@@ -19,7 +19,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"tunnelcast/internal/flv"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/promised"
 	"tunnelcast/internal/recording"
@@ -60,7 +59,7 @@ func TestScripts(t *testing.T) {
 			return cond == "journal" && err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"writing": writing, "cut": cut, "append": appendTo, "same-time": sameTime, "ls": ls, "plays": plays, "flv": flvFile,
+			"writing": writing, "cut": cut, "append": appendTo, "same-time": sameTime, "ls": ls, "plays": plays, "flv": flv,
 		},
 	})
 }
@@ -121,8 +120,8 @@ func appendTo(ts *testscript.TestScript, _ bool, args []string) {
 
 // flv FILE [KIND:BODY...]: an FLV file of these tags, 8 or 9 and what is in it in
 // hexadecimal.
-func flvFile(ts *testscript.TestScript, _ bool, args []string) {
-	b := bytes.Clone(flv.Header)
+func flv(ts *testscript.TestScript, _ bool, args []string) {
+	b := bytes.Clone(recording.FLVHeader)
 	for _, tag := range args[1:] {
 		kind, digits, _ := strings.Cut(tag, ":")
 		body, err := hex.DecodeString(digits)

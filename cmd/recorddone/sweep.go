@@ -13,7 +13,10 @@ import (
 	"strings"
 
 	"tunnelcast/internal/archive"
+	"tunnelcast/internal/file"
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/inuse"
+	"tunnelcast/internal/publish"
 	"tunnelcast/internal/recording"
 )
 
@@ -104,7 +107,7 @@ func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 }
 
 func (w *worker) sweepOne(ctx context.Context, path string) error {
-	source, err := archive.Open(path)
+	source, err := publish.Open(path)
 	if notThere(err) {
 		return nil
 	}
@@ -121,9 +124,9 @@ func (w *worker) sweepOne(ctx context.Context, path string) error {
 
 // lock does not wait for a run that works on this recording. Where the directory's lock
 // stands for those of files, it waits, for that run may work on another.
-func lock(ctx context.Context, source *archive.Source) (bool, error) {
+func lock(ctx context.Context, source *publish.Source) (bool, error) {
 	ok, err := source.TryLock()
-	if !ok && err == nil && slices.Contains(source.Lacks(), archive.FileLocks) {
+	if !ok && err == nil && slices.Contains(source.Lacks(), publish.FileLocks) {
 		err = source.Lock(ctx)
 		ok = err == nil
 	}
@@ -187,13 +190,13 @@ func (l *leftovers) look(dir string) error {
 // its own name as well; otherwise it is a recording again, under a name that can be seen.
 func (w *worker) tidy(ctx context.Context, path string, found *leftovers) error {
 	if !recording.IsHiddenSource(filepath.Base(path)) {
-		removed, err := archive.RemoveLeftover(path)
+		removed, err := publish.RemoveLeftover(path)
 		if removed {
 			w.env.Log.Info("leftover of a killed run removed", leftoverRemoved, "path", path)
 		}
 		return err
 	}
-	source, err := archive.Open(path)
+	source, err := publish.Open(path)
 	if notThere(err) {
 		return nil
 	}
@@ -205,7 +208,7 @@ func (w *worker) tidy(ctx context.Context, path string, found *leftovers) error 
 	if ok, err := lock(ctx, source); !ok || err != nil {
 		return err
 	}
-	if err := source.Identify(); errors.Is(err, archive.ErrInUse) || errors.Is(err, archive.ErrChanged) {
+	if err := source.Identify(); errors.Is(err, inuse.ErrInUse) || errors.Is(err, file.ErrChanged) {
 		return nil
 	} else if err != nil {
 		return err

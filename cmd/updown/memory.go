@@ -11,8 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
-
+	"tunnelcast/internal/file"
 	"tunnelcast/internal/lease"
 )
 
@@ -87,14 +86,7 @@ func (d stateDir) replace(text string) error {
 	if _, err := os.ReadFile(d.names()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := renameio.WriteFile(d.names(), []byte(text), 0o600, renameio.WithTempDir(string(d))); err != nil {
-		return err
-	}
-	dir, err := os.Open(string(d))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return file.Replace(d.names(), []byte(text), 0o600, file.OnDisk)
 }
 
 // add is the hook's way to remember.

@@ -11,11 +11,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/google/renameio/v2"
-
+	"tunnelcast/internal/file"
 	"tunnelcast/internal/lease"
 )
 
@@ -177,9 +175,8 @@ func (d runDir) take(names []string) error {
 	return nil
 }
 
-// lock locks a file of the directory, with syscall.LOCK_SH or LOCK_EX, and
-// returns what unlocks it. It waits as long as ctx lasts.
-func (d runDir) lock(ctx context.Context, name string, how int) (unlock func(), err error) {
+// lock locks a file of the directory and returns what unlocks it. It waits as long as ctx lasts.
+func (d runDir) lock(ctx context.Context, name string, how file.How) (unlock func(), err error) {
 	if err := d.make(); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
@@ -187,33 +184,11 @@ func (d runDir) lock(ctx context.Context, name string, how int) (unlock func(), 
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	// Nobody is in the way in the ordinary case, and then it takes no thread.
-	if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err == nil {
-		return func() { f.Close() }, nil
+	if err := file.Lock(ctx, f, how); err != nil {
+		f.Close()
+		return nil, err
 	}
-	done := make(chan error, 1)
-	go func() {
-		for {
-			err := syscall.Flock(int(f.Fd()), how)
-			if errors.Is(err, syscall.EINTR) {
-				continue
-			}
-			done <- err
-			return
-		}
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-		}
-		return func() { f.Close() }, nil
-	case <-ctx.Done():
-		// The kernel is still asked; whatever it answers is given back.
-		go func() { <-done; f.Close() }()
-		return nil, fmt.Errorf("lock %s: somebody else has it: %w", f.Name(), context.Cause(ctx))
-	}
+	return func() { f.Close() }, nil
 }
 
 // remember keeps what charon said for the hooks, which may not ask it. Pools that
@@ -242,14 +217,13 @@ func (d runDir) remember(pools lease.Pools, known bool, leases []lease.Lease) er
 	return nil
 }
 
-// replace publishes a file, unless it has that content. renameio would try first
-// whether /tmp is on the same file system.
+// replace replaces a file, unless it has that content.
 func (d runDir) replace(name string, content []byte, mode fs.FileMode) error {
-	file := filepath.Join(string(d), name)
-	if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, content) {
+	path := filepath.Join(string(d), name)
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, content) {
 		return nil
 	}
-	return renameio.WriteFile(file, content, mode, renameio.WithTempDir(string(d)))
+	return file.Replace(path, content, mode, file.InMemory)
 }
 
 // pools returns the pools that the last sync learned; known is false if there was

@@ -12,14 +12,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/ddns"
+	"tunnelcast/internal/file"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
-	"tunnelcast/internal/swanctl"
 )
 
 const (
@@ -42,7 +41,7 @@ func (g *gateway) sync(ctx context.Context, dryRun bool) error {
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, charonTimeout)
 	defer cancel()
-	unlock, err := g.dir.lock(waitCtx, "sync.lock", syscall.LOCK_EX)
+	unlock, err := g.dir.lock(waitCtx, "sync.lock", file.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -278,11 +277,10 @@ func (g *gateway) leftOut(live []lease.Lease) map[string]string {
 		return without
 	}
 	// What cannot be read, or comes from elsewhere than swanctl.conf, says nothing.
-	conf, err := swanctl.Read(g.SwanctlDir)
+	children, err := charon.ReadChildren(g.SwanctlDir)
 	if err != nil {
 		return nil
 	}
-	children := conf.Children()
 	for _, child := range children {
 		without[child.Connection] = fmt.Sprintf(
 			"%s has no updown line in swanctl.conf and is not in the setting connections", child.Connection)
@@ -448,7 +446,7 @@ func (g *gateway) say(message string, event slog.Attr, rrs []lease.RR) (n float6
 func (g *gateway) hooksLock(ctx context.Context) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, charonTimeout)
 	defer cancel()
-	return g.dir.lock(ctx, "hooks.lock", syscall.LOCK_EX)
+	return g.dir.lock(ctx, "hooks.lock", file.Exclusive)
 }
 
 // view is what stands in the zones, by their names.

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"syscall"
 	"time"
 
+	"tunnelcast/internal/charon"
 	"tunnelcast/internal/ddns"
+	"tunnelcast/internal/file"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
-	"tunnelcast/internal/swanctl"
 )
 
 // ownTime is what starting and ending take, on a slow host.
@@ -75,7 +75,7 @@ func (g *gateway) up(ctx context.Context, call lease.Call, name string) error {
 		// once for it.
 		return fmt.Errorf("no name for %q yet: the DNS server did not answer a moment ago; sync will add %s", call.Identity, name)
 	}
-	unlock, err := g.dir.lock(ctx, "hooks.lock", syscall.LOCK_SH)
+	unlock, err := g.dir.lock(ctx, "hooks.lock", file.Shared)
 	if err == nil {
 		defer unlock()
 		err = g.dir.claim(own, want)
@@ -122,7 +122,7 @@ func (g *gateway) leavesOut(child string) (bool, error) {
 	if len(g.Connections) == 0 {
 		return false, nil
 	}
-	conf, err := swanctl.Read(g.SwanctlDir)
+	children, err := charon.ReadChildren(g.SwanctlDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil // sync knows the connection
 	}
@@ -130,7 +130,7 @@ func (g *gateway) leavesOut(child string) (bool, error) {
 		return false, err
 	}
 	out := false
-	for _, c := range conf.Children() {
+	for _, c := range children {
 		if c.Name == child {
 			if slices.Contains(g.Connections, c.Connection) {
 				return false, nil

@@ -42,7 +42,7 @@ func TestNamesOfOneFileAtOnce(t *testing.T) {
 		}
 		var err error
 		for range looks {
-			err = errors.Join(err, f.check(alone))
+			err = errors.Join(err, f.check(f.alone))
 		}
 		if err = errors.Join(err, f.Remove()); err != nil {
 			mu.Lock()

@@ -4,14 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// ErrInUse says that somebody writes to a file or holds a lock on it.
-var ErrInUse = errors.New("in use")
+	"tunnelcast/internal/file"
+	"tunnelcast/internal/inuse"
+)
 
 // Remove removes the file if it is still the one that the walk saw, of the same
 // size and age, and if nobody writes to it or holds a lock on it. If it is not,
@@ -22,7 +21,7 @@ var ErrInUse = errors.New("in use")
 // meanwhile would only make such a writer wait for it, and ext4 is slow to remove
 // what is open: so the file is closed first.
 func (f *File) Remove() error {
-	if err := f.check(alone); err != nil {
+	if err := f.check(f.alone); err != nil {
 		return f.error(err)
 	}
 	if err := unlinkat(f.dir.fd, f.name); err != nil {
@@ -35,7 +34,7 @@ func (f *File) Remove() error {
 // Removable returns the error that Remove would return, as far as can be known
 // without removing. It is for a file that a run would remove.
 func (f *File) Removable() error {
-	err := f.check(idle)
+	err := f.check(f.idle)
 	if err == nil {
 		err = f.dir.denies(f.owner)
 	}
@@ -104,123 +103,62 @@ func (f *File) check(unused func(fd int) error) error {
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.ELOOP):
-		return ErrChanged
+		return file.ErrChanged
 	case errors.Is(err, unix.EWOULDBLOCK):
-		return ErrInUse
+		return inuse.ErrInUse
 	default:
 		return err
 	}
 	defer closeRaw(fd) // and with it whatever unused has taken
-	var stat unix.Stat_t
-	if err := fstat(fd, &stat); err != nil {
+	var stat unix.Statx_t
+	if err := statx(fd, &itself[0], &stat); err != nil {
 		return err
 	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFREG || identity(&stat) != f.Identity {
-		return ErrChanged
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG || file.Of(&stat) != f.Identity {
+		return file.ErrChanged
 	}
-	if err := unused(fd); err != errRefused {
-		return err
-	}
-	return f.quiet(fd)
+	return unused(fd)
 }
 
-// alone returns nil if nobody else has the file open, and what idle says if
-// somebody has. A lease for writing tells, F_SETLEASE in fcntl(2). It is for a file
-// that is about to go: a download that begins while we hold it waits, or fails.
-func alone(fd int) error {
+// alone returns nil if nobody else has the file open, and what idle says if somebody has. A lease
+// for writing tells, F_SETLEASE in fcntl(2). It is for a file that is about to be removed: a
+// download that begins while this holds the lease waits, or fails.
+func (f *File) alone(fd int) error {
 	if setLease(fd, unix.F_WRLCK) == nil {
 		return nil
 	}
-	return idle(fd)
+	return f.idle(fd)
 }
 
-// errRefused says that there was no lease to be had.
-var errRefused = errors.New("lease refused")
-
-// idle makes sure that nobody has the file open for writing and that nobody
-// works on it. Readers may go on reading. What it takes for that does not look to
-// another run as if the file were in use.
-func idle(fd int) error {
-	// recorddone's lock on a recording it works on, and on its work, is exclusive
-	// and flock(2)'s. Ours goes with fd.
+// idle returns nil if nobody has the file open for writing and no run of recorddone works on it.
+// Readers may go on reading. What it takes for that does not look to another run as if the file
+// were in use.
+func (f *File) idle(fd int) error {
+	// recorddone's lock on a recording it works on, and on its work, is exclusive and flock(2)'s.
+	// Ours goes with fd.
 	if err := unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		return ErrInUse
+		return inuse.ErrInUse
 	}
-	// A lease for reading is granted only while nobody has the file open for
-	// writing, to its owner and to root.
-	switch err := setLease(fd, unix.F_RDLCK); {
-	case err == nil:
+	err := f.dir.tree.writers.Check(f.dir.fd, fd, f.ModTime, Quiet)
+	switch {
+	case err == nil, errors.Is(err, inuse.ErrNotOwner):
 		return nil
-	case errors.Is(err, unix.EAGAIN):
-		return errRefused
+	default: // a file of which it cannot be known counts as in use
+		return inuse.ErrInUse
 	}
-	return unlocked(fd)
 }
 
-// leases is what a tree knows of leases on its file system.
-type leases struct {
-	mu    sync.Mutex
-	known bool
-	work  bool
-	now   time.Time // of the file system
-}
+// Leases reports whether leases work on the tree's file system. Where they do not, Remove and
+// Removable take a file to be in use that was written to less than Quiet ago.
+func (t *Tree) Leases() (work bool, err error) { return t.writers.Leases(t.fd) }
 
-// Leases reports whether it shows on the tree's file system that a file is being
-// written. Where it does not, Remove and Removable take a file to be in use that was
-// written to less than Quiet ago.
-func (t *Tree) Leases() (work bool, err error) {
-	work, _, err = t.askForLease(t.fd)
-	return work, err
-}
-
-// Quiet is how long nobody has written to a file that is not in use, where leases
-// do not tell: nginx writes several times a second.
+// Quiet is how long nobody has written to a file that is not in use, where leases do not work:
+// nginx writes several times a second.
 const Quiet = time.Hour
 
-func (t *Tree) askForLease(dir int) (work bool, now time.Time, err error) {
-	l := &t.leases
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.known {
-		if l.work, l.now, err = leasesWork(dir); err != nil {
-			return false, now, err
-		}
-		l.known = true
-	}
-	return l.work, l.now, nil
-}
-
-// NoLeases reports whether a file was kept or removed without knowing whether it is
-// open, because leases do not work here.
-func (t *Tree) NoLeases() bool {
-	t.leases.mu.Lock()
-	defer t.leases.mu.Unlock()
-	return t.leases.known && !t.leases.work
-}
-
-// quiet returns nil for a file whose lease was refused only because there are none to
-// be had on this file system, and which nobody has written to for long or has locked.
-func (f *File) quiet(fd int) error {
-	work, now, err := f.dir.tree.askForLease(f.dir.fd)
-	if err != nil || work || now.Sub(f.ModTime()) < Quiet {
-		return ErrInUse
-	}
-	return unlocked(fd)
-}
-
-// unlocked is what can be known of another's file, or where the file system has
-// no leases: whether somebody holds a lock on a part of it, as nginx-rtmp does
-// with record_lock.
-func unlocked(fd int) error {
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	if err := unix.FcntlFlock(uintptr(fd), unix.F_GETLK, &lock); err != nil {
-		return fmt.Errorf("look for locks: %w", err)
-	}
-	if lock.Type != unix.F_UNLCK {
-		return ErrInUse
-	}
-	return nil
-}
+// NoLeases reports whether a file was kept or removed without knowing whether somebody writes to
+// it, because leases do not work here.
+func (t *Tree) NoLeases() bool { return t.writers.Blind() }
 
 func (f *File) error(err error) error {
 	if err == nil {

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunnelcast/internal/archive/archivetest"
+	"tunnelcast/internal/file"
+	"tunnelcast/internal/inuse"
 	"tunnelcast/internal/promised"
 )
 
@@ -197,7 +199,7 @@ func TestWalkStaysOnItsMount(t *testing.T) {
 	if got, _ := everything(t, openTree(t, filepath.Join(dir, "outside")), (*File).Remove); !slices.Equal(got, want) {
 		t.Errorf("saw %v, want %v", got, want)
 	}
-	if left := files(t, outside); left != "" {
+	if left := archivetest.Files(t, outside); left != "" {
 		t.Errorf("left %s", left)
 	}
 }
@@ -349,20 +351,23 @@ func TestALookDisturbsNobody(t *testing.T) {
 		t.Cleanup(func() { file.Close() })
 		return int(file.Fd())
 	}
-	look := open()
-	must(t, idle(look))
-	if err := alone(open()); err != nil {
-		t.Errorf("a run beside a look: %v", err)
-	}
-	if err := idle(open()); err != nil {
-		t.Errorf("a look beside another: %v", err)
-	}
+	everything(t, openTree(t, filepath.Dir(path)), func(f *File) error {
+		look := open()
+		must(t, f.idle(look))
+		if err := f.alone(open()); err != nil {
+			t.Errorf("a run beside a look: %v", err)
+		}
+		if err := f.idle(open()); err != nil {
+			t.Errorf("a look beside another: %v", err)
+		}
+		return nil
+	})
 }
 
 // TestWithoutLeases: on a network file system a refused lease says nothing, so a file
 // that nobody has written to for an hour is taken for closed, unless it is locked.
 func TestWithoutLeases(t *testing.T) {
-	if !archivetest.Refuse(t, archivetest.Refusal{Call: unix.SYS_FCNTL, Arg: 1, Mask: ^uint32(0), Value: unix.F_SETLEASE, Err: unix.EAGAIN}) {
+	if !archivetest.Refuse(t, archivetest.With(unix.EAGAIN, archivetest.SetLease)...) {
 		return
 	}
 	dir := t.TempDir()
@@ -380,7 +385,7 @@ func TestWithoutLeases(t *testing.T) {
 	everything(t, tree, func(f *File) error {
 		var want error
 		if f.Name != "old.flv" {
-			want = ErrInUse
+			want = inuse.ErrInUse
 		}
 		if foreseen, err := f.Removable(), f.Remove(); !errors.Is(foreseen, want) || !errors.Is(err, want) {
 			t.Errorf("%s: foreseen %v, done %v, want %v", f.Name, foreseen, err, want)
@@ -413,16 +418,6 @@ func TestPlaces(t *testing.T) {
 	}
 	if len(places) != 7 {
 		t.Errorf("%d places", len(places))
-	}
-}
-
-// TestTimesThatGoDoesNotKnow: tmpfs keeps any number of seconds.
-func TestTimesThatGoDoesNotKnow(t *testing.T) {
-	for sec, want := range map[int64]string{-1 << 63: "0001", 1<<63 - 1: "9999", 1 << 34: "2514", 0: "1970"} {
-		f := File{Identity: Identity{MtimeSec: sec}}
-		if got := f.ModTime().UTC().Format("2006"); got != want {
-			t.Errorf("%d: the year %s, want %s", sec, got, want)
-		}
 	}
 }
 
@@ -488,7 +483,7 @@ func TestOverlay(t *testing.T) {
 			mu.Lock()
 			removed = append(removed, filepath.Base(f.Path()))
 			mu.Unlock()
-		} else if !errors.Is(err, ErrInUse) {
+		} else if !errors.Is(err, inuse.ErrInUse) {
 			t.Error(err)
 		}
 		return nil
@@ -497,7 +492,7 @@ func TestOverlay(t *testing.T) {
 	if !slices.Equal(removed, []string{"a.mp4", "b.mp4"}) || unread != nil {
 		t.Errorf("removed %v, unread %v", removed, unread)
 	}
-	if left := files(t, dir+"/merged/sub"); left != "" {
+	if left := archivetest.Files(t, dir+"/merged/sub"); left != "" {
 		t.Errorf("left %s", left)
 	}
 	must2(t)(os.Stat(filepath.Join(merged, "mounted.mp4")))
@@ -577,25 +572,25 @@ func TestRemoveOnlyWhatWasSeen(t *testing.T) {
 		want      error
 	}{
 		"nothing":     {func(*testing.T, string) {}, nil},
-		"it grew":     {func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("a longer recording"), 0)) }, ErrChanged},
+		"it grew":     {func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("a longer recording"), 0)) }, file.ErrChanged},
 		"it was read": {func(t *testing.T, path string) { must2(t)(os.ReadFile(path)) }, nil},
-		"it is newer": {func(t *testing.T, path string) { must(t, os.Chtimes(path, time.Time{}, time.Unix(1, 0))) }, ErrChanged},
+		"it is newer": {func(t *testing.T, path string) { must(t, os.Chtimes(path, time.Time{}, time.Unix(1, 0))) }, file.ErrChanged},
 		"another took its place": {func(t *testing.T, path string) {
 			place(t, path+"2")
 			must(t, os.Chtimes(path+"2", time.Time{}, time.Unix(7, 7)))
 			must(t, os.Rename(path+"2", path))
-		}, ErrChanged},
+		}, file.ErrChanged},
 		"a link": {func(t *testing.T, path string) {
 			must(t, os.Rename(path, path+"2"))
 			must(t, os.Symlink(path+"2", path))
-		}, ErrChanged},
-		"a pipe":      {func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, unix.Mkfifo(path, 0o600)) }, ErrChanged},
-		"a directory": {func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) }, ErrChanged},
+		}, file.ErrChanged},
+		"a pipe":      {func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, unix.Mkfifo(path, 0o600)) }, file.ErrChanged},
+		"a directory": {func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) }, file.ErrChanged},
 		"it vanished": {func(t *testing.T, path string) { must(t, os.Remove(path)) }, fs.ErrNotExist},
 		"it is written": {func(t *testing.T, path string) {
 			file := must2(t)(os.OpenFile(path, os.O_WRONLY, 0)).(*os.File)
 			t.Cleanup(func() { file.Close() })
-		}, ErrInUse},
+		}, inuse.ErrInUse},
 		"it is being downloaded": {func(t *testing.T, path string) {
 			file := must2(t)(os.Open(path)).(*os.File)
 			t.Cleanup(func() { file.Close() })
@@ -605,12 +600,12 @@ func TestRemoveOnlyWhatWasSeen(t *testing.T) {
 				file := must2(t)(os.OpenFile(path, mode, 0)).(*os.File)
 				t.Cleanup(func() { file.Close() })
 			}
-		}, ErrInUse},
+		}, inuse.ErrInUse},
 		"it is being remuxed": {func(t *testing.T, path string) {
-			source := must2(t)(Open(path)).(*Source)
-			t.Cleanup(source.Close)
-			must2(t)(source.TryLock())
-		}, ErrInUse},
+			run := must2(t)(os.Open(path)).(*os.File)
+			t.Cleanup(func() { run.Close() })
+			must2(t)(file.TryLock(run, file.Exclusive))
+		}, inuse.ErrInUse},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -636,37 +631,23 @@ func TestRemoveOnlyWhatWasSeen(t *testing.T) {
 // reader is no reason to keep it.
 func TestAlone(t *testing.T) {
 	path := place(t, t.TempDir(), "a.flv")
-	lease := func(want int) {
-		t.Helper()
-		ours := must2(t)(os.Open(path)).(*os.File)
-		defer ours.Close()
-		must(t, alone(int(ours.Fd())))
-		if got, err := unix.FcntlInt(ours.Fd(), unix.F_GETLEASE, 0); got != want {
-			t.Errorf("lease %d, %v, want %d", got, err, want)
+	everything(t, openTree(t, filepath.Dir(path)), func(f *File) error {
+		lease := func(want int) {
+			t.Helper()
+			ours := must2(t)(os.Open(path)).(*os.File)
+			defer ours.Close()
+			must(t, f.alone(int(ours.Fd())))
+			if got, err := unix.FcntlInt(ours.Fd(), unix.F_GETLEASE, 0); got != want {
+				t.Errorf("lease %d, %v, want %d", got, err, want)
+			}
 		}
-	}
-	lease(unix.F_WRLCK)
-	reader := must2(t)(os.Open(path)).(*os.File)
-	lease(unix.F_RDLCK)
-	reader.Close()
-	lease(unix.F_WRLCK)
-}
-
-// TestLocksAreSeen: with record_lock nginx holds such a lock, the only trace of
-// it on a file that is not ours.
-func TestLocksAreSeen(t *testing.T) {
-	path := place(t, t.TempDir(), "a.flv")
-	ours := must2(t)(os.Open(path)).(*os.File)
-	theirs := must2(t)(os.OpenFile(path, os.O_RDWR, 0)).(*os.File)
-	defer ours.Close()
-	defer theirs.Close()
-	if err := unlocked(int(ours.Fd())); err != nil {
-		t.Errorf("open and not locked: %v", err)
-	}
-	must(t, unix.FcntlFlock(theirs.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}))
-	if err := unlocked(int(ours.Fd())); !errors.Is(err, ErrInUse) {
-		t.Errorf("locked: %v", err)
-	}
+		lease(unix.F_WRLCK)
+		reader := must2(t)(os.Open(path)).(*os.File)
+		lease(unix.F_UNLCK) // it was given back at once
+		reader.Close()
+		lease(unix.F_WRLCK)
+		return nil
+	})
 }
 
 func must(t *testing.T, err error) {

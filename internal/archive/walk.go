@@ -20,6 +20,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tunnelcast/internal/file"
+	"tunnelcast/internal/inuse"
 )
 
 // Tree is an archive that is looked through and whose files are removed, however
@@ -34,8 +37,9 @@ type Tree struct {
 	mount  uint64
 	path   string
 	top    owner
-	leases leases
 	linked sync.Mutex // held while a file that has several names is checked
+
+	writers inuse.Writers
 }
 
 // owner is what decides, besides the permissions, who may remove a name.
@@ -68,14 +72,14 @@ func OpenTree(name string) (*Tree, error) {
 	if err = statx(fd, &itself[0], &stat); err == nil {
 		err = unix.Statx(unix.AT_FDCWD, "/", 0, unix.STATX_INO, &root)
 	}
-	if err == nil && stat.Ino == root.Ino && device(&stat) == device(&root) {
+	if err == nil && stat.Ino == root.Ino && file.Device(&stat) == file.Device(&root) {
 		err = errors.New("it leads to the root directory: the whole system is not an archive")
 	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("%w %s: %w", ErrOpen, name, err)
 	}
-	return &Tree{fd: fd, dev: device(&stat), mount: stat.Mnt_id, path: name, top: ownerOf(&stat)}, nil
+	return &Tree{fd: fd, dev: file.Device(&stat), mount: stat.Mnt_id, path: name, top: ownerOf(&stat)}, nil
 }
 
 // Close closes the tree.
@@ -121,22 +125,13 @@ func (t *Tree) Writable() error {
 // File is one regular file of a tree, as the walk saw it. It is good for the
 // call that it was given to.
 type File struct {
-	Identity
+	file.Identity
 	Name  string // inside its directory; a copy is needed to keep it
 	Bytes int64  // what it takes of the disk
 	Links uint32 // how many names it has
 	name  *byte  // the same as Name, zero-terminated
 	owner owner
 	dir   *dir
-}
-
-// ModTime returns when the file was last written to, in the years that time.Time
-// can compare and write.
-func (f *File) ModTime() time.Time { return modTime(f.MtimeSec, f.MtimeNs) }
-
-func modTime(sec, ns int64) time.Time {
-	const first, last = -62135596800, 253402300799 // of the years 1 to 9999
-	return time.Unix(min(max(sec, first), last), ns)
 }
 
 // Path returns where the file is.
@@ -251,7 +246,7 @@ type dir struct {
 	place   uint64
 	owner   owner
 	depth   int
-	modTime time.Time
+	modTime int64
 	refs    atomic.Int64
 	seen    atomic.Int64 // entries
 	gone    atomic.Int64 // of those seen, removed; on a dry run, removable
@@ -262,10 +257,13 @@ type dir struct {
 // given to.
 type Dir struct {
 	Path    string
-	ModTime time.Time // before the walk
-	Removed bool      // something in it was removed
+	ModTime int64 // before the walk, as file.Nanoseconds
+	Removed bool  // something in it was removed
 	dir     *dir
 }
+
+// Modified returns ModTime as a time.
+func (d *Dir) Modified() time.Time { return time.Unix(0, d.ModTime) }
 
 // Remove removes the directory unless it holds anything again: rmdir looks and
 // removes at once.
@@ -276,7 +274,7 @@ func (d *Dir) Remove() error {
 		parent.gone.Add(1)
 		return nil
 	case unix.ENOTEMPTY, unix.EEXIST:
-		return ErrInUse
+		return inuse.ErrInUse
 	default:
 		return &fs.PathError{Op: "remove", Path: d.Path, Err: parent.explain(err, d.dir.owner)}
 	}
@@ -551,7 +549,7 @@ func (w *walker) entry(d *dir, kind uint8, f *File) {
 			w.skipped(f.Path(), ErrMount)
 			return
 		}
-		f.Identity, f.owner = statxIdentity(&stat), ownerOf(&stat)
+		f.Identity, f.owner = file.Of(&stat), ownerOf(&stat)
 		f.Bytes, f.Links = int64(stat.Blocks)*512, stat.Nlink // stat(2): whatever the file system's blocks are
 		if err := w.File(f); err != nil {
 			w.cancel(err)
@@ -568,7 +566,7 @@ func (t *Tree) holds(stat *unix.Statx_t) bool {
 	if known && stat.Mnt_id != t.mount {
 		return false
 	}
-	return known && stat.Mode&unix.S_IFMT == unix.S_IFREG || device(stat) == t.dev
+	return known && stat.Mode&unix.S_IFMT == unix.S_IFREG || file.Device(stat) == t.dev
 }
 
 func (w *walker) descend(parent *dir, name string, f *File) {
@@ -600,7 +598,7 @@ func (w *walker) descend(parent *dir, name string, f *File) {
 		return
 	}
 	d := &dir{fd: fd, parent: parent, tree: parent.tree, name: name, path: where, place: placeIn(parent.place, name),
-		owner: ownerOf(&stat), depth: parent.depth + 1, modTime: modTime(stat.Mtime.Sec, int64(stat.Mtime.Nsec))}
+		owner: ownerOf(&stat), depth: parent.depth + 1, modTime: file.Nanoseconds(stat.Mtime)}
 	if d.depth > deepest {
 		unix.Close(fd)
 		w.unread(d.path, fmt.Errorf("more than %d directories deep", deepest))
@@ -654,5 +652,3 @@ func openDir(at int, name string) (int, error) {
 		return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 }
-
-func device(stat *unix.Statx_t) uint64 { return unix.Mkdev(stat.Dev_major, stat.Dev_minor) }

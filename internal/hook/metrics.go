@@ -3,6 +3,7 @@ package hook
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"tunnelcast/internal/file"
 )
 
 // A Metric is a number that Prometheus watches. Names and units follow its
@@ -114,7 +117,7 @@ func (m *Metrics) write(now time.Time, success bool) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return replace(path, m.merge(old))
+	return file.Replace(path, m.merge(old), 0o644, file.InMemory)
 }
 
 // merge returns the file's next content.
@@ -163,57 +166,30 @@ func (m *Metrics) merge(old []byte) []byte {
 	return out.Bytes()
 }
 
-// lockDir waits for the other runs that write there, but not long: several hooks
-// may end at once, and a metric is not worth more.
+// lockDir waits for the other runs that write there, but not long: several hooks may end at the
+// same time, and a metric is not worth more.
 func lockDir(dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	for range 100 {
-		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { d.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := file.Lock(ctx, d, file.Exclusive); err != nil {
+		d.Close()
+		return nil, err
 	}
-	d.Close()
-	return nil, fmt.Errorf("lock %s: %w", dir, err)
+	return func() { d.Close() }, nil
 }
 
 // read trusts nobody who may write to the directory: www-data may, and root reads.
 func read(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, 1<<20))
-}
-
-func replace(path string, content []byte) error {
-	// node_exporter reads what ends in .prom.
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Chmod(0o644)
-	}
-	if closing := file.Close(); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		os.Remove(file.Name())
-	}
-	return err
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
 // CheckMetrics says whether this user's runs can write their metrics.
@@ -221,10 +197,10 @@ func (c *Checks) CheckMetrics(dir string) {
 	if dir == "" {
 		return
 	}
-	file, err := os.CreateTemp(dir, ".tunnelcast-check-*")
+	f, err := os.CreateTemp(dir, ".tunnelcast-check-*")
 	if err == nil {
-		file.Close()
-		err = os.Remove(file.Name())
+		f.Close()
+		err = os.Remove(f.Name())
 	}
 	c.Say("metrics in "+dir, err, "chgrp www-data "+dir+" && chmod g+w "+dir)
 }

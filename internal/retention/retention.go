@@ -7,7 +7,6 @@ package retention
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"time"
 )
@@ -32,11 +31,13 @@ func (p Policy) AgeAlone() bool { return p.MaxSize == 0 && p.MinFree.zero() && p
 //
 // The limit belongs to it: 72h is what find calls -mtime +2, which counts whole
 // days and so means 72 hours or more.
-func (p Policy) Expired(modTime, now time.Time) bool {
-	return p.MaxAge > 0 && now.Sub(modTime) >= time.Duration(p.MaxAge)
+func (p Policy) Expired(modTime int64, now time.Time) bool {
+	return p.MaxAge > 0 && now.Sub(time.Unix(0, modTime)) >= time.Duration(p.MaxAge)
 }
 
-func (p Policy) young(modTime, now time.Time) bool { return now.Sub(modTime) < time.Duration(p.MinAge) }
+func (p Policy) young(modTime int64, now time.Time) bool {
+	return now.Sub(time.Unix(0, modTime)) < time.Duration(p.MinAge)
+}
 
 // Short reports whether less is free than MinFree: of the bytes, or of the inodes
 // the same share.
@@ -49,7 +50,7 @@ func (p Policy) shortOfInodes(disk Disk) bool { return disk.FreeInodes < p.MinFr
 // Recording is what the policy looks at. It is small and without pointers
 // because an archive may hold a million.
 type Recording struct {
-	ModTime int64  // Nanoseconds
+	ModTime int64  // nanoseconds since 1970, UTC
 	Bytes   int64  // what its removal frees; 0 if the file has a name outside too
 	ID      uint64 // orders recordings of one instant
 	Stream  uint32 // recordings of one stream have the same number
@@ -57,20 +58,8 @@ type Recording struct {
 	Linked  bool   // the file has a name outside: its removal frees no inode either
 }
 
-// Nanoseconds returns a time as nanoseconds since the epoch. Those before 1678 and
-// after 2262, which have no such number, are the first and the last.
-func Nanoseconds(t time.Time) int64 {
-	switch first, last := time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64); {
-	case t.Before(first):
-		return math.MinInt64
-	case t.After(last):
-		return math.MaxInt64
-	}
-	return t.UnixNano()
-}
-
-// Time returns the modification time.
-func (r Recording) Time() time.Time { return time.Unix(0, r.ModTime) }
+// Future reports whether a modification time is after now.
+func Future(modTime int64, now time.Time) bool { return time.Unix(0, modTime).After(now) }
 
 func older(a, b Recording) int {
 	return cmp.Or(cmp.Compare(a.ModTime, b.ModTime), cmp.Compare(a.ID, b.ID))
@@ -146,14 +135,14 @@ func (p Policy) Plan(recordings []Recording, disk Disk, now time.Time) Plan {
 		case r.Held:
 			reasons[i] = InUse
 			continue
-		case r.Time().After(now):
+		case Future(r.ModTime, now):
 			reasons[i] = FromTheFuture
 			continue
-		case p.young(r.Time(), now):
+		case p.young(r.ModTime, now):
 			reasons[i] = TooYoung
 		case last != nil && last[i]:
 			reasons[i] = AmongTheLast
-		case p.Expired(r.Time(), now):
+		case p.Expired(r.ModTime, now):
 			reasons[i] = TooOld
 			total -= r.Bytes
 			disk = disk.with(r)

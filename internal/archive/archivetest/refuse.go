@@ -20,6 +20,26 @@ type Refusal struct {
 	Err         unix.Errno
 }
 
+// The calls that tests refuse.
+var (
+	RenameNoReplace = Refusal{Call: unix.SYS_RENAMEAT2, Arg: 4, Mask: unix.RENAME_NOREPLACE, Value: unix.RENAME_NOREPLACE}
+	Link            = Refusal{Call: unix.SYS_LINKAT}
+	SetLease        = Refusal{Call: unix.SYS_FCNTL, Arg: 1, Mask: ^uint32(0), Value: unix.F_SETLEASE}
+	Fsync           = Refusal{Call: unix.SYS_FSYNC}
+	Syncfs          = Refusal{Call: unix.SYS_SYNCFS}
+	Fchmod          = Refusal{Call: unix.SYS_FCHMOD}
+	Fchown          = Refusal{Call: unix.SYS_FCHOWN}
+	Utimens         = Refusal{Call: unix.SYS_UTIMENSAT}
+)
+
+// With returns these refusals with the error err.
+func With(err unix.Errno, calls ...Refusal) []Refusal {
+	for i := range calls {
+		calls[i].Err = err
+	}
+	return calls
+}
+
 // Refuse runs the calling test again, in a process of its own in which the kernel
 // refuses these calls, and is true there and false here. The programs that the test
 // starts there are refused them too. Without refusals it is true at once.
