@@ -22,6 +22,7 @@ import (
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage"
+	"tunnelcast/internal/swanctl"
 	"tunnelcast/internal/units"
 )
 
@@ -274,31 +275,28 @@ func calls(file string) bool {
 // checkConnections looks at the files that connections name, and says what may
 // surprise about a connection.
 func (h *host) checkConnections(checks checks, loaded []string) {
-	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
+	conf, err := swanctl.Read(h.cli.SwanctlDir)
 	if err != nil {
 		return // said
 	}
-	all, err := charon.ReadConnections(h.cli.SwanctlDir)
-	if err != nil {
-		return
-	}
+	configured, all := conf.LocalAuths(), conf.Connections()
 	for _, c := range configured {
 		for _, file := range c.Certs {
 			_, err := os.Stat(file)
-			checks.Say(fmt.Sprintf("certs of connection %s, %s", c.Name, file), err,
+			checks.Say(fmt.Sprintf("certs of connection %s, %s", c.Connection, file), err,
 				"certs = /etc/letsencrypt/live/NAME/cert.pem in its local section; certbot certificates tells the names")
 		}
 		if leaf := firstCertificate(append(c.Certs, "")[0]); c.Identity == "" && len(lineage.Names(leaf)) > 0 {
 			checks.Say(fmt.Sprintf("id of connection %s: none, so it offers %q; clients that ask for %s by name are refused "+
-				"(id = %[3]s in its local section)", c.Name, leaf.Subject, lineage.Names(leaf)[0]), nil, "")
+				"(id = %[3]s in its local section)", c.Connection, leaf.Subject, lineage.Names(leaf)[0]), nil, "")
 		}
 	}
 	var starting []string
 	for _, c := range configured {
-		if c.Starts && len(c.Certs) > 0 && !slices.Contains(starting, c.Name) {
-			starting = append(starting, c.Name)
+		if c.Starts && len(c.Certs) > 0 && !slices.Contains(starting, c.Connection) {
+			starting = append(starting, c.Connection)
 			checks.Say(fmt.Sprintf("start_action of connection %s: start, so a renewal leaves the connection as it is, "+
-				"and swanctl --load-conns would close its tunnel", c.Name), nil, "")
+				"and swanctl --load-conns would close its tunnel", c.Connection), nil, "")
 		}
 	}
 	for _, name := range loaded {

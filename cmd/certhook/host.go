@@ -17,6 +17,7 @@ import (
 	"tunnelcast/internal/file"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage"
+	"tunnelcast/internal/swanctl"
 )
 
 // host is this machine's swanctl configuration and the charon it belongs to.
@@ -58,31 +59,27 @@ func (h *host) listed(dir string) (ok, named bool) {
 // lineage's, through whatever links. No configuration at all is no use.
 func (h *host) uses(dir string) (use, error) {
 	var u use
-	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
+	conf, err := swanctl.Read(h.cli.SwanctlDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return u, nil
 	}
 	if err != nil {
 		return u, err
 	}
-	for _, c := range configured {
+	for _, c := range conf.LocalAuths() {
 		for _, file := range c.Certs {
 			if within(file, dir) {
-				u.connections = append(u.connections, served{c.Name, c.Identity, file, c.Starts})
+				u.connections = append(u.connections, served{c.Connection, c.Identity, file, c.Starts})
 			}
 		}
-		if len(c.Certs) == 0 && !c.Other {
-			u.byIdentity = append(u.byIdentity, served{c.Name, c.Identity, "", c.Starts})
+		if len(c.Certs) == 0 && !c.NotInFiles {
+			u.byIdentity = append(u.byIdentity, served{c.Connection, c.Identity, "", c.Starts})
 		}
 	}
 	for _, file := range filesIn(h.cli.SwanctlDir, "x509") {
 		u.inX509 = u.inX509 || within(file, dir)
 	}
-	authorities, err := charon.ReadAuthorities(h.cli.SwanctlDir)
-	if err != nil {
-		return u, err
-	}
-	for _, a := range authorities {
+	for _, a := range conf.Authorities() {
 		if a.File != "" && within(a.File, dir) {
 			u.authorities = append(u.authorities, a.Name)
 		}
@@ -103,13 +100,15 @@ func (h *host) lineages() ([]string, error) {
 	if len(dirs) > 0 {
 		return dirs, nil
 	}
-	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
 	files := filesIn(h.cli.SwanctlDir, "x509")
-	for _, c := range configured {
-		files = append(files, c.Certs...)
+	conf, err := swanctl.Read(h.cli.SwanctlDir)
+	switch {
+	case err == nil:
+		for _, c := range conf.LocalAuths() {
+			files = append(files, c.Certs...)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
 	}
 	for _, file := range files {
 		for _, hop := range hops(file) {
@@ -249,7 +248,7 @@ func (h *host) keysOnDisk() diskKeys {
 		}
 	}
 	keys.unknown = append(keys.unknown, filesIn(h.cli.SwanctlDir, "pkcs12")...)
-	if tokens, err := charon.HasTokens(h.cli.SwanctlDir); tokens || err != nil {
+	if conf, err := swanctl.Read(h.cli.SwanctlDir); err != nil || conf.HasTokens() {
 		keys.unknown = append(keys.unknown, filepath.Join(h.cli.SwanctlDir, "swanctl.conf"))
 	}
 	return keys

@@ -2,10 +2,8 @@ package main
 
 import (
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,15 +14,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/strongswan/govici/vici"
-
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage/lineagetest"
+	"tunnelcast/internal/swanctl"
+	"tunnelcast/internal/vici"
+	"tunnelcast/internal/vici/vicitest"
 )
 
-// capture relays to the gateway's charon and keeps what load-conn and load-authority
-// are sent.
+// capture passes all on to the gateway's charon and keeps what load-conn and
+// load-authority send.
 type capture struct {
 	socket string
 
@@ -33,72 +32,34 @@ type capture struct {
 }
 
 func (c *charons) capture(t *testing.T) *capture {
-	k := &capture{socket: filepath.Join(c.dir, fmt.Sprintf("capture-%d", time.Now().UnixNano())), sent: map[string]any{}}
-	l, err := net.Listen("unix", k.socket)
+	// swanctl, in its namespace, sees this directory and no other of the tests.
+	k := &capture{
+		socket: filepath.Join(c.dir, fmt.Sprintf("capture-%d", time.Now().UnixNano())),
+		sent:   map[string]any{},
+	}
+	server := &vicitest.Server{
+		Upstream: c.socket("gw"),
+		Handle: func(command string, request vici.Message) (_ vicitest.Answer, ok bool) {
+			if command == "load-conn" || command == "load-authority" {
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				sections, err := vicitest.Tree(request)
+				if err != nil {
+					t.Errorf("%s: %v", command, err)
+				}
+				for name, section := range sections {
+					k.sent[command+" "+name] = section
+				}
+			}
+			return vicitest.Answer{}, false
+		},
+	}
+	listener, err := server.Listen(k.socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go relay(client, c.socket("gw"), func(command string, message []byte) []byte {
-				if command == "load-conn" || command == "load-authority" {
-					k.mu.Lock()
-					defer k.mu.Unlock()
-					for name, section := range decode(message) {
-						k.sent[command+" "+name] = section
-					}
-				}
-				return nil
-			})
-		}
-	}()
+	t.Cleanup(func() { listener.Close() })
 	return k
-}
-
-// decode reads the elements of a VICI message (src/libcharon/plugins/vici/README.md).
-func decode(message []byte) map[string]any {
-	take := func(size int) string {
-		length := 0
-		for _, b := range message[:size] {
-			length = length<<8 | int(b)
-		}
-		text := string(message[size : size+length])
-		message = message[size+length:]
-		return text
-	}
-	var section func() map[string]any
-	section = func() map[string]any {
-		all := map[string]any{}
-		for len(message) > 0 {
-			kind := message[0]
-			message = message[1:]
-			switch kind {
-			case 1:
-				name := take(1)
-				all[name] = section()
-			case 2:
-				return all
-			case 3:
-				key := take(1)
-				all[key] = take(2)
-			case 4:
-				key, items := take(1), []string{}
-				for message[0] == 5 {
-					message = message[1:]
-					items = append(items, take(2))
-				}
-				message = message[1:]
-				all[key] = items
-			}
-		}
-		return all
-	}
-	return section()
 }
 
 // TestLoadsAsSwanctlDoes compares the messages by which swanctl loads a configuration
@@ -158,14 +119,19 @@ authorities {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	dir := filepath.Join(g.dir, "gw")
+	conf, err := swanctl.Read(filepath.Join(g.dir, "gw"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"roadwarrior", "included", "heir"} {
-		if err := session.LoadConnection(t.Context(), dir, name); err != nil {
+		message, err := conf.ConnectionMessage(name)
+		if err := errors.Join(err, session.LoadConnection(t.Context(), message)); err != nil {
 			t.Error(err)
 		}
 	}
 	for _, name := range []string{"letsencrypt", "full"} {
-		if err := session.LoadAuthority(t.Context(), dir, name); err != nil {
+		message, err := conf.AuthorityMessage(name)
+		if err := errors.Join(err, session.LoadAuthority(t.Context(), message)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -179,29 +145,16 @@ authorities {
 	}
 }
 
-// client sends commands as another program that manages charon does.
-func (c *charons) viciClient(t *testing.T, side string) *vici.Session {
+// viciClient sends commands as another program that manages charon does.
+func (c *charons) viciClient(t *testing.T, side string) *vici.Client {
 	t.Helper()
-	s, err := vici.NewSession(vici.WithAddr("unix", c.socket(side)))
+	conn, err := net.Dial("unix", c.socket(side))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
-func tree(t *testing.T, values map[string]any) *vici.Message {
-	t.Helper()
-	m := vici.NewMessage()
-	for key, value := range values {
-		if sub, ok := value.(map[string]any); ok {
-			value = tree(t, sub)
-		}
-		if err := m.Set(key, value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return m
+	client := vici.NewClient(conn)
+	t.Cleanup(func() { client.Close() })
+	return client
 }
 
 // TestOthersAreLeftAlone renews beside a connection and an authority that another
@@ -210,12 +163,13 @@ func TestOthersAreLeftAlone(t *testing.T) {
 	g := newGuide(t, "c1")
 	client := g.viciClient(t, "gw")
 	other := lineagetest.NewAuthority(t, "Other", 1)
-	for command, message := range map[string]map[string]any{
-		"load-conn": {"branch": map[string]any{"version": "2", "remote_addrs": []string{"198.51.100.7"},
-			"local": map[string]any{"auth": "psk", "id": "gw"}, "remote": map[string]any{"auth": "psk", "id": "branch"}}},
-		"load-authority": {"controller": map[string]any{"cacert": string(other.Root().Raw)}},
+	for command, section := range map[string]vici.Field{
+		"load-conn": vici.Section("branch", vici.Value("version", "2"), vici.List("remote_addrs", "198.51.100.7"),
+			vici.Section("local", vici.Value("auth", "psk"), vici.Value("id", "gw")),
+			vici.Section("remote", vici.Value("auth", "psk"), vici.Value("id", "branch"))),
+		"load-authority": vici.Section("controller", vici.Value("cacert", string(other.Root().Raw))),
 	} {
-		if _, err := client.Call(t.Context(), command, tree(t, message)); err != nil {
+		if _, err := client.Call(t.Context(), command, vicitest.Message(section)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -450,68 +404,18 @@ func sameTunnel(a, b string) bool {
 	return slices.Equal(fields(a), fields(b))
 }
 
-// relay passes packets of the VICI protocol on in both directions. see is called with
-// each command and its message; what it returns, if anything, is answered in place of
-// charon.
-func relay(client net.Conn, socket string, see func(command string, message []byte) (answer []byte)) {
-	defer client.Close()
-	charon, err := net.Dial("unix", socket)
-	if err != nil {
-		return
-	}
-	defer charon.Close()
-	go io.Copy(client, charon)
-	for {
-		var length [4]byte
-		if _, err := io.ReadFull(client, length[:]); err != nil {
-			return
-		}
-		packet := make([]byte, binary.BigEndian.Uint32(length[:]))
-		if _, err := io.ReadFull(client, packet); err != nil {
-			return
-		}
-		const request = 0
-		if packet[0] == request {
-			end := 2 + int(packet[1])
-			if answer := see(string(packet[2:end]), packet[end:]); answer != nil {
-				client.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(answer))), answer...))
-				continue
-			}
-		}
-		charon.Write(append(length[:], packet...))
-	}
-}
-
 // between listens on a socket that leads to the gateway's charon, and answers one
 // command itself: by an error, or by success if cause is empty.
 func (c *charons) between(t testing.TB, command, cause string) (socket string) {
 	t.Helper()
-	const response = 1
-	answer := append([]byte{response, 3, byte(len("success"))}, "success\x00\x03yes"...)
+	answer := vicitest.Message(vici.Value("success", "yes"))
 	if cause != "" {
-		answer = append([]byte{response, 3, byte(len("success"))}, "success\x00\x02no"...)
-		answer = append(append(answer, 3, byte(len("errmsg"))), "errmsg"...)
-		answer = append(binary.BigEndian.AppendUint16(answer, uint16(len(cause))), cause...)
+		answer = vicitest.Message(vici.Value("success", "no"), vici.Value("errmsg", cause))
 	}
-	socket = filepath.Join(t.TempDir(), "vici")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go relay(client, c.socket("gw"), func(name string, _ []byte) []byte {
-				if name == command {
-					return answer
-				}
-				return nil
-			})
-		}
-	}()
-	return socket
+	return vicitest.Start(t, &vicitest.Server{
+		Upstream: c.socket("gw"),
+		Handle: func(name string, _ vici.Message) (vicitest.Answer, bool) {
+			return vicitest.Answer{Response: answer}, name == command
+		},
+	})
 }

@@ -17,6 +17,7 @@ import (
 
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/lineage"
+	"tunnelcast/internal/swanctl"
 )
 
 // errUnused says that a lineage is none of charon's; the others, that by a mistake
@@ -263,9 +264,10 @@ func (p plan) oldIDs() []string {
 // that are not of the lineage now: their keys are in use.
 func (h *host) elsewhere(dir string) map[string]bool {
 	files := filesIn(h.cli.SwanctlDir, "x509")
-	configured, _ := charon.ReadConfigured(h.cli.SwanctlDir)
-	for _, c := range configured {
-		files = append(files, c.Certs...)
+	if conf, err := swanctl.Read(h.cli.SwanctlDir); err == nil {
+		for _, c := range conf.LocalAuths() {
+			files = append(files, c.Certs...)
+		}
 	}
 	all := make(map[string]bool)
 	for _, file := range files {

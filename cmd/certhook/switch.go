@@ -15,6 +15,7 @@ import (
 
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/swanctl"
 )
 
 // move is a switch under way.
@@ -187,12 +188,36 @@ func (m *move) forgetIssuers(ctx context.Context) error {
 // lineage. The issuers are in charon already, so one that fails costs no login.
 func (m *move) loadAuthorities(ctx context.Context) error {
 	for _, name := range m.plan.use.authorities {
-		if err := m.session.LoadAuthority(ctx, m.host.cli.SwanctlDir, name); err != nil {
+		if err := m.loadAuthority(ctx, name); err != nil {
 			m.left = append(m.left, fmt.Errorf("%w: charon serves the new certificate, but authority %s of swanctl.conf: %w",
 				hook.ErrSome, name, err))
 		}
 	}
 	return ctx.Err()
+}
+
+func (m *move) loadAuthority(ctx context.Context, name string) error {
+	conf, err := swanctl.Read(m.host.cli.SwanctlDir)
+	if err != nil {
+		return err
+	}
+	message, err := conf.AuthorityMessage(name)
+	if err != nil {
+		return err
+	}
+	return m.session.LoadAuthority(ctx, message)
+}
+
+func (m *move) loadConnection(ctx context.Context, name string) error {
+	conf, err := swanctl.Read(m.host.cli.SwanctlDir)
+	if err != nil {
+		return err
+	}
+	message, err := conf.ConnectionMessage(name)
+	if err != nil {
+		return err
+	}
+	return m.session.LoadConnection(ctx, message)
 }
 
 // stays reports that all connections go on with the old pair, for the sake of their
@@ -253,7 +278,7 @@ func (m *move) loadConnections(ctx context.Context) error {
 			}
 		}
 		m.moved = true
-		switch err := m.session.LoadConnection(ctx, m.host.cli.SwanctlDir, name); {
+		switch err := m.loadConnection(ctx, name); {
 		case err == nil:
 			done = true
 		case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
@@ -444,7 +469,7 @@ func (h *host) othersBroken(p plan) error {
 // broken names the connections that name a file outside a directory that cannot be
 // read: the next reload of charon's unit fails at them, and its next start ends there.
 func (h *host) broken(except string) error {
-	configured, err := charon.ReadConfigured(h.cli.SwanctlDir)
+	conf, err := swanctl.Read(h.cli.SwanctlDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -452,14 +477,14 @@ func (h *host) broken(except string) error {
 		return err
 	}
 	var all []error
-	for _, c := range configured {
+	for _, c := range conf.LocalAuths() {
 		for _, file := range c.Certs {
 			if except != "" && within(file, except) {
 				continue
 			}
 			if _, err := os.ReadFile(file); err != nil {
 				all = append(all, fmt.Errorf("the next reload of %s (swanctl --load-all) fails at connection %s: certs: %w "+
-					"(certbot certificates lists what there is)", h.cli.Unit, c.Name, err))
+					"(certbot certificates lists what there is)", h.cli.Unit, c.Connection, err))
 			}
 		}
 	}

@@ -21,8 +21,8 @@ import (
 	"sync"
 	"testing"
 
+	"tunnelcast/internal/flv"
 	"tunnelcast/internal/promised"
-	"tunnelcast/internal/recording"
 )
 
 // tag is one of an FLV file, ms its time.
@@ -78,7 +78,7 @@ func readTags(flv []byte) (tags []tag) {
 }
 
 func writeTags(tags []tag) []byte {
-	flv := bytes.Clone(recording.FLVHeader)
+	flv := bytes.Clone(flv.Header)
 	for _, t := range tags {
 		if t.raw != nil {
 			flv = append(flv, t.raw...)
@@ -244,7 +244,7 @@ func corpus(t *testing.T) (all []field) {
 		again = append(again, m.at(m.ms+4040))
 	}
 	add("times begin anew", moved, join(heads, anew, heads, media), join(media, again))
-	add("joined files", "", join(heads, media, []tag{{raw: recording.FLVHeader}}, heads, media), join(media, media)).files = 2
+	add("joined files", "", join(heads, media, []tag{{raw: flv.Header}}, heads, media), join(media, media)).files = 2
 	add("pictures begin before 0", "", join(heads, later(9, 0, -1)), nil)
 	add("all begin before 0", "", join(heads, later(0, 0, -300)), media)
 	add("headers with wrong times", "", join([]tag{ah.at(40 * day), vh.at(-hour)}, media), media)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"tunnelcast/internal/flv"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/promised"
 	"tunnelcast/internal/recording"
@@ -59,7 +60,7 @@ func TestScripts(t *testing.T) {
 			return cond == "journal" && err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"writing": writing, "cut": cut, "append": appendTo, "same-time": sameTime, "ls": ls, "plays": plays, "flv": flv,
+			"writing": writing, "cut": cut, "append": appendTo, "same-time": sameTime, "ls": ls, "plays": plays, "flv": flvFile,
 		},
 	})
 }
@@ -120,8 +121,8 @@ func appendTo(ts *testscript.TestScript, _ bool, args []string) {
 
 // flv FILE [KIND:BODY...]: an FLV file of these tags, 8 or 9 and what is in it in
 // hexadecimal.
-func flv(ts *testscript.TestScript, _ bool, args []string) {
-	b := bytes.Clone(recording.FLVHeader)
+func flvFile(ts *testscript.TestScript, _ bool, args []string) {
+	b := bytes.Clone(flv.Header)
 	for _, tag := range args[1:] {
 		kind, digits, _ := strings.Cut(tag, ":")
 		body, err := hex.DecodeString(digits)

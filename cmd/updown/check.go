@@ -18,6 +18,7 @@ import (
 	"tunnelcast/internal/ddns"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
+	"tunnelcast/internal/swanctl"
 	"tunnelcast/internal/units"
 )
 
@@ -332,7 +333,10 @@ func sample(pools lease.Pools, used map[netip.Addr]bool, is func(netip.Addr) boo
 func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR) (lines []result) {
 	host, port, _ := net.SplitHostPort(g.Server)
 	var asked []*ddns.Server
-	nameservers, _ := charon.ReadNameservers(g.SwanctlDir) // checkLine reports an unreadable file
+	var nameservers []netip.Addr
+	if conf, err := swanctl.Read(g.SwanctlDir); err == nil { // checkLine reports an unreadable file
+		nameservers = conf.Nameservers()
+	}
 	for _, addr := range nameservers {
 		s := &ddns.Server{Addr: net.JoinHostPort(addr.String(), g.clientPort)}
 		if addr.String() == host {
@@ -417,7 +421,11 @@ func beside(pools lease.Pools, server netip.Addr) netip.Addr {
 // checkLine looks for the line by which charon calls the hook.
 func (g *gateway) checkLine(c *hook.Checks) {
 	file := filepath.Join(g.SwanctlDir, "swanctl.conf")
-	children, err := charon.ReadChildren(g.SwanctlDir)
+	conf, err := swanctl.Read(g.SwanctlDir)
+	var children []swanctl.Child
+	if err == nil {
+		children = conf.Children()
+	}
 	var called, others []string
 	for _, child := range children {
 		program, _, _ := strings.Cut(child.Updown, " ")

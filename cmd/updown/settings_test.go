@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -18,8 +19,9 @@ func TestHookHasAllSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var set strings.Builder // each key as the file has it, and one that it explains
-	for line := range strings.Lines(string(shipped)) {
+	examples := regexp.MustCompile(`(?m)^# Example: (.*)\n#.*$`).ReplaceAllString(string(shipped), "#$1")
+	var set strings.Builder // each key with its example, or as the file has it, and one that the file explains
+	for line := range strings.Lines(examples) {
 		if key, ok := strings.CutPrefix(line, "#"); ok && !strings.HasPrefix(key, " ") &&
 			(strings.Contains(key, " = ") || strings.HasPrefix(key, "[")) {
 			set.WriteString(key)

@@ -19,6 +19,7 @@ import (
 	"tunnelcast/internal/file"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
+	"tunnelcast/internal/swanctl"
 )
 
 const (
@@ -277,10 +278,11 @@ func (g *gateway) leftOut(live []lease.Lease) map[string]string {
 		return without
 	}
 	// What cannot be read, or comes from elsewhere than swanctl.conf, says nothing.
-	children, err := charon.ReadChildren(g.SwanctlDir)
+	conf, err := swanctl.Read(g.SwanctlDir)
 	if err != nil {
 		return nil
 	}
+	children := conf.Children()
 	for _, child := range children {
 		without[child.Connection] = fmt.Sprintf(
 			"%s has no updown line in swanctl.conf and is not in the setting connections", child.Connection)

@@ -8,11 +8,11 @@ import (
 	"slices"
 	"time"
 
-	"tunnelcast/internal/charon"
 	"tunnelcast/internal/ddns"
 	"tunnelcast/internal/file"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
+	"tunnelcast/internal/swanctl"
 )
 
 // ownTime is what starting and ending take, on a slow host.
@@ -122,7 +122,7 @@ func (g *gateway) leavesOut(child string) (bool, error) {
 	if len(g.Connections) == 0 {
 		return false, nil
 	}
-	children, err := charon.ReadChildren(g.SwanctlDir)
+	conf, err := swanctl.Read(g.SwanctlDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil // sync knows the connection
 	}
@@ -130,7 +130,7 @@ func (g *gateway) leavesOut(child string) (bool, error) {
 		return false, err
 	}
 	out := false
-	for _, c := range children {
+	for _, c := range conf.Children() {
 		if c.Name == child {
 			if slices.Contains(g.Connections, c.Connection) {
 				return false, nil

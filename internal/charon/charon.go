@@ -1,14 +1,12 @@
 // Package charon asks strongSwan's IKE daemon, over its VICI socket, who is
-// connected and what credentials it holds, and gives it new ones. The protocol
-// is described in src/libcharon/plugins/vici/README.md of strongSwan.
+// connected and what credentials it holds, and loads and unloads credentials. The
+// commands are described in src/libcharon/plugins/vici/README.md of strongSwan.
 //
-// It must not be used from inside an updown hook: charon answers nobody while
-// it waits for the hook (bus_t's lock), so the call would last until its
-// deadline.
+// It must not be used from inside an updown hook: while charon waits for the hook it
+// answers nobody (the lock of bus_t), so a call would last until its deadline.
 package charon
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -17,93 +15,151 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
-	"github.com/strongswan/govici/vici"
+	"tunnelcast/internal/vici"
 )
-
-// DefaultSocket is where Debian's charon-systemd listens; root only.
-const DefaultSocket = "/run/charon.vici"
 
 // ErrNotRunning reports that nobody listens on the VICI socket. charon may run
 // nevertheless: it may be starting, have another socket, or lack its vici plugin.
 var ErrNotRunning = errors.New("charon does not answer")
 
-// strokeSocket is the socket of a charon that was started for ipsec.conf.
-const strokeSocket = "/run/charon.ctl"
+const (
+	defaultSocket = "/run/charon.vici" // of Debian's charon-systemd
+	strokeSocket  = "/run/charon.ctl"  // of a charon that was started for ipsec.conf
+)
 
-// Session is one connection to charon, for one caller at a time. Calls end with
-// their context; after one that failed there may be nothing left to use.
+// callTime is the deadline of one command, apart from Leases and Pools, which have
+// only their context's. charon answers in milliseconds, unless an updown hook holds
+// it up.
+const callTime = 5 * time.Second
+
+// Session is a connection to charon, for one caller at a time. A call ends with its
+// context. After a call that failed, the next call connects again.
 type Session struct {
 	socket string
-	conn   net.Conn
-	from   *bufio.Reader // conn: a list has a packet per client
-	packet []byte        // the last one read, its type and what follows it
-
-	vici *vici.Session // for credentials, made when it is needed
+	client *vici.Client // nil after an error
 }
 
-// Dial connects to the VICI socket, a path or a URI such as swanctl takes,
-// unix:///run/charon.vici. A socket that is absent or that nobody listens on
-// returns ErrNotRunning.
+// Dial connects to the VICI socket: a path, or a URI as swanctl accepts it,
+// unix:///run/charon.vici. If the socket does not exist or nobody listens on it, the
+// error is ErrNotRunning.
 func Dial(ctx context.Context, socket string) (*Session, error) {
-	conn, err := dial(ctx, socket)
-	if err != nil {
+	s := &Session{socket: socket}
+	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
-	return &Session{socket: socket, conn: conn, from: bufio.NewReaderSize(conn, 1<<16)}, nil
+	return s, nil
 }
 
-func dial(ctx context.Context, socket string) (net.Conn, error) {
-	socket = strings.TrimPrefix(socket, "unix://")
-	if strings.Contains(socket, "://") {
-		return nil, fmt.Errorf("connect to charon: %s is not the path of a socket", socket)
+// Close closes the connection.
+func (s *Session) Close() error {
+	if s.client == nil {
+		return nil
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
-	switch info, statErr := os.Stat(socket); {
+	return s.client.Close()
+}
+
+func (s *Session) connect(ctx context.Context) error {
+	path := strings.TrimPrefix(s.socket, "unix://")
+	if strings.Contains(path, "://") {
+		return fmt.Errorf("connect to charon: %s is not the path of a socket", path)
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	switch info, statErr := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: there is no socket %s%s", ErrNotRunning, socket, elsewhere(socket))
+		return fmt.Errorf("%w: there is no socket %s%s", ErrNotRunning, path, elsewhere(path))
 	case errors.Is(err, syscall.ECONNREFUSED) && statErr == nil && info.Mode().Type() != fs.ModeSocket:
-		return nil, fmt.Errorf("%w: %s is not a socket%s", ErrNotRunning, socket, elsewhere(socket))
+		return fmt.Errorf("%w: %s is not a socket%s", ErrNotRunning, path, elsewhere(path))
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("%w: nobody listens on %s", ErrNotRunning, socket)
+		return fmt.Errorf("%w: nobody listens on %s", ErrNotRunning, path)
 	case err != nil:
-		return nil, fmt.Errorf("connect to charon: %w", err)
+		return fmt.Errorf("connect to charon: %w", err)
 	}
-	return conn, nil
+	s.client = vici.NewClient(conn)
+	return nil
 }
 
 // elsewhere returns a hint at another socket of charon, for an error message.
 func elsewhere(socket string) string {
 	exists := func(file string) bool { _, err := os.Stat(file); return err == nil }
 	switch {
-	case socket != DefaultSocket && exists(DefaultSocket):
-		return ", but one at " + DefaultSocket
-	case !exists(DefaultSocket) && exists(strokeSocket):
+	case socket != defaultSocket && exists(defaultSocket):
+		return ", but one at " + defaultSocket
+	case !exists(defaultSocket) && exists(strokeSocket):
 		return fmt.Sprintf(", but one of a charon for ipsec.conf without its vici plugin, %s", strokeSocket)
 	}
 	return ""
 }
 
-// govici returns the library's session, on a connection of its own.
-func (s *Session) govici(ctx context.Context) (*vici.Session, error) {
-	if s.vici != nil {
-		return s.vici, nil
+// call sends a command with these fields and returns charon's response.
+func (s *Session) call(ctx context.Context, command string, fields ...vici.Field) (vici.Message, error) {
+	request, err := vici.Encode(fields...)
+	if err != nil {
+		return nil, fmt.Errorf("charon %s: %w", command, err)
 	}
-	conn, err := dial(ctx, s.socket)
+	return s.callMessage(ctx, command, request)
+}
+
+func (s *Session) callMessage(ctx context.Context, command string, request vici.Message) (vici.Message, error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	var response vici.Message
+	err := s.do(ctx, func(c *vici.Client) (err error) {
+		response, err = c.Call(ctx, command, request)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("charon %s: %w", command, err)
+	}
+	return response, nil
+}
+
+// callList is call for a command without fields that charon answers with one list.
+func (s *Session) callList(ctx context.Context, command, list string) ([]string, error) {
+	response, err := s.call(ctx, command)
 	if err != nil {
 		return nil, err
 	}
-	s.vici, err = vici.NewSession(vici.WithDialContext(func(context.Context, string, string) (net.Conn, error) { return conn, nil }))
+	items, err := response.List(list)
 	if err != nil {
-		conn.Close()
+		return nil, fmt.Errorf("charon %s: %w", command, err)
 	}
-	return s.vici, err
+	return items, nil
 }
 
-// Close ends the connection.
-func (s *Session) Close() error {
-	if s.vici != nil {
-		_ = s.vici.Close()
+// stream sends a command with these fields and calls each for every event message.
+func (s *Session) stream(
+	ctx context.Context, command, event string, each func(vici.Message) error, fields ...vici.Field,
+) error {
+	request, err := vici.Encode(fields...)
+	if err != nil {
+		return err
 	}
-	return s.conn.Close()
+	return s.do(ctx, func(c *vici.Client) error { return c.Stream(ctx, command, event, request, each) })
+}
+
+// do runs work with a client that is connected. A client that failed, or whose
+// context ended, has closed its connection: the next call needs another.
+func (s *Session) do(ctx context.Context, work func(*vici.Client) error) error {
+	if s.client == nil {
+		if err := s.connect(ctx); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+	}
+	err := work(s.client)
+	if ctx.Err() != nil || err != nil && !errors.Is(err, vici.ErrRefused) {
+		s.client.Close()
+		s.client = nil
+	}
+	return err
+}
+
+// withDeadline sets the deadline of one command, with an error that says so.
+func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	silent := fmt.Errorf("no answer within %s: %w", callTime, context.DeadlineExceeded)
+	return context.WithTimeoutCause(ctx, callTime, silent)
 }

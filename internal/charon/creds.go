@@ -3,135 +3,104 @@ package charon
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"time"
 
-	"github.com/strongswan/govici/vici"
+	"tunnelcast/internal/vici"
 )
 
-// credentialDeadline is how long charon may take over one question about
-// credentials. It answers in milliseconds, unless an updown hook holds it.
-const credentialDeadline = 5 * time.Second
-
-// Certificate is an X.509 certificate that charon holds, from whatever source.
+// Certificate is an X.509 certificate that charon holds, wherever it came from.
 type Certificate struct {
 	DER    []byte
 	HasKey bool // charon holds the private key too
 }
 
-// Certificates returns every X.509 certificate that charon holds. Certificates
-// cannot be unloaded one by one, so those of the past are among them.
+// Certificates returns every X.509 certificate that charon holds. A certificate
+// cannot be unloaded, so earlier ones are among them.
 func (s *Session) Certificates(ctx context.Context) ([]Certificate, error) {
-	whole := ctx
-	ctx, cancel := context.WithTimeout(whole, credentialDeadline)
+	ctx, cancel := withDeadline(ctx)
 	defer cancel()
 	var certs []Certificate
-	err := s.stream(ctx, "list-certs", "list-cert", value("type", "X509"), func(message []byte) error {
+	err := s.stream(ctx, "list-certs", "list-cert", func(message vici.Message) error {
 		var c Certificate
-		for e, err := range elements(message) {
+		for e, err := range message.Elements() {
 			switch {
 			case err != nil:
 				return err
-			case e.kind != keyValue || e.depth > 0:
-			case string(e.key) == "data":
-				c.DER = bytes.Clone(e.value)
-			case string(e.key) == "has_privkey":
-				c.HasKey = string(e.value) == "yes"
+			case e.Kind != vici.KeyValue || e.Depth > 0:
+			case string(e.Key) == "data":
+				c.DER = bytes.Clone(e.Value)
+			case string(e.Key) == "has_privkey":
+				c.HasKey = string(e.Value) == "yes"
 			}
 		}
 		certs = append(certs, c)
 		return nil
-	})
+	}, vici.Value("type", "X509"))
 	if err != nil {
-		return nil, fmt.Errorf("charon list-certs: %w", ended(whole, err))
+		return nil, fmt.Errorf("charon list-certs: %w", err)
 	}
 	return certs, nil
 }
 
-// Connections returns the names of the connections that charon has loaded.
-func (s *Session) Connections(ctx context.Context) ([]string, error) {
-	answer, err := s.callCredentials(ctx, "get-conns", nil)
-	if err != nil {
-		return nil, err
-	}
-	names, _ := answer.Get("conns").([]string)
-	return names, nil
-}
-
-// LoadKey gives charon a private key in PEM and returns its id: the SHA-1 of the
-// public key in hexadecimal digits. A key that it holds already is replaced.
+// LoadKey loads a private key in PEM and returns its id: the SHA-1 of the public key
+// in hexadecimal digits. If charon holds the key already, it is replaced.
 func (s *Session) LoadKey(ctx context.Context, pem []byte) (id string, err error) {
-	answer, err := s.callCredentials(ctx, "load-key", map[string]any{"type": "any", "data": string(pem)})
+	response, err := s.call(ctx, "load-key", vici.Value("type", "any"), vici.Value("data", string(pem)))
 	if err != nil {
 		return "", err
 	}
-	id, _ = answer.Get("id").(string)
-	return id, nil
+	return response.Value("id")
 }
 
-// Keys returns the ids of the private keys that charon was given over VICI.
+// Keys returns the ids of the private keys that were loaded over VICI.
 func (s *Session) Keys(ctx context.Context) ([]string, error) {
-	answer, err := s.callCredentials(ctx, "get-keys", nil)
-	if err != nil {
-		return nil, err
-	}
-	ids, _ := answer.Get("keys").([]string)
-	return ids, nil
+	return s.callList(ctx, "get-keys", "keys")
 }
 
-// UnloadKey makes charon forget a private key. Established SAs stay.
+// UnloadKey unloads a private key. Established SAs stay.
 func (s *Session) UnloadKey(ctx context.Context, id string) error {
-	_, err := s.callCredentials(ctx, "unload-key", map[string]any{"id": id})
+	_, err := s.call(ctx, "unload-key", vici.Value("id", id))
 	return err
 }
 
-// LoadCertificate gives charon the DER of an end entity's certificate, as a file
-// in x509 would.
+// LoadCertificate loads the DER of an end entity certificate, as a file in x509 would
+// be. charon forgets it only when it restarts.
 func (s *Session) LoadCertificate(ctx context.Context, der []byte) error {
-	_, err := s.callCredentials(ctx, "load-cert", map[string]any{"type": "X509", "flag": "NONE", "data": string(der)})
+	_, err := s.call(ctx, "load-cert",
+		vici.Value("type", "X509"), vici.Value("flag", "NONE"), vici.Value("data", string(der)))
 	return err
 }
 
-func (s *Session) callCredentials(ctx context.Context, command string, arguments map[string]any) (*vici.Message, error) {
-	whole := ctx
-	ctx, cancel := context.WithTimeout(whole, credentialDeadline)
-	defer cancel()
-	request, err := message(arguments)
-	if err != nil {
-		return nil, fmt.Errorf("charon %s: %w", command, err)
-	}
-	session, err := s.govici(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("charon %s: %w", command, ended(whole, err))
-	}
-	answer, err := session.Call(ctx, command, request)
-	if err != nil {
-		return nil, fmt.Errorf("charon %s: %w", command, ended(whole, err))
-	}
-	return answer, nil
-}
-
-func message(arguments map[string]any) (*vici.Message, error) {
-	m := vici.NewMessage()
-	for key, value := range arguments {
-		if err := m.Set(key, value); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
-}
-
-// ended puts what is meant in place of "context deadline exceeded", and of the read
-// deadline that govici sets to the same moment. A call within whole whose own deadline
-// passed had no answer; otherwise whole says why it ended.
-func ended(whole context.Context, err error) error {
-	if whole.Err() != nil {
-		return context.Cause(whole)
-	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("no answer within %s: %w", credentialDeadline, context.DeadlineExceeded)
-	}
+// FlushCertificates empties charon's cache of verified certificates. charon looks
+// there first, so it chooses an earlier certificate from the cache as long as it has
+// that one's key. CRLs and OCSP responses stay.
+func (s *Session) FlushCertificates(ctx context.Context) error {
+	_, err := s.call(ctx, "flush-certs", vici.Value("type", "X509"))
 	return err
+}
+
+// LoadIssuer loads the DER of a CA certificate as an authority of that name, so that
+// UnloadIssuer can unload it. charon forgets one that load-cert or a file in x509ca
+// brought only when it restarts.
+func (s *Session) LoadIssuer(ctx context.Context, name string, der []byte) error {
+	_, err := s.call(ctx, "load-authority", vici.Section(name, vici.Value("cacert", string(der))))
+	return err
+}
+
+// UnloadIssuer unloads an authority.
+func (s *Session) UnloadIssuer(ctx context.Context, name string) error {
+	_, err := s.call(ctx, "unload-authority", vici.Value("name", name))
+	return err
+}
+
+// LoadAuthority loads an authority of swanctl.conf
+// ([tunnelcast/internal/swanctl.Config.AuthorityMessage]).
+func (s *Session) LoadAuthority(ctx context.Context, authority vici.Message) error {
+	_, err := s.callMessage(ctx, "load-authority", authority)
+	return err
+}
+
+// Authorities returns the names of the authorities and issuers that are loaded.
+func (s *Session) Authorities(ctx context.Context) ([]string, error) {
+	return s.callList(ctx, "get-authorities", "authorities")
 }

@@ -1,26 +1,28 @@
 package charon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"tunnelcast/internal/vici"
+	"tunnelcast/internal/vici/vicitest"
 )
 
-// govici's own streaming call loses packets above 128 here.
+// govici loses packets above 128 here.
 func TestCertificatesLosesNone(t *testing.T) {
 	const n = 5000
-	f := &fake{events: map[string][][]byte{}}
+	var events []vici.Message
 	for i := range n {
-		e := value("data", fmt.Sprintf("\x30\x82\x00%d", i))
+		fields := []vici.Field{vici.Value("data", fmt.Sprintf("\x30\x82\x00%d", i))}
 		if i%2 == 1 {
-			e = append(e, value("has_privkey", "yes")...)
+			fields = append(fields, vici.Value("has_privkey", "yes"))
 		}
-		f.events["list-certs"] = append(f.events["list-certs"], e)
+		events = append(events, vicitest.Message(fields...))
 	}
-	s := f.start(t)
+	s := answers{"list-certs": {Events: events}}.session(t)
 	for range 2 { // the second call sees nothing of the first
 		certs, err := s.Certificates(t.Context())
 		if err != nil || len(certs) != n {
@@ -35,14 +37,14 @@ func TestCertificatesLosesNone(t *testing.T) {
 }
 
 func TestKeysAndConnections(t *testing.T) {
-	s := (&fake{answer: map[string][]byte{
-		"load-key":       append(value("success", "yes"), value("id", "0123")...),
-		"get-keys":       list("keys", "0123", "4567"),
-		"get-conns":      list("conns", "rw"),
-		"load-cert":      value("success", "yes"),
-		"load-authority": value("success", "yes"),
-		"unload-key":     append(value("success", "no"), value("errmsg", "key not found")...),
-	}}).start(t)
+	s := answers{
+		"load-key":       response(vici.Value("success", "yes"), vici.Value("id", "0123")),
+		"get-keys":       response(vici.List("keys", "0123", "4567")),
+		"get-conns":      response(vici.List("conns", "rw")),
+		"load-cert":      response(vici.Value("success", "yes")),
+		"load-authority": response(vici.Value("success", "yes")),
+		"unload-key":     response(vici.Value("success", "no"), vici.Value("errmsg", "key not found")),
+	}.session(t)
 	ctx := t.Context()
 	if id, err := s.LoadKey(ctx, []byte("PEM")); err != nil || id != "0123" {
 		t.Errorf("LoadKey: %q, %v", id, err)
@@ -61,23 +63,10 @@ func TestKeysAndConnections(t *testing.T) {
 	}
 }
 
-// A call says what ended it: charon that does not answer, or the run.
-func TestAnEndedRunIsNoSilence(t *testing.T) {
-	s := (&fake{silent: true}).start(t)
-	stopped := errors.New("stopped by the signal terminated")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(stopped)
-	_, listErr := s.Certificates(ctx)
-	_, keysErr := s.Keys(ctx)
-	for name, err := range map[string]error{"list-certs": listErr, "get-keys": keysErr, "load-cert": s.LoadCertificate(ctx, nil)} {
-		if !errors.Is(err, stopped) || strings.Contains(err.Error(), "within") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-func TestNothingListens(t *testing.T) {
-	if _, err := Dial(t.Context(), t.TempDir()+"/none"); !errors.Is(err, ErrNotRunning) {
-		t.Errorf("got %v", err)
+// A list that charon refuses is an error, not an empty list.
+func TestRefusedList(t *testing.T) {
+	s := answers{"list-certs": response(vici.Value("success", "no"), vici.Value("errmsg", "not today"))}.session(t)
+	if certs, err := s.Certificates(t.Context()); err == nil || !strings.Contains(err.Error(), "not today") {
+		t.Errorf("%d certificates, %v", len(certs), err)
 	}
 }

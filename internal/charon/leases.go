@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tunnelcast/internal/lease"
+	"tunnelcast/internal/vici"
 )
 
 // sa is what is read of one IKE_SA (list_ike in
@@ -36,7 +37,7 @@ var liveStates = []string{"ESTABLISHED", "REKEYING", "REKEYED"}
 // are rekeyed while charon goes through its table may be missing.
 func (s *Session) Leases(ctx context.Context, now time.Time) ([]lease.Lease, error) {
 	var leases []lease.Lease
-	err := s.stream(ctx, "list-sas", "list-sa", nil, func(message []byte) (err error) {
+	err := s.stream(ctx, "list-sas", "list-sa", func(message vici.Message) (err error) {
 		leases, err = appendLeases(leases, message, now)
 		return err
 	})
@@ -48,9 +49,9 @@ func (s *Session) Leases(ctx context.Context, now time.Time) ([]lease.Lease, err
 
 // appendLeases reads the sections of an event, each an IKE_SA under the name of
 // its connection, and appends those that are live and have virtual IPs.
-func appendLeases(leases []lease.Lease, message []byte, now time.Time) ([]lease.Lease, error) {
+func appendLeases(leases []lease.Lease, message vici.Message, now time.Time) ([]lease.Lease, error) {
 	var s sa
-	err := sections(message, s.set, func(connection []byte) error {
+	err := message.Sections(s.set, func(connection []byte) error {
 		l, ok, err := s.lease(now)
 		if err != nil {
 			return fmt.Errorf("connection %s: %w", connection, err)
@@ -65,23 +66,23 @@ func appendLeases(leases []lease.Lease, message []byte, now time.Time) ([]lease.
 	return leases, err
 }
 
-func (s *sa) set(e element) {
-	switch string(e.key) {
+func (s *sa) set(e vici.Element) {
+	switch string(e.Key) {
 	case "state":
-		s.state = e.value
+		s.state = e.Value
 	case "remote-host":
-		s.remoteHost = e.value
+		s.remoteHost = e.Value
 	case "remote-id":
-		s.remoteID = e.value
+		s.remoteID = e.Value
 	case "remote-eap-id":
-		s.eapID = e.value
+		s.eapID = e.Value
 	case "remote-xauth-id":
-		s.xauthID = e.value
+		s.xauthID = e.Value
 	case "established":
-		s.established = e.value
+		s.established = e.Value
 	case "remote-vips":
-		if e.kind == listItem {
-			s.vips = append(s.vips, e.value)
+		if e.Kind == vici.ListItem {
+			s.vips = append(s.vips, e.Value)
 		}
 	}
 }
@@ -121,34 +122,45 @@ func (s *sa) lease(now time.Time) (l lease.Lease, ok bool, err error) {
 // Pools returns the ranges of charon's own pools. Addresses from elsewhere
 // (RADIUS, DHCP, a database) are in none of them.
 func (s *Session) Pools(ctx context.Context) (lease.Pools, error) {
-	var pools lease.Pools
-	var base, size string
-	set := func(e element) {
-		switch {
-		case e.kind != keyValue:
-		case string(e.key) == "base":
-			base = string(e.value)
-		case string(e.key) == "size":
-			size = string(e.value)
-		}
-	}
-	err := s.call(ctx, "get-pools", func(message []byte) error {
-		return sections(message, set, func(name []byte) error {
-			r, ok, err := poolRange(base, size)
-			if err != nil {
-				return fmt.Errorf("pool %s: %w", name, err)
-			}
-			if ok {
-				pools = append(pools, r)
-			}
-			base, size = "", ""
-			return nil
-		})
+	var response vici.Message
+	err := s.do(ctx, func(c *vici.Client) (err error) {
+		response, err = c.Call(ctx, "get-pools", nil)
+		return err
 	})
+	var pools lease.Pools
+	if err == nil {
+		pools, err = readPools(response)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("get pools: %w", err)
 	}
 	return pools, nil
+}
+
+func readPools(response vici.Message) (lease.Pools, error) {
+	var pools lease.Pools
+	var base, size string
+	set := func(e vici.Element) {
+		switch {
+		case e.Kind != vici.KeyValue:
+		case string(e.Key) == "base":
+			base = string(e.Value)
+		case string(e.Key) == "size":
+			size = string(e.Value)
+		}
+	}
+	err := response.Sections(set, func(name []byte) error {
+		r, ok, err := poolRange(base, size)
+		if err != nil {
+			return fmt.Errorf("pool %s: %w", name, err)
+		}
+		if ok {
+			pools = append(pools, r)
+		}
+		base, size = "", ""
+		return nil
+	})
+	return pools, err
 }
 
 // poolRange reads the first address of a pool and its size: charon has left out

@@ -5,40 +5,36 @@ import (
 	"fmt"
 	"testing"
 	"time"
-)
 
-func nested(name string, elements ...[]byte) []byte {
-	b := append([]byte{sectionStart, byte(len(name))}, name...)
-	for _, e := range elements {
-		b = append(b, e...)
-	}
-	return append(b, sectionEnd)
-}
+	"tunnelcast/internal/vici"
+	"tunnelcast/internal/vici/vicitest"
+)
 
 func TestLeases(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	sa := func(state, id string, more ...[]byte) []byte {
-		return nested("vpn", append([][]byte{value("uniqueid", "7"), value("state", state), value("remote-host", "198.51.100.1"), value("remote-id", id)}, more...)...)
+	sa := func(state, id string, more ...vici.Field) vici.Message {
+		return vicitest.Message(vici.Section("vpn", append([]vici.Field{vici.Value("uniqueid", "7"),
+			vici.Value("state", state), vici.Value("remote-host", "198.51.100.1"), vici.Value("remote-id", id)}, more...)...))
 	}
-	vip := func(addrs ...string) []byte { return list("remote-vips", addrs...) }
+	vip := func(addrs ...string) vici.Field { return vici.List("remote-vips", addrs...) }
 	for name, test := range map[string]struct {
-		sa   []byte
+		sa   vici.Message
 		want string
 	}{
-		"EAP":            {sa("ESTABLISHED", "192.168.1.5", value("remote-eap-id", "alice"), value("established", "60"), vip("10.0.0.100", "fd00::100")), "[alice [10.0.0.100 fd00::100] 1m0s 198.51.100.1 vpn]"},
-		"XAuth":          {sa("ESTABLISHED", "192.168.1.5", value("remote-xauth-id", `D\bob`), vip("10.0.0.101")), `[D\bob [10.0.0.101] never 198.51.100.1 vpn]`},
+		"EAP":            {sa("ESTABLISHED", "192.168.1.5", vici.Value("remote-eap-id", "alice"), vici.Value("established", "60"), vip("10.0.0.100", "fd00::100")), "[alice [10.0.0.100 fd00::100] 1m0s 198.51.100.1 vpn]"},
+		"XAuth":          {sa("ESTABLISHED", "192.168.1.5", vici.Value("remote-xauth-id", `D\bob`), vip("10.0.0.101")), `[D\bob [10.0.0.101] never 198.51.100.1 vpn]`},
 		"certificate":    {sa("REKEYING", "CN=carol, O=x", vip("10.0.0.102")), "[CN=carol, O=x [10.0.0.102] never 198.51.100.1 vpn]"},
 		"rekeyed":        {sa("REKEYED", "alice"), "[]"},
 		"going":          {sa("DELETING", "alice", vip("10.0.0.100")), "[]"},
 		"coming":         {sa("CONNECTING", "alice", vip("10.0.0.100")), "[]"},
 		"site to site":   {sa("ESTABLISHED", "gw.example.org"), "[]"},
-		"children":       {sa("ESTABLISHED", "alice", vip("10.0.0.100"), nested("child-sas", nested("net-1", value("state", "DELETED")))), "[alice [10.0.0.100] never 198.51.100.1 vpn]"},
+		"children":       {sa("ESTABLISHED", "alice", vip("10.0.0.100"), vici.Section("child-sas", vici.Section("net-1", vici.Value("state", "DELETED")))), "[alice [10.0.0.100] never 198.51.100.1 vpn]"},
 		"no address":     {sa("ESTABLISHED", "alice", vip("x")), `list IKE_SAs: connection vpn: virtual IP "x" is no address`},
-		"no age":         {sa("ESTABLISHED", "alice", value("established", "x"), vip("10.0.0.100")), `list IKE_SAs: connection vpn: established "x" is no number`},
+		"no age":         {sa("ESTABLISHED", "alice", vici.Value("established", "x"), vip("10.0.0.100")), `list IKE_SAs: connection vpn: established "x" is no number`},
 		"mapped address": {sa("ESTABLISHED", "alice", vip("::ffff:10.0.0.100")), "[alice [10.0.0.100] never 198.51.100.1 vpn]"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := (&fake{events: map[string][][]byte{"list-sas": {test.sa}}}).start(t)
+			s := answers{"list-sas": {Events: []vici.Message{test.sa}}}.session(t)
 			leases, err := s.Leases(t.Context(), now)
 			got := "["
 			for _, l := range leases {
@@ -60,12 +56,13 @@ func TestLeases(t *testing.T) {
 
 // The list is what names are removed by: it is whole, or it is an error.
 func TestLeasesAreAll(t *testing.T) {
-	f := &fake{events: map[string][][]byte{}}
+	var events []vici.Message
 	for i := range 3000 {
-		f.events["list-sas"] = append(f.events["list-sas"], nested("vpn", value("state", "ESTABLISHED"), value("remote-id", fmt.Sprint("client", i)),
-			list("remote-vips", fmt.Sprintf("10.0.%d.%d", i/250, i%250))))
+		events = append(events, vicitest.Message(vici.Section("vpn", vici.Value("state", "ESTABLISHED"),
+			vici.Value("remote-id", fmt.Sprint("client", i)),
+			vici.List("remote-vips", fmt.Sprintf("10.0.%d.%d", i/250, i%250)))))
 	}
-	s := f.start(t)
+	s := answers{"list-sas": {Events: events}}.session(t)
 	if leases, err := s.Leases(t.Context(), time.Now()); err != nil || len(leases) != 3000 {
 		t.Errorf("%d leases, %v", len(leases), err)
 	}
@@ -77,11 +74,13 @@ func TestLeasesAreAll(t *testing.T) {
 }
 
 func TestPools(t *testing.T) {
-	pool := func(base, size string) []byte {
-		return nested("clients", value("base", base), value("size", size), value("online", "1"), value("offline", "0"))
+	pool := func(base, size string) vici.Message {
+		return vicitest.Message(vici.Section("clients", vici.Value("base", base), vici.Value("size", size),
+			vici.Value("online", "1"), vici.Value("offline", "0")))
 	}
+	six := vicitest.Message(vici.Section("six", vici.Value("base", "fd00::1"), vici.Value("size", "2")))
 	for name, test := range map[string]struct {
-		answer []byte
+		answer vici.Message
 		want   string
 	}{
 		"none":      {nil, "[]"},
@@ -101,10 +100,10 @@ func TestPools(t *testing.T) {
 		"no base":   {pool("x", "1"), `get pools: pool clients: base "x" is no address`},
 		"no size":   {pool("10.0.0.1", ""), `get pools: pool clients: size "" is no number`},
 		"over":      {pool("255.255.255.255", "2"), "get pools: pool clients: 255.255.255.255 and 2 addresses more are too many"},
-		"two pools": {append(pool("10.0.0.1", "2"), nested("six", value("base", "fd00::1"), value("size", "2"))...), "[10.0.0.1-10.0.0.2 fd00::1-fd00::2]"},
+		"two pools": {append(pool("10.0.0.1", "2"), six...), "[10.0.0.1-10.0.0.2 fd00::1-fd00::2]"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := (&fake{answer: map[string][]byte{"get-pools": test.answer}}).start(t)
+			s := answers{"get-pools": {Response: test.answer}}.session(t)
 			pools, err := s.Pools(t.Context())
 			got := fmt.Sprint(pools)
 			if err != nil {

@@ -3,12 +3,16 @@ package recording
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"testing"
+
+	"tunnelcast/internal/flv"
+	"tunnelcast/internal/h264"
 )
 
 // file builds an FLV file tag by tag.
@@ -16,7 +20,7 @@ type file struct{ bytes.Buffer }
 
 func newFile() *file {
 	f := new(file)
-	f.Write(FLVHeader)
+	f.Write(flv.Header)
 	return f
 }
 
@@ -81,7 +85,7 @@ func TestWalk(t *testing.T) {
 		{"nothing", new(file), "not an FLV file"},
 		{"something else", new(file).raw(make([]byte, 100)...), "not an FLV file"},
 		{"only the header", newFile(), "(no audio and no video in it)"},
-		{"half the header", new(file).raw(FLVHeader[:9]...), "(no audio and no video in it)"},
+		{"half the header", new(file).raw(flv.Header[:9]...), "(no audio and no video in it)"},
 		{"sequence headers only", newFile().asc(1).avc(1), "(no audio and no video in it)"},
 		{"only garbage", newFile().raw(bytes.Repeat([]byte{0xee}, 10000)...), "damage 10000 (nothing in it can be read)"},
 		{"plain", plainFile(), "plain [H.264 1/2 6B, AAC 2/2 6B, 80ms, 4 stretches]"},
@@ -204,16 +208,22 @@ func packets(s Survey) (n int64) {
 	return n
 }
 
-func TestMP3Rates(t *testing.T) {
-	for frame, want := range map[[3]byte]Codec{
-		{0xff, 0xfb, 0x90}: MP3, {0xff, 0xf3, 0x80}: MP3, // MPEG-1, MPEG-2
-		{0xff, 0xe3, 0x80}: "MP3 at 11025 Hz", {0xff, 0xe2, 0x84}: "MP3 at 12000 Hz", {0xff, 0xe3, 0x88}: "MP3 at 8000 Hz",
-		{0xff, 0xe3, 0x8c}: MP3, {0xff, 0xe1, 0x80}: MP3, {0, 0, 0}: MP3,
-	} {
-		m := audioTag(append([]byte{0x2e}, frame[:]...), 100)
-		if m.codec != want {
-			t.Errorf("% x: %s, want %s", frame, m.codec, want)
-		}
+// What a decoder would show is known from the sequence header and the first slice.
+func TestWalkPicture(t *testing.T) {
+	record, slice := unhex("0142c01effe10008"+"6742c01eda0507e4"+"010002"+"68cc"), unhex("00000006"+"65888000"+"0caa")
+	f := newFile().asc(1).sound(0).tag(9, 0, append([]byte{0x17, 0, 0, 0, 0}, record...)...).
+		tag(9, 0, 0x17, 1, 0, 0, 0, 0, 0, 0, 2, 9, 0xf0).
+		tag(9, 40, append([]byte{0x17, 1, 0, 0, 0}, slice...)...).
+		avc(1).key(80)
+	s, err := Walk(bytes.NewReader(f.Bytes()), int64(f.Len()))
+	if err != nil || len(s.Parts) != 2 {
+		t.Fatal(text(s, err))
+	}
+	if p := s.Parts[0].Picture; p.Width != 320 || p.Height != 240 {
+		t.Errorf("%+v", p)
+	}
+	if p := s.Parts[1].Picture; p != (h264.Picture{}) {
+		t.Errorf("%+v of a part whose parameter sets are invalid", p)
 	}
 }
 
@@ -222,7 +232,7 @@ func TestMP3Rates(t *testing.T) {
 func TestWalkCutAnywhere(t *testing.T) {
 	whole := plainFile().Bytes()
 	var last int64
-	for n := len(FLVHeader); n <= len(whole); n++ {
+	for n := len(flv.Header); n <= len(whole); n++ {
 		s, err := Walk(bytes.NewReader(whole[:n]), int64(n))
 		if err != nil {
 			t.Fatalf("cut at %d: %v", n, err)
@@ -312,10 +322,10 @@ func checkSurvey(t *testing.T, s Survey, size int64) {
 		early := p.Early[0] + p.Early[1]
 		for _, st := range p.Stretches {
 			e := st.Extent
-			if st.pinned {
+			if st.pending {
 				t.Errorf("stretch %+v has no time", st)
 			}
-			if e.Off < 13 || e.Len < tagHeader || e.Off+e.Len > size {
+			if e.Off < 13 || e.Len < flv.TagHeaderSize || e.Off+e.Len > size {
 				t.Errorf("extent %+v in a file of %d bytes", e, size)
 			}
 			if early > 0 && st.packets[0]+st.packets[1] > 0 {
@@ -332,7 +342,7 @@ func checkSurvey(t *testing.T, s Survey, size int64) {
 			t.Errorf("extents %+v and %+v overlap", all[i-1], all[i])
 		}
 	}
-	if bytes+packets*tagHeader > size {
+	if bytes+packets*flv.TagHeaderSize > size {
 		t.Errorf("%d bytes in %d packets of a file of %d", bytes, packets, size)
 	}
 	if s.Plain && (len(s.Parts) != 1 || len(s.Damage) > 0 || s.Cut > 0) {
@@ -383,4 +393,12 @@ func FuzzWalk(f *testing.F) {
 			}
 		}
 	})
+}
+
+func unhex(digits string) []byte {
+	b, err := hex.DecodeString(digits)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

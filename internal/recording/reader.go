@@ -3,15 +3,16 @@ package recording
 import (
 	"bufio"
 	"encoding/binary"
-	"errors"
 	"io"
+
+	"tunnelcast/internal/flv"
 )
 
-// Reader returns an FLV file of the part alone, as a demuxer wants it: of the
-// recording's tags, with their times mended, the stream id and the lengths behind
-// the tags as they must be, and HEVC as enhanced RTMP has it.
+// Reader returns an FLV file of the part alone, as FFmpeg's demuxer wants it: the tags of the
+// recording with corrected times, stream 0, a PreviousTagSize that fits, and HEVC with its FourCC,
+// as E-RTMP has it.
 func (p Part) Reader(file io.ReaderAt) io.Reader {
-	return &reader{file: file, rest: p.Stretches, head: FLVHeader, in: bufio.NewReaderSize(nil, 64<<10)}
+	return &reader{file: file, rest: p.Stretches, head: flv.Header, in: bufio.NewReaderSize(nil, 64<<10)}
 }
 
 type reader struct {
@@ -19,16 +20,16 @@ type reader struct {
 	rest []Stretch // after the one that is being read
 	now  Stretch
 	in   *bufio.Reader
-	left int64  // bytes of the stretch
-	head []byte // that come before the body
-	body int64  // bytes of the tag's body that are still to come
-	size uint32 // of the tag, to be written behind it
+	left int64  // bytes of the stretch that were not read yet
+	head []byte // what comes before the rest of the body
+	body int64  // bytes of the body that were not read yet
+	size uint32 // PreviousTagSize, to be written after the tag
 	open bool   // in a tag
-	mem  [tagHeader + 8]byte
+	mem  [flv.TagHeaderSize + 8]byte
 	err  error
 }
 
-// Read fills b up to the end of the file: each call costs a demuxer in C much.
+// Read fills b up to the end of the file, because each call is expensive for a demuxer in C.
 func (r *reader) Read(b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var some int
@@ -36,12 +37,12 @@ func (r *reader) Read(b []byte) (n int, err error) {
 		n += some
 	}
 	if n > 0 {
-		return n, nil // an error comes again
+		return n, nil // the next call returns the error again
 	}
 	return 0, err
 }
 
-// some reads a piece of a tag, or nothing and goes on to the next piece.
+// some reads a piece of a tag, or reads nothing and continues with the next piece.
 func (r *reader) some(b []byte) (n int, err error) {
 	switch {
 	case r.err != nil:
@@ -55,11 +56,11 @@ func (r *reader) some(b []byte) (n int, err error) {
 		r.left -= int64(n)
 	case r.open:
 		r.open = false
-		n, err := r.in.Discard(int(min(4, r.left))) // less where the file is cut
+		n, err := r.in.Discard(int(min(flv.PreviousTagSize, r.left))) // less where the file is cut
 		r.left -= int64(n)
 		r.err = unexpected(err)
 		binary.BigEndian.PutUint32(r.mem[:], r.size)
-		r.head = r.mem[:4]
+		r.head = r.mem[:flv.PreviousTagSize]
 		return 0, r.err
 	case r.left > 0:
 		err = r.tag()
@@ -74,73 +75,66 @@ func (r *reader) some(b []byte) (n int, err error) {
 	return n, r.err
 }
 
-// unexpected: the file has become shorter.
-func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// tag reads a tag's header, and changes what has to be changed.
+// tag reads the header of a tag and the fields at the beginning of its body, and corrects them.
 func (r *reader) tag() error {
-	head := r.mem[:tagHeader]
-	if _, err := io.ReadFull(r.in, head); err != nil {
+	if _, err := io.ReadFull(r.in, r.mem[:flv.TagHeaderSize]); err != nil {
 		return err
 	}
-	size := int64(head[1])<<16 | int64(head[2])<<8 | int64(head[3])
-	start, err := r.in.Peek(int(min(8, size)))
+	h := flv.ParseTagHeader(r.mem[:])
+	start, err := r.in.Peek(int(min(8, h.Size)))
 	if err != nil {
 		return err
 	}
-	dropped, first := r.first(head[0], start)
+	dropped, fields := r.fields(h.Type, start)
 	if _, err := r.in.Discard(dropped); err != nil {
 		return err
 	}
-	r.body = size - int64(dropped)
-	r.left -= tagHeader + int64(dropped)
-	size = r.body + int64(len(first))
+	r.body = h.Size - int64(dropped)
+	r.left -= flv.TagHeaderSize + int64(dropped)
 
-	dts := uint32(head[7])<<24 | uint32(head[4])<<16 | uint32(head[5])<<8 | uint32(head[6])
-	switch head[0] {
-	case tagVideo:
-		dts += uint32(r.now.Shift[video])
-	case tagAudio:
-		dts += uint32(r.now.Shift[audio])
-	case tagScript:
-		dts = 0
+	h.Size = r.body + int64(len(fields))
+	h.StreamID = 0
+	switch h.Type {
+	case flv.TagVideo:
+		h.Timestamp += r.now.Shift[video]
+	case flv.TagAudio:
+		h.Timestamp += r.now.Shift[audio]
+	case flv.TagScript:
+		h.Timestamp = 0
 	}
-	copy(head[1:], []byte{byte(size >> 16), byte(size >> 8), byte(size),
-		byte(dts >> 16), byte(dts >> 8), byte(dts), byte(dts >> 24), 0, 0, 0})
-	r.size = uint32(size + tagHeader)
-	r.head = append(head, first...)
+	r.size = uint32(h.Size + flv.TagHeaderSize)
+	r.head = append(h.Append(r.mem[:0]), fields...)
 	r.open = true
 	return nil
 }
 
-// first returns what is to be written instead of the first bytes of a body, and how
-// many they are.
-func (r *reader) first(kind byte, start []byte) (dropped int, first []byte) {
-	if kind != tagVideo || len(start) < 5 {
+// fields returns what is to be written instead of the first bytes of a body that begins with start,
+// and how many bytes it replaces.
+func (r *reader) fields(tagType byte, start []byte) (dropped int, fields []byte) {
+	const (
+		hevcID = 12   // CodecID
+		ex     = 0x80 // IsExHeader
+	)
+	if tagType != flv.TagVideo || len(start) < 5 {
 		return 0, nil
 	}
-	delay := 0 // where the composition time is
-	switch b := start[0]; {
-	case b&0x8f == 12 && start[1] == 0:
-		return 5, append([]byte{0x80 | b&0x70}, "hvc1"...)
-	case b&0x8f == 12:
-		dropped, first, delay = 5, append(append([]byte{0x81 | b&0x70}, "hvc1"...), start[2:5]...), 5
-	case b&0x8f == 0x81 && len(start) == 8:
-		dropped, first, delay = 8, append(first, start...), 5
-	case b&0x8f == 7 && start[1] != 0:
-		dropped, first, delay = 5, append(first, start[:5]...), 2
+	frameType, delay := start[0]&0x70, 0 // delay is the offset of the composition time
+	switch format := start[0] & 0x8f; {
+	case format == hevcID && start[1] == 0: // sequence header
+		return 5, append([]byte{ex | frameType}, "hvc1"...)
+	case format == hevcID:
+		dropped, fields, delay = 5, append(append([]byte{ex | frameType | 1}, "hvc1"...), start[2:5]...), 5
+	case !r.now.NoDelay:
+		return 0, nil
+	case format == ex|1 && len(start) == 8:
+		dropped, fields, delay = 8, append(fields, start...), 5
+	case format == 7 && start[1] != 0: // H.264
+		dropped, fields, delay = 5, append(fields, start[:5]...), 2
 	default:
 		return 0, nil
 	}
 	if r.now.NoDelay {
-		clear(first[delay : delay+3])
-	} else if b := start[0]; b&0x8f != 12 {
-		return 0, nil
+		clear(fields[delay : delay+3])
 	}
-	return dropped, first
+	return dropped, fields
 }

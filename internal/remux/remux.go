@@ -30,6 +30,8 @@ import (
 
 	"github.com/asticode/go-astiav"
 
+	"tunnelcast/internal/flv"
+	"tunnelcast/internal/h264"
 	"tunnelcast/internal/recording"
 )
 
@@ -146,7 +148,7 @@ func (in Input) check(r Result) error {
 		got  Count
 	}{{"video", in.Part.Video, r.Video}, {"audio", in.Part.Audio, r.Audio}} {
 		switch {
-		case c.got.Bytes != c.want.Bytes, c.got.Read != c.want.Packets && c.want.Codec != recording.MP3:
+		case c.got.Bytes != c.want.Bytes, c.got.Read != c.want.Packets && c.want.Codec != flv.MP3:
 			return fmt.Errorf("%s: libav read %d packets of %d bytes, the recording holds %d of %d", c.name, c.got.Read, c.got.Bytes, c.want.Packets, c.want.Bytes)
 		case c.got.Written+c.got.Dropped != c.got.Read:
 			return fmt.Errorf("%s: %d packets read, %d dropped, %d written", c.name, c.got.Read, c.got.Dropped, c.got.Written)
@@ -312,7 +314,7 @@ func (t *track) copyParameters() error {
 // it decodes twenty pictures for it, and is the largest part of libav that a
 // stranger could reach. See h264_init_ps and init_dimensions in
 // libavcodec/h264_slice.c.
-func (t *track) show(p recording.Picture) error {
+func (t *track) show(p h264.Picture) error {
 	to := t.out.CodecParameters()
 	w, h := to.Width(), to.Height()
 	if w <= 0 || h <= 0 {
@@ -324,7 +326,7 @@ func (t *track) show(p recording.Picture) error {
 		to.SetWidth(p.Width)
 		to.SetHeight(p.Height)
 	}
-	ratio := astiav.NewRational(p.AspectWidth, p.AspectHeight)
+	ratio := astiav.NewRational(p.SARWidth, p.SARHeight)
 	t.out.SetSampleAspectRatio(ratio)
 	to.SetSampleAspectRatio(ratio)
 	// go-astiav sets colours in a context only.
@@ -337,9 +339,9 @@ func (t *track) show(p recording.Picture) error {
 		return err
 	}
 	context.SetColorRange(astiav.ColorRange(p.Range))
-	context.SetColorPrimaries(astiav.ColorPrimaries(p.Primaries))
-	context.SetColorTransferCharacteristic(astiav.ColorTransferCharacteristic(p.Transfer))
-	context.SetColorSpace(astiav.ColorSpace(p.Matrix))
+	context.SetColorPrimaries(astiav.ColorPrimaries(p.ColourPrimaries))
+	context.SetColorTransferCharacteristic(astiav.ColorTransferCharacteristic(p.TransferCharacteristics))
+	context.SetColorSpace(astiav.ColorSpace(p.MatrixCoefficients))
 	return to.FromCodecContext(context)
 }
 

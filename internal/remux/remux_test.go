@@ -24,6 +24,7 @@ import (
 	"github.com/asticode/go-astiav"
 	"pgregory.net/rapid"
 
+	"tunnelcast/internal/flv"
 	"tunnelcast/internal/promised"
 	"tunnelcast/internal/recording"
 )
@@ -46,7 +47,7 @@ var (
 	picture = []string{"-f", "lavfi", "-i", "testsrc2=s=320x240:r=25:d=2"}
 	wide    = []string{"-f", "lavfi", "-i", "testsrc2=s=480x208:r=25:d=2"}
 	sound   = []string{"-f", "lavfi", "-i", "sine=r=48000:d=2"}
-	h264    = []string{"-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "12"}
+	avc     = []string{"-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "12"}
 	aac     = []string{"-c:a", "aac"}
 )
 
@@ -133,15 +134,15 @@ func TestRun(t *testing.T) {
 		flv   [][]string
 		kinds string
 	}{
-		{"H.264 and AAC 48 kHz", [][]string{picture, sound, h264, aac}, "va"},
-		{"B-frames", [][]string{picture, sound, h264, {"-bf", "2"}, aac}, "va"},
-		{"AAC 44.1 kHz", [][]string{picture, sound, h264, aac, {"-ar", "44100"}}, "va"},
-		{"AAC 22.05 kHz mono", [][]string{picture, sound, h264, aac, {"-ar", "22050", "-ac", "1"}}, "va"},
-		{"MP3", [][]string{picture, sound, h264, {"-c:a", "libmp3lame", "-ar", "44100"}}, "va"},
-		{"video only", [][]string{picture, h264}, "v"},
+		{"H.264 and AAC 48 kHz", [][]string{picture, sound, avc, aac}, "va"},
+		{"B-frames", [][]string{picture, sound, avc, {"-bf", "2"}, aac}, "va"},
+		{"AAC 44.1 kHz", [][]string{picture, sound, avc, aac, {"-ar", "44100"}}, "va"},
+		{"AAC 22.05 kHz mono", [][]string{picture, sound, avc, aac, {"-ar", "22050", "-ac", "1"}}, "va"},
+		{"MP3", [][]string{picture, sound, avc, {"-c:a", "libmp3lame", "-ar", "44100"}}, "va"},
+		{"video only", [][]string{picture, avc}, "v"},
 		{"audio only", [][]string{sound, aac}, "a"},
-		{"not square", [][]string{picture, h264, {"-vf", "setsar=4/3"}}, "v"},
-		{"starts late", [][]string{picture, sound, h264, aac, {"-output_ts_offset", "100"}}, "va"},
+		{"not square", [][]string{picture, avc, {"-vf", "setsar=4/3"}}, "v"},
+		{"starts late", [][]string{picture, sound, avc, aac, {"-output_ts_offset", "100"}}, "va"},
 	}
 	for _, test := range tests {
 		for _, faststart := range []bool{false, true} {
@@ -183,7 +184,7 @@ func reference(t *testing.T) string {
 // taken out.
 func TestRunIdentical(t *testing.T) {
 	reference := reference(t)
-	av := makeFLV(t, picture, sound, h264, aac)
+	av := makeFLV(t, picture, sound, avc, aac)
 	noFirstKey := func(flv []byte) []byte { // drops the first video packet
 		out := bytes.Clone(flv[:13])
 		for b, dropped := flv[13:], false; len(b) > 0; {
@@ -214,25 +215,25 @@ func TestRunIdentical(t *testing.T) {
 	vectors := map[string][]byte{
 		"plain":           av,
 		"uneven":          uneven(av),
-		"uneven B-frames": uneven(makeFLV(t, picture, sound, h264, []string{"-bf", "2"}, aac)),
-		"uneven video":    uneven(makeFLV(t, picture, h264)),
+		"uneven B-frames": uneven(makeFLV(t, picture, sound, avc, []string{"-bf", "2"}, aac)),
+		"uneven video":    uneven(makeFLV(t, picture, avc)),
 		"uneven audio":    uneven(makeFLV(t, sound, aac, []string{"-ar", "44100"})),
-		"B-frames":        makeFLV(t, picture, sound, h264, []string{"-bf", "2"}, aac),
-		"44.1 kHz":        makeFLV(t, picture, sound, h264, aac, []string{"-ar", "44100"}),
-		"MP3":             makeFLV(t, picture, sound, h264, []string{"-c:a", "libmp3lame", "-ar", "44100"}),
-		"video only":      makeFLV(t, picture, h264),
+		"B-frames":        makeFLV(t, picture, sound, avc, []string{"-bf", "2"}, aac),
+		"44.1 kHz":        makeFLV(t, picture, sound, avc, aac, []string{"-ar", "44100"}),
+		"MP3":             makeFLV(t, picture, sound, avc, []string{"-c:a", "libmp3lame", "-ar", "44100"}),
+		"video only":      makeFLV(t, picture, avc),
 		"audio only":      makeFLV(t, sound, aac),
-		"not square":      makeFLV(t, picture, h264, []string{"-vf", "setsar=4/3"}),
-		"23.976 fps":      makeFLV(t, picture, sound, h264, aac, []string{"-r", "24000/1001"}),
-		"starts late":     later(recording.FLVHeader, av, 100_000),
-		"over 2^31 ms":    later(recording.FLVHeader, av, 1<<31-1000),
-		"over 2^32 ms":    later(recording.FLVHeader, av, math.MaxUint32-1000),
+		"not square":      makeFLV(t, picture, avc, []string{"-vf", "setsar=4/3"}),
+		"23.976 fps":      makeFLV(t, picture, sound, avc, aac, []string{"-r", "24000/1001"}),
+		"starts late":     later(flv.Header, av, 100_000),
+		"over 2^31 ms":    later(flv.Header, av, 1<<31-1000),
+		"over 2^32 ms":    later(flv.Header, av, math.MaxUint32-1000),
 		"no first key":    noFirstKey(av),
 		"appended":        later(av, av, 2000),
 		"appended, gap":   later(av, av, 60_000),
-		"no metadata":     later(recording.FLVHeader, av, 0),
-		"header again":    later(later(recording.FLVHeader, av, 0), av, 2000),
-		"audio then none": later(av, makeFLV(t, picture, h264), 2000),
+		"no metadata":     later(flv.Header, av, 0),
+		"header again":    later(later(flv.Header, av, 0), av, 2000),
+		"audio then none": later(av, makeFLV(t, picture, avc), 2000),
 	}
 	addPictures(t, vectors)
 	for name, flv := range vectors {
@@ -488,7 +489,7 @@ func metadata(t *testing.T, flv []byte, height float64) []byte {
 // Of parameter sets that are damaged FFmpeg makes the same file or none.
 func TestRunBrokenSets(t *testing.T) {
 	ffmpeg7 := reference(t)
-	flv := makeFLV(t, picture, h264, []string{"-frames:v", "10", "-vf", "setsar=4/3", "-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"})
+	flv := makeFLV(t, picture, avc, []string{"-frames:v", "10", "-vf", "setsar=4/3", "-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"})
 	random := rand.New(rand.NewPCG(1, 2))
 	refused := 0
 	for i := range 80 {
@@ -593,7 +594,7 @@ func unpad(t *testing.T, mp4 []byte) (out []byte, padding int) {
 // frames that share a tag are packets that the walk does not see.
 func TestRunNoRoom(t *testing.T) {
 	mp3 := makeFLV(t, []string{"-f", "lavfi", "-i", "sine=d=120"}, []string{"-c:a", "libmp3lame", "-ar", "44100"})
-	flv := bytes.Clone(recording.FLVHeader)
+	flv := bytes.Clone(flv.Header)
 	var body []byte
 	for b := mp3[13:]; len(b) >= 15; {
 		n := int(b[1])<<16 + int(b[2])<<8 + int(b[3])
@@ -656,7 +657,7 @@ func TestRunHEVC(t *testing.T) {
 	for b := content("stss")[8:]; len(b) > 0; b = b[4:] {
 		keys[binary.BigEndian.Uint32(b)] = true
 	}
-	flv := bytes.Clone(recording.FLVHeader)
+	flv := bytes.Clone(flv.Header)
 	tag := func(ms uint32, lists ...[]byte) {
 		body := bytes.Join(lists, nil)
 		n := len(body)
@@ -694,17 +695,17 @@ func TestRunHEVC(t *testing.T) {
 // Where the picture's size or the sound's rate changes there is a second file,
 // and each plays to its end.
 func TestRunParts(t *testing.T) {
-	small := makeFLV(t, picture, sound, h264, aac)
+	small := makeFLV(t, picture, sound, avc, aac)
 	tests := []struct {
 		name  string
 		flv   []byte
 		parts int
 	}{
-		{"resolution", later(small, makeFLV(t, wide, sound, h264, aac), 2000), 2},
-		{"sample rate", later(small, makeFLV(t, picture, sound, h264, aac, []string{"-ar", "44100"}), 2000), 2},
-		{"audio codec", later(small, makeFLV(t, picture, sound, h264, []string{"-c:a", "libmp3lame", "-ar", "44100"}), 2000), 2},
+		{"resolution", later(small, makeFLV(t, wide, sound, avc, aac), 2000), 2},
+		{"sample rate", later(small, makeFLV(t, picture, sound, avc, aac, []string{"-ar", "44100"}), 2000), 2},
+		{"audio codec", later(small, makeFLV(t, picture, sound, avc, []string{"-c:a", "libmp3lame", "-ar", "44100"}), 2000), 2},
 		{"nothing", later(small, small, 2000), 1},
-		{"there and back", later(later(small, makeFLV(t, wide, sound, h264, aac), 2000), small, 4000), 3},
+		{"there and back", later(later(small, makeFLV(t, wide, sound, avc, aac), 2000), small, 4000), 3},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -722,7 +723,7 @@ func TestRunParts(t *testing.T) {
 
 // Every whole packet of a cut or damaged recording plays.
 func TestRunDamaged(t *testing.T) {
-	flv := makeFLV(t, picture, sound, h264, aac)
+	flv := makeFLV(t, picture, sound, avc, aac)
 	hole := bytes.Clone(flv)
 	clear(hole[len(hole)/2 : len(hole)/2+5000])
 	garbage := bytes.Clone(flv[:len(flv)/2])
@@ -747,7 +748,7 @@ func TestRunDamaged(t *testing.T) {
 }
 
 func TestRunFails(t *testing.T) {
-	flv := makeFLV(t, picture, sound, h264, aac)
+	flv := makeFLV(t, picture, sound, avc, aac)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.flv")
 	if err := os.WriteFile(path, flv, 0o644); err != nil {
@@ -861,7 +862,7 @@ func TestRunLeaksNothing(t *testing.T) {
 	// malloc keeps memory by thread, and a busy machine has Go's calls into C move.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	flv := makeFLV(t, picture, sound, h264, aac, []string{"-t", "0.5"})
+	flv := makeFLV(t, picture, sound, avc, aac, []string{"-t", "0.5"})
 	random := rand.New(rand.NewPCG(1, 2))
 	dir := t.TempDir()
 	path, out := filepath.Join(dir, "a.flv"), filepath.Join(dir, "out")
@@ -957,13 +958,13 @@ func openFiles(t *testing.T) int {
 // FuzzRun looks for what libav, or we, cannot take. What goes in is of several kinds,
 // and damaged between its tags and in them.
 func FuzzRun(f *testing.F) {
-	flv := makeFLV(f, picture, sound, h264, aac, []string{"-t", "0.2"})
+	made := makeFLV(f, picture, sound, avc, aac, []string{"-t", "0.2"})
 	kinds := [][]byte{
-		flv,
-		later(flv, flv, math.MaxUint32-5000),
-		later(flv, later(recording.FLVHeader, withoutHeaders(flv), 80_000_000), 200),
-		later(recording.FLVHeader, withoutHeaders(flv), 0),
-		eachTag(flv, func(kind byte, body []byte) []byte { // no IDR pictures
+		made,
+		later(made, made, math.MaxUint32-5000),
+		later(made, later(flv.Header, withoutHeaders(made), 80_000_000), 200),
+		later(flv.Header, withoutHeaders(made), 0),
+		eachTag(made, func(kind byte, body []byte) []byte { // no IDR pictures
 			if kind == 9 && body[1] == 1 {
 				body = bytes.Clone(body)
 				body[0] = 0x17
@@ -971,7 +972,7 @@ func FuzzRun(f *testing.F) {
 			}
 			return body
 		}),
-		eachTag(flv, func(kind byte, body []byte) []byte { // HEVC, it says
+		eachTag(made, func(kind byte, body []byte) []byte { // HEVC, it says
 			if kind == 9 {
 				body = bytes.Clone(body)
 				body[0] = body[0]&^0xf | 12

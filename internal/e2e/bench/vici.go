@@ -1,54 +1,54 @@
 package main
 
 import (
-	"encoding/binary"
-	"io"
-	"net"
+	"errors"
+	"io/fs"
 	"os"
 	"sync"
+
+	"tunnelcast/internal/vici"
+	"tunnelcast/internal/vici/vicitest"
 )
 
-// A standIn answers on charon's socket like a charon with these clients: list-sas and get-pools, which are all that
-// updown asks. A thousand real IKE_SAs on one machine would measure charon.
+// A standIn answers on charon's socket as a charon with these clients would. It knows
+// list-sas and get-pools, which are all that updown sends: a thousand real IKE_SAs on
+// one machine would measure charon.
 type standIn struct {
 	mu   sync.Mutex
-	live map[client][]byte // what it says of each
+	live map[client]vici.Message // the list-sa event of each
 }
 
-// Packet and element types of the VICI protocol (src/libcharon/plugins/vici/README.md).
-const (
-	cmdRequest, cmdResponse, eventConfirm, event = 0, 1, 5, 7
-
-	sectionStart, sectionEnd, keyValue, listStart, listItem, listEnd = 1, 2, 3, 4, 5, 6
-)
-
 // pool is 10.9.0.1 and the 59,999 addresses after it.
-var pool = section("everybody", pair("base", "10.9.0.1"), pair("size", "60000"))
+var pool = vicitest.Message(vici.Section("everybody", vici.Value("base", "10.9.0.1"), vici.Value("size", "60000")))
 
 func startStandIn(socket string) (*standIn, error) {
-	os.Remove(socket)
-	l, err := net.Listen("unix", socket)
-	if err != nil {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	s := &standIn{live: map[client][]byte{}}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go s.serve(conn)
+	s := &standIn{live: map[client]vici.Message{}}
+	_, err := (&vicitest.Server{Handle: s.answer}).Listen(socket) // until the benchmark ends
+	return s, err
+}
+
+func (s *standIn) answer(command string, _ vici.Message) (answer vicitest.Answer, ok bool) {
+	switch command {
+	case "list-sas":
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, sa := range s.live {
+			answer.Events = append(answer.Events, sa)
 		}
-	}()
-	return s, nil
+	case "get-pools":
+		answer.Response = pool
+	}
+	return answer, true
 }
 
 // set says who is connected from now on.
 func (s *standIn) set(all []client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live = map[client][]byte{}
+	s.live = map[client]vici.Message{}
 	for _, c := range all {
 		s.live[c] = c.established()
 	}
@@ -57,67 +57,9 @@ func (s *standIn) set(all []client) {
 func (s *standIn) connect(c client)    { s.mu.Lock(); s.live[c] = c.established(); s.mu.Unlock() }
 func (s *standIn) disconnect(c client) { s.mu.Lock(); delete(s.live, c); s.mu.Unlock() }
 
-func (s *standIn) serve(conn net.Conn) {
-	defer conn.Close()
-	for {
-		var length [4]byte
-		if _, err := io.ReadFull(conn, length[:]); err != nil {
-			return
-		}
-		packet := make([]byte, binary.BigEndian.Uint32(length[:]))
-		if _, err := io.ReadFull(conn, packet); err != nil || len(packet) < 2 {
-			return
-		}
-		var reply []byte
-		switch name := string(packet[2 : 2+packet[1]]); {
-		case packet[0] != cmdRequest:
-			reply = message(eventConfirm)
-		case name == "list-sas":
-			s.mu.Lock()
-			for _, said := range s.live {
-				reply = append(reply, said...)
-			}
-			s.mu.Unlock()
-			reply = append(reply, message(cmdResponse)...)
-		case name == "get-pools":
-			reply = message(cmdResponse, pool)
-		default:
-			reply = message(cmdResponse)
-		}
-		if _, err := conn.Write(reply); err != nil {
-			return
-		}
-	}
-}
-
-// established is the event that tells of the client's IKE_SA.
-func (c client) established() []byte {
-	return message(event, text("list-sa"), section("vpn", pair("state", "ESTABLISHED"), pair("remote-host", "192.0.2.9"),
-		pair("remote-id", "198.51.100.9"), pair("remote-eap-id", c.name), pair("established", "5"), list("remote-vips", c.addr)))
-}
-
-func join(parts ...[]byte) (all []byte) {
-	for _, p := range parts {
-		all = append(all, p...)
-	}
-	return all
-}
-
-func text(s string) []byte { return append([]byte{byte(len(s))}, s...) }
-
-func long(s string) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...) }
-
-func message(kind byte, parts ...[]byte) []byte {
-	content := join(parts...)
-	return join(binary.BigEndian.AppendUint32(nil, uint32(len(content)+1)), []byte{kind}, content)
-}
-
-func section(name string, parts ...[]byte) []byte {
-	return join([]byte{sectionStart}, text(name), join(parts...), []byte{sectionEnd})
-}
-
-func pair(key, value string) []byte { return join([]byte{keyValue}, text(key), long(value)) }
-
-func list(key, item string) []byte {
-	return join([]byte{listStart}, text(key), []byte{listItem}, long(item), []byte{listEnd})
+// established is the event about the client's IKE_SA.
+func (c client) established() vici.Message {
+	return vicitest.Message(vici.Section("vpn", vici.Value("state", "ESTABLISHED"),
+		vici.Value("remote-host", "192.0.2.9"), vici.Value("remote-id", "198.51.100.9"),
+		vici.Value("remote-eap-id", c.name), vici.Value("established", "5"), vici.List("remote-vips", c.addr)))
 }

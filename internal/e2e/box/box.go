@@ -1,10 +1,11 @@
-// Package box is a server as the guide builds it, with VPN clients before it, on one machine and gone afterwards.
+// Package box runs the guide's server and its VPN clients on one computer, for as long as a test or the demo needs
+// them.
 //
 // The gateway is a Debian container with systemd, charon, bind9, nginx with its RTMP module and certbot, configured
-// with the very files of packaging/examples. A small ACME server (pebble) inside it issues its certificate. Each client is
-// a container with a charon of its own, joined to the gateway by a veth pair. ESP is done in user space
-// (kernel-libipsec), so the kernel needs no IPsec. Clients share the gateway's tree; a publisher's ffmpeg is this
-// machine's own, run in the client's network, so that the gateway has none.
+// with the very files of packaging/examples. A small ACME server (pebble) inside it issues its certificate. Each client
+// is a container with a charon of its own, connected to the gateway by a veth pair. ESP is done in user space
+// (kernel-libipsec), so the kernel needs no IPsec. Clients share the gateway's tree. A publisher's ffmpeg is that of
+// this computer, run in the client's network, so the gateway has no ffmpeg.
 //
 // Nothing of a run outlives its process, even if that is killed: see namespaces.
 package box
@@ -20,30 +21,30 @@ import (
 	"time"
 )
 
-// Where the gateway is and what it serves, as in packaging/examples.
+// The gateway's names and addresses, as in packaging/examples.
 const (
 	Zone    = "example"
 	Name    = "vpn.example" // of the gateway and its certificate
 	Inside  = "10.0.0.1"    // the gateway's address in the VPN
-	Outside = "192.0.2.1"   // the gateway's address before it
+	Outside = "192.0.2.1"   // the gateway's address outside the VPN
 	Archive = "/var/www/html/archive"
 )
 
-// Options of a run.
+// Options are the options of a run.
 type Options struct {
-	Suite  string // of the gateway and its clients, one of Releases; "" is bookworm
+	Suite  string // of the gateway and its clients, a key of Releases; "" is bookworm
 	Server Server
-	// Step, if not nil, is told of each part of Start and Client that takes a while.
+	// Step, if not nil, is called at the beginning of each part of Start and Client that takes a while.
 	Step func(what string)
 }
 
-// A Server is what the gateway is before the first test looks at it.
+// A Server is the state of the gateway when Start returns.
 type Server int
 
 const (
-	Guide Server = iota // as the guide leaves it
-	Stock               // the guide's daemons as their packages leave them
-	Bare                // Debian with systemd and no daemon
+	Guide Server = iota // set up as the guide describes
+	Stock               // the guide's daemons are installed and not configured
+	Bare                // Debian with systemd, and none of the guide's daemons
 )
 
 // A Box is one run: a gateway and its clients.
@@ -55,15 +56,16 @@ type Box struct {
 	clients    int
 }
 
-// Missing says what this machine lacks to run a box, in one line; nil if nothing.
+// Missing returns an error that lists, in one line, what this computer lacks to run a box.
 func Missing() error {
 	var missing []string
 	if os.Geteuid() != 0 {
-		missing = append(missing, "root (it boots a server with mounts and networks of its own)")
+		missing = append(missing, "root (it boots a server with its own mounts and networks)")
 	}
 	for _, tool := range []struct{ name, pkg string }{
 		{"apt-get", "apt"}, {"debootstrap", "debootstrap"}, {"systemd-nspawn", "systemd-container"},
-		{"ip", "iproute2"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}, {"mount", "mount"}, {"ffmpeg", "ffmpeg"},
+		{"ip", "iproute2"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}, {"mount", "mount"},
+		{"ffmpeg", "ffmpeg"},
 	} {
 		if !found(tool.name) {
 			missing = append(missing, fmt.Sprintf("%s (package %s)", tool.name, tool.pkg))
@@ -78,7 +80,7 @@ func Missing() error {
 	return nil
 }
 
-// found says whether a tool is where commands will look for it: a user's PATH on Debian has no sbin.
+// found reports whether a tool is in the PATH that commands get: a user's PATH on Debian has no sbin.
 func found(tool string) bool {
 	path, _ := strings.CutPrefix(environ()[0], "PATH=")
 	for _, dir := range filepath.SplitList(path) {
@@ -89,9 +91,9 @@ func found(tool string) bool {
 	return false
 }
 
-// Start boots a gateway. The guide's is then ready for clients: its units run, it has its certificate, charon its
-// connection; the guide's scripts are in place, tunnelcast is not. With the tree in the cache that takes a few seconds.
-// When it fails, or ctx ends, nothing is left.
+// Start boots a gateway. The guide's server is then ready for clients: its units run, it has its certificate, charon
+// has its connection, and the guide's scripts are installed; tunnelcast is not. That takes a few seconds if the cache
+// has the tree. When Start fails, or ctx ends, nothing is left.
 func Start(ctx context.Context, options Options) (_ *Box, err error) {
 	if err := Missing(); err != nil {
 		return nil, err
@@ -138,18 +140,18 @@ func (b *Box) step(what string) {
 	}
 }
 
-// Close ends every process of the run and gives back all that it held.
+// Close ends every process of the run and releases all that the run held.
 func (b *Box) Close() error {
 	defer b.tree.close()
 	return b.namespaces.close()
 }
 
-// Journal returns the end of the gateway's journal and the name of a file with all of it, which outlives the run.
+// Journal returns the end of the gateway's journal, and saves all of it in a file that outlives the run.
 func (b *Box) Journal() (string, error) {
 	if b.Gateway == nil || b.Gateway.leader == 0 {
 		return "", errors.New("save the journal: the gateway was not started")
 	}
-	// Often this is called because a context has ended.
+	// The caller's context has often ended already.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	text, err := b.Gateway.Run(ctx, "journalctl", "--no-pager", "--output=short-precise")
@@ -160,10 +162,10 @@ func (b *Box) Journal() (string, error) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("save the journal: %w", err)
 	}
-	return fmt.Sprintf("end of the gateway's journal, which is whole in %s:\n%s", file, lastLines(text, 40)), nil
+	return fmt.Sprintf("end of the gateway's journal (all of it is in %s):\n%s", file, lastLines(text, 40)), nil
 }
 
-// Explain adds the end of the gateway's journal to an error. After an interruption nobody wants it.
+// Explain adds the end of the gateway's journal to an error, unless the error is an interruption.
 func (b *Box) Explain(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// A Client is a device with a network and a charon of its own.
+// A Client is a device with its own network and its own charon.
 type Client struct {
 	*machine
 }
 
-// Client starts a device. Its name is for people; the gateway does not know it.
+// Client starts a device. Its name appears in messages only; the gateway does not know it.
 func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
 	b.clients++
 	m, err := newMachine(ctx, b.namespaces, b.tree.dir, name+strconv.Itoa(b.clients))
@@ -59,7 +59,7 @@ func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
 	return c, c.boot(ctx)
 }
 
-// boot starts the device's charon and waits until it answers.
+// boot starts the device's charon and waits until that answers.
 func (c *Client) boot(ctx context.Context) error {
 	if err := c.start(ctx, "/usr/sbin/charon-systemd"); err != nil {
 		return err
@@ -70,18 +70,17 @@ func (c *Client) boot(ctx context.Context) error {
 	})
 }
 
-// Restart ends the device like Close and starts it again, with its files and its address.
+// Restart ends the device like Close and starts it again, with the same files and the same outer address.
 func (c *Client) Restart(ctx context.Context) error {
 	c.stop()
 	c.leader, c.done = 0, make(chan struct{})
 	return c.boot(ctx)
 }
 
-// Close ends the device without a word to the gateway, as when its battery is taken out.
+// Close ends the device without a message to the gateway, as a power failure does.
 func (c *Client) Close() { c.stop() }
 
-// Connect brings up the tunnel as the given user, with the password that the gateway has for the users in Users. It
-// returns when charon has the tunnel, and takes the virtual IP.
+// Connect establishes the tunnel as one of Users and returns the virtual IP.
 func (c *Client) Connect(ctx context.Context, user string) (address string, err error) {
 	config, err := clientConfig(user)
 	if err != nil {
@@ -90,7 +89,7 @@ func (c *Client) Connect(ctx context.Context, user string) (address string, err 
 	if err := c.WriteFile("/etc/swanctl/conf.d/vpn.conf", config, 0o600); err != nil {
 		return "", err
 	}
-	// The cache may hold the gateway's certificate of an earlier time: see ServerCertSerial.
+	// The cache may hold an earlier certificate of the gateway: see ServerCertSerial.
 	for _, cmd := range [][]string{
 		{"swanctl", "--load-all", "--clear", "--noprompt"},
 		{"swanctl", "--flush-certs"},
@@ -105,7 +104,7 @@ func (c *Client) Connect(ctx context.Context, user string) (address string, err 
 
 var virtualIP = regexp.MustCompile(`local-vips=\[([0-9.]+)`)
 
-// Address gives the device's virtual IP.
+// Address returns the device's virtual IP.
 func (c *Client) Address(ctx context.Context) (string, error) {
 	sas, err := c.Run(ctx, "swanctl", "--list-sas", "--raw")
 	if err != nil {
@@ -118,20 +117,20 @@ func (c *Client) Address(ctx context.Context) (string, error) {
 	return m[1], nil
 }
 
-// Connected says whether the tunnel is up, as the client sees it.
+// Connected reports whether the tunnel is up, according to the device.
 func (c *Client) Connected(ctx context.Context) (bool, error) {
 	sas, err := c.Run(ctx, "swanctl", "--list-sas", "--raw")
 	return strings.Contains(sas, "state=INSTALLED"), err
 }
 
-// Disconnect takes the tunnel down; it returns when the gateway has answered.
+// Disconnect closes the tunnel and returns when the gateway has answered.
 func (c *Client) Disconnect(ctx context.Context) error {
 	_, err := c.Run(ctx, "swanctl", "--terminate", "--ike", "vpn", "--timeout", "60")
 	return err
 }
 
-// Dig asks the gateway's name server, through the tunnel, and gives the addresses of the name, in order; none if the
-// name does not exist. A server that does not answer is an error.
+// Dig asks the gateway's name server, through the tunnel, for the addresses of a name, and returns none if the name
+// does not exist. It is an error if the server does not answer.
 func (c *Client) Dig(ctx context.Context, name string) ([]string, error) {
 	out, err := c.Run(ctx, "dig", "@"+Inside, "+short", "+time=2", "+tries=2", name+".", "A")
 	if err != nil {
@@ -142,14 +141,14 @@ func (c *Client) Dig(ctx context.Context, name string) ([]string, error) {
 
 var serial = regexp.MustCompile(`serial: +(\S+)`)
 
-// ServerCertSerial gives the serial number, in upper case hexadecimal, of the certificate that charon showed when this
-// device connected last.
+// ServerCertSerial returns the serial number, in upper case hexadecimal, of the certificate that the gateway's charon
+// presented when this device last connected.
 func (c *Client) ServerCertSerial(ctx context.Context) (string, error) {
 	out, err := c.Run(ctx, "swanctl", "--list-certs", "--type", "x509")
 	if err != nil {
 		return "", err
 	}
-	// Newer certbots ask for certificates without a subject.
+	// Newer versions of certbot request certificates without a subject.
 	named := regexp.MustCompile(`altNames: .*\b` + regexp.QuoteMeta(Name) + `\b`)
 	var serials []string
 	for cert := range strings.SplitSeq(out, "\n\n") {
@@ -158,12 +157,13 @@ func (c *Client) ServerCertSerial(ctx context.Context) (string, error) {
 		}
 	}
 	if len(serials) != 1 {
-		return "", fmt.Errorf("find the gateway's certificate: charon of %s holds %d of it:\n%s", c.name, len(serials), out)
+		return "", fmt.Errorf("find the gateway's certificate: charon of %s holds %d certificates of %s:\n%s",
+			c.name, len(serials), Name, out)
 	}
 	return serials[0], nil
 }
 
-// Publish sends a test picture and a tone to the gateway, over RTMP through the tunnel, in real time.
+// Publish sends a test picture and a tone to the gateway, by RTMP through the tunnel, in real time.
 func (c *Client) Publish(ctx context.Context, stream string, seconds int) error {
 	length := strconv.Itoa(seconds)
 	_, err := c.net(ctx, "ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error",
@@ -177,7 +177,7 @@ func (c *Client) Publish(ctx context.Context, stream string, seconds int) error 
 	return nil
 }
 
-// PublishFile sends an FLV file to the gateway as it is, over RTMP through the tunnel, in real time.
+// PublishFile sends an FLV file to the gateway unchanged, by RTMP through the tunnel, in real time.
 func (c *Client) PublishFile(ctx context.Context, stream, file string) error {
 	_, err := c.net(ctx, "ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error",
 		"-re", "-i", file, "-c", "copy", "-f", "flv", "rtmp://"+Inside+"/live/"+stream)
@@ -187,18 +187,19 @@ func (c *Client) PublishFile(ctx context.Context, stream, file string) error {
 	return nil
 }
 
-// Browse opens a page in this machine's Chromium, without a window and in the device's network, until ctx ends.
+// Browse opens a page in this computer's Chromium, without a window and in the device's network, until ctx ends.
 func (c *Client) Browse(ctx context.Context, url string) error {
+	profile := filepath.Join(c.namespaces.dir, c.name, "chromium")
 	_, err := c.net(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
-		"--autoplay-policy=no-user-gesture-required", "--user-data-dir="+filepath.Join(c.namespaces.dir, c.name, "chromium"), url)
+		"--autoplay-policy=no-user-gesture-required", "--user-data-dir="+profile, url)
 	if err != nil {
 		return fmt.Errorf("browse %s: %w", url, err)
 	}
 	return nil
 }
 
-// Log gives what the device's charon logged.
+// Log returns the log of the device's charon.
 func (c *Client) Log() (string, error) {
 	log, err := c.ReadFile("/var/log/charon.log")
 	if err != nil {

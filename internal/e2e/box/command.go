@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// A CommandError is a command that failed, with all that it said.
+// A CommandError reports a command that failed, with its output.
 type CommandError struct {
-	Command string // as it would be typed, without the words that lead into the namespaces
-	Output  string // standard output and standard error as they came
+	Command string // as it would be typed inside the namespaces
+	Output  string // standard output and standard error, in the order in which they were written
 	Err     error
 }
 
@@ -31,7 +31,7 @@ func (e *CommandError) Error() string {
 
 func (e *CommandError) Unwrap() error { return e.Err }
 
-// ExitCode gives the exit status of the command, -1 if it did not run or was killed.
+// ExitCode returns the exit status of the command, or -1 if it did not run or was killed.
 func (e *CommandError) ExitCode() int {
 	var exit *exec.ExitError
 	if errors.As(e.Err, &exit) {
@@ -40,7 +40,7 @@ func (e *CommandError) ExitCode() int {
 	return -1
 }
 
-// environ is what commands get: nothing of the user's own that would make two runs differ, but the way to the mirror.
+// environ is the environment of commands: the same for every user, but for the proxy that leads to the mirror.
 func environ() []string {
 	env := []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -54,20 +54,20 @@ func environ() []string {
 	return env
 }
 
-// command prepares prefix+args. It runs in a process group of its own: the terminal's Ctrl-C reaches us alone, and
-// we end things in order.
+// command prepares prefix+args in a process group of its own: the terminal's Ctrl-C reaches only this process, which
+// then ends the others in order.
 func command(ctx context.Context, prefix []string, args ...string) *exec.Cmd {
 	words := append(append([]string(nil), prefix...), args...)
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	cmd.Env = environ()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	// A daemon that a command left behind may hold its output open.
+	// A daemon that the command started may keep its output open.
 	cmd.WaitDelay = 2 * time.Second
 	return cmd
 }
 
-// output runs prefix+args and gives its standard output. The error is a *CommandError.
+// output runs prefix+args and returns its standard output. The error is a *CommandError.
 func output(ctx context.Context, prefix []string, args ...string) (string, error) {
 	var stdout bytes.Buffer
 	var both lockedBuffer
@@ -83,7 +83,7 @@ func output(ctx context.Context, prefix []string, args ...string) (string, error
 	return stdout.String(), nil
 }
 
-// A lockedBuffer collects what several pipes bring.
+// A lockedBuffer is a buffer that several goroutines may write to.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

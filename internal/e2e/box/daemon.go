@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// Patience is how long a daemon may take to be ready before it counts as broken: this machine may be busy with other work.
+// Patience is how long a daemon may take to be ready before it counts as broken. It is generous, because this computer
+// may be busy with other work.
 const Patience = 2 * time.Minute
 
-// A Daemon is a process that a test started and that others wait for.
+// A Daemon is a process that a test has started and that has to become ready.
 type Daemon struct {
 	cmd  *exec.Cmd
-	log  string        // file with all that it printed
+	log  string        // the file with its output
 	done chan struct{} // closed when it has ended
 }
 
@@ -44,17 +45,17 @@ func (d *Daemon) Pid() int { return d.cmd.Process.Pid }
 // Signal sends the process a signal.
 func (d *Daemon) Signal(s syscall.Signal) error { return d.cmd.Process.Signal(s) }
 
-// Stop kills the process and waits for its end. A second call does nothing.
+// Stop kills the process and waits until it has ended. A second call does nothing.
 func (d *Daemon) Stop() {
 	d.cmd.Process.Kill()
 	<-d.done
 }
 
-// Join waits for the end of a process that something else ends.
+// Join waits until the process has ended by itself.
 func (d *Daemon) Join() { <-d.done }
 
-// Wait polls until ready reports true and returns the error that came with it. It fails at once when the process ends,
-// and after Patience. The error has the end of the process's log.
+// Wait polls until ready returns true, and then returns ready's error. It fails as soon as the process has ended, and
+// after Patience. Its error contains the end of the process's log.
 func (d *Daemon) Wait(ctx context.Context, what string, ready func() (bool, error)) error {
 	err := PollWhile(ctx, d.done, what, ready)
 	if err != nil {
@@ -63,8 +64,8 @@ func (d *Daemon) Wait(ctx context.Context, what string, ready func() (bool, erro
 	return err
 }
 
-// PollWhile is Poll for what a process is to do, with the limit Patience: it fails at once when done is closed, which is
-// the end of that process.
+// PollWhile is Poll, limited by Patience, for something that a process is expected to do: it fails as soon as done,
+// which is closed at the end of that process, is closed.
 func PollWhile(ctx context.Context, done <-chan struct{}, what string, ready func() (bool, error)) error {
 	return Poll(ctx, Patience, what, func() (bool, error) {
 		select {

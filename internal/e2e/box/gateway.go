@@ -17,16 +17,16 @@ import (
 //go:embed files
 var files embed.FS
 
-// A Gateway is the guide's server.
+// A Gateway is the server: the VPN gateway that the guide describes.
 type Gateway struct {
 	*machine
 	suite string
 }
 
-// Users may connect; the password of each is "secret of NAME".
+// Users are the users that may connect; the password of each is "secret of NAME".
 var Users = []string{"alice", "bob", "carol", "dave"}
 
-// Links are where the guide's hosts look for our programs, by the program's name.
+// Links are the paths at which charon, nginx and certbot call our programs, by the program's name.
 var Links = map[string]string{
 	"updown":     "/etc/swanctl/script/updown.sh",
 	"recorddone": "/etc/nginx/conf.d/record_done.sh",
@@ -38,7 +38,7 @@ const lineage = "/etc/letsencrypt/live/" + Name
 func example(name string) string { return mustRead(packaging.Examples, "examples/"+name) }
 func own(name string) string     { return mustRead(files, "files/"+name) }
 
-// mustRead reads a file that was compiled in: without it there is no program.
+// mustRead reads an embedded file.
 func mustRead(fs embed.FS, name string) string {
 	data, err := fs.ReadFile(name)
 	if err != nil {
@@ -47,7 +47,7 @@ func mustRead(fs embed.FS, name string) string {
 	return string(data)
 }
 
-// startGateway boots the gateway, the guide's as far as it goes without a certificate.
+// startGateway boots the gateway. What needs a certificate is left to setUp.
 func (b *Box) startGateway(ctx context.Context) (*Gateway, error) {
 	m, err := newMachine(ctx, b.namespaces, b.tree.dir, "gateway")
 	if err != nil {
@@ -86,15 +86,21 @@ func (b *Box) startGateway(ctx context.Context) (*Gateway, error) {
 	return g, g.WaitRunning(ctx)
 }
 
-// follow does what the guide has its reader do, as far as files go.
+// follow writes the files that the guide has its reader write.
 func (g *Gateway) follow(ctx context.Context) error {
 	var users strings.Builder
 	for _, u := range Users {
-		fmt.Fprintf(&users, "secrets {\n    eap-%s {\n        id = %[1]s\n        secret = \"%s\"\n    }\n}\n", u, secret(u))
+		fmt.Fprintf(&users, `secrets {
+    eap-%s {
+        id = %[1]s
+        secret = "%s"
+    }
+}
+`, u, secret(u))
 	}
 	zones := example("named.conf.local")
 	if g.suite == "bookworm" {
-		// The guide is of that time: its reader has no such line.
+		// The guide was written for bookworm, which does not need this line.
 		zones = strings.Replace(zones, "allow-transfer { key local-ddns; };", "", 1)
 	}
 	nginx, err := g.ReadFile("/etc/nginx/nginx.conf")
@@ -105,7 +111,7 @@ func (g *Gateway) follow(ctx context.Context) error {
 		name, content string
 		mode          os.FileMode
 	}{
-		// What the guide has its reader type.
+		// The guide's files.
 		{"/etc/bind/named.conf.local", zones, 0o644},
 		{"/var/lib/bind/db.example", example("db.example"), 0o644},
 		{"/etc/nginx/rtmp.conf", example("nginx-rtmp.conf"), 0o644},
@@ -114,7 +120,7 @@ func (g *Gateway) follow(ctx context.Context) error {
 		{"/etc/swanctl/script/updown.sh", own("updown.sh"), 0o755},
 		{"/etc/swanctl/conf.d/users.conf", users.String(), 0o600},
 		{"/var/spool/cron/crontabs/root", own("crontab"), 0o600},
-		// What the box needs.
+		// Files that only the box needs.
 		{"/etc/bind/named.conf.options", own("named.conf.options"), 0o644},
 		{"/etc/pebble/pebble.json", own("pebble.json"), 0o644},
 		{"/etc/systemd/system/pebble.service", own("pebble.service"), 0o644},
@@ -123,8 +129,8 @@ func (g *Gateway) follow(ctx context.Context) error {
 			return err
 		}
 	}
-	// The archive is a file system of its own, as on many a server. Overlayfs shows files of another device than their
-	// directory's, which no program that keeps to one file system could make sense of.
+	// The archive is a file system of its own, as on many servers. On overlayfs a file's device differs from that of
+	// its directory, and archiveprune, which stays on one file system, would skip every file.
 	const prepare = `set -e
 cd "$1"
 mkdir archive "root$2"
@@ -136,7 +142,7 @@ systemctl -q --root=root enable pebble.service`
 	return err
 }
 
-// WaitRunning waits until systemd has no job left, and fails if a unit has.
+// WaitRunning waits until systemd has no job left, and fails if a unit has failed.
 func (g *Gateway) WaitRunning(ctx context.Context) error {
 	return g.wait(ctx, "the gateway to run", func() (bool, error) {
 		state, err := g.Run(ctx, "systemctl", "is-system-running")
@@ -151,7 +157,7 @@ func (g *Gateway) WaitRunning(ctx context.Context) error {
 	})
 }
 
-// setUp gets the first certificate and gives charon its connection.
+// setUp obtains the first certificate and loads charon's connection.
 func (g *Gateway) setUp(ctx context.Context) error {
 	if err := g.wait(ctx, "pebble", func() (bool, error) {
 		_, err := g.Root(ctx)
@@ -165,8 +171,9 @@ func (g *Gateway) setUp(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if _, err := g.Run(ctx, "certbot", "certonly", "--non-interactive", "--agree-tos", "--register-unsafely-without-email",
-		"--server", "https://localhost:14000/dir", "--standalone", "--http-01-port", "5002", "--domain", Name); err != nil {
+	if _, err := g.Run(ctx, "certbot", "certonly", "--non-interactive", "--agree-tos",
+		"--register-unsafely-without-email", "--server", "https://localhost:14000/dir",
+		"--standalone", "--http-01-port", "5002", "--domain", Name); err != nil {
 		return err
 	}
 	if err := g.WriteFile("/etc/swanctl/conf.d/vpn.conf", example("swanctl.conf"), 0o644); err != nil {
@@ -179,13 +186,13 @@ func (g *Gateway) setUp(ctx context.Context) error {
 	return err
 }
 
-// Root gives the certificate of the ACME server's root, the only one that clients trust, in PEM.
+// Root returns the root certificate of the ACME server, the only one that clients trust, in PEM.
 func (g *Gateway) Root(ctx context.Context) (string, error) {
 	return g.Run(ctx, "curl", "--silent", "--show-error", "--fail", "https://localhost:15000/roots/0")
 }
 
-// Install installs a Debian package on the running gateway, as its administrator would, and waits for the end of all
-// that this starts.
+// Install installs a Debian package on the running gateway, as its administrator would, and waits until systemd has
+// done all that the installation started.
 func (g *Gateway) Install(ctx context.Context, deb string) error {
 	data, err := os.ReadFile(deb)
 	if err != nil {
@@ -202,30 +209,30 @@ func (g *Gateway) Install(ctx context.Context, deb string) error {
 	return g.WaitRunning(ctx)
 }
 
-// Renew renews the gateway's certificate as certbot.timer would when the time has come, deploy hooks included, and
-// gives what certbot said. certbot succeeds even if a hook failed.
+// Renew renews the gateway's certificate as certbot.timer does when it is due, deploy hooks included, and returns what
+// certbot printed. certbot succeeds even if a hook failed.
 func (g *Gateway) Renew(ctx context.Context) (string, error) {
 	return g.Run(ctx, "sh", "-c", "certbot renew --force-renewal --no-random-sleep-on-renew 2>&1")
 }
 
-// CertSerial gives the serial number, in upper case hexadecimal, of the certificate on the gateway's disk.
+// CertSerial returns the serial number, in upper case hexadecimal, of the certificate on the gateway's disk.
 func (g *Gateway) CertSerial(ctx context.Context) (string, error) {
 	out, err := g.Run(ctx, "openssl", "x509", "-noout", "-serial", "-in", lineage+"/cert.pem")
 	serial, _ := strings.CutPrefix(strings.TrimSpace(out), "serial=")
 	return plainSerial(serial), err
 }
 
-// plainSerial brings a serial number into the form that we compare: some tools put a zero byte before a high bit.
+// plainSerial normalizes a serial number: some tools print the zero byte that precedes a high bit in DER.
 func plainSerial(s string) string {
 	return strings.TrimLeft(strings.ToUpper(strings.ReplaceAll(s, ":", "")), "0")
 }
 
-// Journal gives the gateway's journal, one line per entry: journalctl with these further arguments.
+// Journal returns the output of journalctl with these arguments, one line per entry.
 func (g *Gateway) Journal(ctx context.Context, args ...string) (string, error) {
 	return g.Run(ctx, append([]string{"journalctl", "--quiet", "--no-pager", "--no-hostname"}, args...)...)
 }
 
-// Recordings lists the archive: names, sorted.
+// Recordings returns the names of the files in the archive, sorted.
 func (g *Gateway) Recordings() ([]string, error) {
 	entries, err := os.ReadDir(g.Path(Archive))
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// lock takes a flock of kind how on file, made if need be, and waits for it until ctx ends. Closing the file, or the end
-// of this process, gives it back.
+// lock takes a flock of kind how on a file, which it creates if necessary, and waits for it until ctx ends. The lock is
+// released when the file is closed, or this process ends.
 func lock(ctx context.Context, file string, how int) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o644)
@@ -31,7 +31,7 @@ func lock(ctx context.Context, file string, how int) (*os.File, error) {
 	}
 }
 
-// same says whether f is still the file of that name: removeOldTrees may have taken it away before we had the lock.
+// same reports whether f is still the file of that name: removeOldTrees may have removed it before we had the lock.
 func same(f *os.File, name string) bool {
 	a, err := f.Stat()
 	if err != nil {
@@ -41,7 +41,7 @@ func same(f *os.File, name string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-// pause waits for d, or fails when ctx ends before.
+// pause waits for d, and fails if ctx ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -51,8 +51,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Poll calls done every 20 ms until it says true, and gives the error that came with that. When ctx ends it fails; when
-// limit is over it fails too, naming what was waited for and the last error that done gave.
+// Poll calls done every 20 ms until that returns true, and then returns done's error. It fails when ctx ends, and when
+// limit has passed; the error names what was waited for and contains the last error of done.
 func Poll(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
 	start := time.Now()
 	for {

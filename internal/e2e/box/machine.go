@@ -11,20 +11,21 @@ import (
 	"syscall"
 )
 
-// A machine is a container: its own copy-on-write view of the tree, a network namespace, and systemd-nspawn's first process.
+// A machine is a container: a copy-on-write view of the tree, a network namespace, and the processes that
+// systemd-nspawn starts in them.
 type machine struct {
 	namespaces *namespaces
 	name       string
-	leader     int // first process of the machine, as seen from here; 0 before start
+	leader     int // the PID, outside, of the machine's first process; 0 before start
 	nspawn     *exec.Cmd
 	done       chan struct{} // closed when nspawn has ended
-	said       lockedBuffer  // by nspawn and on the console
+	console    lockedBuffer  // the output of nspawn and of the console
 }
 
-// newMachine makes the machine's files and its network namespace with lo up.
+// newMachine creates the machine's files and its network namespace, with lo up.
 func newMachine(ctx context.Context, n *namespaces, lower, name string) (*machine, error) {
 	m := &machine{namespaces: n, name: name, done: make(chan struct{})}
-	// An option of mount cannot hold a comma or a colon: the tree comes by a name without any.
+	// The tree is bound to a name of its own, because lowerdir cannot contain a comma or a colon.
 	const script = `set -e
 mkdir -p "$1/upper" "$1/work" "$1/lower" "$1/root"
 mount --bind "$2" "$1/lower"
@@ -39,14 +40,14 @@ unshare --net=net ip link set lo up`
 	return m, m.WriteFile("/etc/hostname", name+"\n", 0o644)
 }
 
-// Path gives the name under which a file of the machine is seen from outside. What the machine itself mounts (/run, /tmp,
-// /proc) is not there.
+// Path returns the name that a file of the machine has outside. The file systems that the machine itself mounts (/run,
+// /tmp, /proc) are not visible there.
 func (m *machine) Path(name string) string {
 	return m.namespaces.path(m.name, "root", name)
 }
 
-// WriteFile writes a file of the machine, and the directories above it, with exactly the given mode. Links of the machine
-// that lead out of its tree when seen from here are refused.
+// WriteFile writes a file of the machine with exactly the given mode, and creates the directories above it. It refuses
+// to follow links of the machine that, outside, lead out of its tree.
 func (m *machine) WriteFile(name, content string, mode os.FileMode) error {
 	root, err := os.OpenRoot(m.Path("/"))
 	if err != nil {
@@ -79,21 +80,22 @@ func (m *machine) ReadFile(name string) (string, error) {
 	return string(data), nil
 }
 
-// net runs a command of the host, ip or ffmpeg, in the machine's network.
+// net runs a command of this computer, such as ip or ffmpeg, in the machine's network.
 func (m *machine) net(ctx context.Context, args ...string) (string, error) {
-	return output(ctx, append(m.namespaces.enter(), "nsenter", "--net="+filepath.Join(m.namespaces.dir, m.name, "net"), "--"), args...)
+	network := filepath.Join(m.namespaces.dir, m.name, "net")
+	return output(ctx, append(m.namespaces.enter(), "nsenter", "--net="+network, "--"), args...)
 }
 
-// start starts the machine: its own init when args are empty, else args below a small one. It returns as soon as the
-// machine has its first process, which may not be ready for anything yet.
+// start starts the machine: its init if args are empty, otherwise args below a minimal init. It returns as soon as the
+// machine's first process exists; that may not be ready for anything yet.
 func (m *machine) start(ctx context.Context, args ...string) error {
 	dir := filepath.Join(m.namespaces.dir, m.name)
-	// Without a name it is that of the directory, and nspawn of Debian 13 refuses the second of one name.
+	// The default for --machine is the directory's name, and Debian 13's nspawn refuses a second machine of one name.
 	nspawn := []string{"systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--console=pipe",
 		"--machine=" + m.name, "--hostname=" + m.name,
 		"--directory=" + filepath.Join(dir, "root"), "--network-namespace-path=" + filepath.Join(dir, "net"),
 		"--resolv-conf=off", "--timezone=off", "--bind=/dev/net/tun", "--capability=CAP_NET_ADMIN",
-		// nspawn's filter is older than Landlock.
+		// nspawn's default filter predates Landlock.
 		"--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self"}
 	if len(args) == 0 {
 		nspawn = append(nspawn, "--boot")
@@ -101,11 +103,13 @@ func (m *machine) start(ctx context.Context, args ...string) error {
 		nspawn = append(append(nspawn, "--as-pid2"), args...)
 	}
 	// The shell joins the groups outside: inside, their directories may be hidden.
-	const join = `while [ "$1" != -- ]; do mkdir -p "$1" && echo $$ >"$1/cgroup.procs" || exit; shift; done; shift; exec "$@"`
+	const join = `while [ "$1" != -- ]; do mkdir -p "$1" && echo $$ >"$1/cgroup.procs" || exit; shift; done
+shift
+exec "$@"`
 	words := append([]string{"/bin/sh", "-c", join, "join"}, m.namespaces.groups(m.name)...)
 	words = append(append(words, "--"), m.namespaces.enter()...)
 	m.nspawn = command(context.WithoutCancel(ctx), words, nspawn...)
-	m.nspawn.Stdout, m.nspawn.Stderr = &m.said, &m.said
+	m.nspawn.Stdout, m.nspawn.Stderr = &m.console, &m.console
 	if err := m.nspawn.Start(); err != nil {
 		return fmt.Errorf("start machine %s: %w", m.name, err)
 	}
@@ -120,8 +124,8 @@ func (m *machine) start(ctx context.Context, args ...string) error {
 	})
 }
 
-// wait waits for what the machine is to do. It fails at once when the machine ends, and its error has the end of what the
-// machine said on its console.
+// wait polls until ready returns true. It fails as soon as the machine has ended; its error contains the end of the
+// machine's console output.
 func (m *machine) wait(ctx context.Context, what string, ready func() (bool, error)) error {
 	err := PollWhile(ctx, m.done, what, ready)
 	if err != nil {
@@ -130,7 +134,7 @@ func (m *machine) wait(ctx context.Context, what string, ready func() (bool, err
 	return err
 }
 
-// findLeader looks for the process below nspawn that is the first of a PID namespace and lives in the machine's network.
+// findLeader returns the process below nspawn that is the first of a PID namespace and in the machine's network, or 0.
 func (m *machine) findLeader() (int, error) {
 	var net syscall.Stat_t
 	if err := syscall.Stat(m.namespaces.path(m.name, "net"), &net); err != nil {
@@ -162,20 +166,20 @@ func (m *machine) findLeader() (int, error) {
 	return 0, nil
 }
 
-// Run runs a command in the machine, as its root, and gives its standard output. The error is a *CommandError.
+// Run runs a command on the machine, as its root, and returns its standard output. The error is a *CommandError.
 func (m *machine) Run(ctx context.Context, args ...string) (string, error) {
 	return output(ctx, m.Enter(), args...)
 }
 
-// Console gives what the machine said on its console.
-func (m *machine) Console() string { return m.said.String() }
+// Console returns what the machine printed on its console.
+func (m *machine) Console() string { return m.console.String() }
 
-// stop kills the machine and waits for its end.
+// stop kills the machine and waits until it has ended.
 func (m *machine) stop() {
 	if m.leader == 0 {
 		return
 	}
-	// The kernel kills all other processes of the machine with its first one.
+	// When a machine's first process ends, the kernel kills all others.
 	syscall.Kill(m.leader, syscall.SIGKILL)
 	<-m.done
 }

@@ -14,12 +14,12 @@ import (
 
 // namespaces are a mount and a PID namespace that hold all of one run. They exist as long as a shell whose standard
 // input is a pipe from this process. When this process ends, for whatever reason, the shell reads end of file and ends,
-// and because it is the first process of its PID namespace the kernel kills all others in it. Mounts, network namespaces
-// and veth pairs then have no holder left and vanish too. Nothing has to be found and undone by name.
+// and because it is the first process of its PID namespace the kernel kills all others in it. Mounts, network
+// namespaces and veth pairs then have no holder left and vanish too. Nothing has to be found and undone by name.
 //
-// Control groups are the exception: the kernel does not remove the empty directories that systemd in the gateway leaves.
-// Therefore each machine runs below a group named after the keeper, the outermost shell. The keeper removes these groups
-// at the end, and at the start those of keepers that were killed.
+// Control groups are the exception: the kernel does not remove the empty directories that systemd in the gateway
+// leaves. Therefore each machine runs below a group named after the keeper, the outermost shell. The keeper removes
+// these groups at the end, and at the start those of keepers that were killed.
 type namespaces struct {
 	keeper *exec.Cmd
 	stdin  io.Closer

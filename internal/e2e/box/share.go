@@ -2,8 +2,8 @@ package box
 
 import "context"
 
-// Tree gives the directory of the tree that boxes of Debian 12 are made of, built if the cache has none, for tests that need its
-// daemons but no server around them. It must not be written to; release lets it be removed when a newer one is there.
+// Tree returns the tree of Debian 12's boxes, for tests that need its daemons and no server. It is built if the cache
+// does not have it. Nobody may write to it. After release it may be removed, once a newer one exists.
 func Tree(ctx context.Context, step func(what string)) (dir string, release func(), err error) {
 	t, err := openTree(ctx, "bookworm", false, step)
 	if err != nil {
@@ -12,8 +12,8 @@ func Tree(ctx context.Context, step func(what string)) (dir string, release func
 	return t.dir, t.close, nil
 }
 
-// Network gives the file of the machine's network namespace, for setns(2).
+// Network returns the file of the machine's network namespace, for setns(2).
 func (m *machine) Network() string { return m.namespaces.path(m.name, "net") }
 
-// Script gives a script of the guide's, updown.sh or record_done.sh, as its server has it before tunnelcast.
+// Script returns one of the guide's scripts that tunnelcast replaces, updown.sh or record_done.sh.
 func Script(name string) string { return own(name) }

@@ -14,7 +14,8 @@ import (
 	"unsafe"
 )
 
-// Enter returns the words that run a command on the machine, as its root, when typed before it by root of this computer.
+// Enter returns the words that run a command on the machine, as its root, when typed before it by root of this
+// computer.
 func (m *machine) Enter() []string {
 	return []string{"nsenter", "--target", strconv.Itoa(m.leader),
 		"--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"}

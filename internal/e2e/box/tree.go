@@ -17,7 +17,7 @@ import (
 //go:embed files/tree.sh
 var recipe string
 
-// CacheDir gives the directory for what is built once: $TUNNELCAST_CACHE, else ~/.cache/tunnelcast.
+// CacheDir returns the directory for what is built once: $TUNNELCAST_CACHE, or ~/.cache/tunnelcast.
 func CacheDir() (string, error) {
 	if dir := os.Getenv("TUNNELCAST_CACHE"); dir != "" {
 		return filepath.Abs(dir)
@@ -29,17 +29,17 @@ func CacheDir() (string, error) {
 	return filepath.Join(home, ".cache", "tunnelcast"), nil
 }
 
-// Releases are the Debian releases of which there are boxes, by their suites, and what people call them.
+// Releases maps the suites of which boxes can be made to the names of these Debian releases.
 var Releases = map[string]string{"bookworm": "Debian 12", "trixie": "Debian 13"}
 
-// A tree is a built tree of the cache, locked against removal while it is in use.
+// A tree is a Debian system in a directory of the cache, locked against removal while it is in use.
 type tree struct {
 	dir  string
 	lock *os.File
 }
 
-// treeName is the name of a tree of the present recipe in the cache. The tree is of this machine's architecture, whatever
-// that of the test is: an emulated one uses it too.
+// treeName returns the name, in the cache, of a tree that the current recipe builds. The tree is of this computer's
+// architecture, even if the test is emulated.
 func treeName(suite string, bare bool) string {
 	sum := sha256.Sum256([]byte(recipe))
 	kind := "daemons"
@@ -49,8 +49,8 @@ func treeName(suite string, bare bool) string {
 	return fmt.Sprintf("%s-%s-%x", suite, kind, sum[:8])
 }
 
-// openTree gives a tree of the present recipe and builds it if the cache has none, which needs the network and takes
-// a minute or two. step is told what goes on. Trees of older recipes that nobody uses are removed.
+// openTree returns a tree of the current recipe. If the cache has none it is built, which needs the network and takes a
+// minute or two; step is called at the beginning of each part. Unused trees of older recipes are removed.
 func openTree(ctx context.Context, suite string, bare bool, step func(string)) (*tree, error) {
 	if Releases[suite] == "" {
 		return nil, fmt.Errorf("find the tree of %q: no such release", suite)
@@ -66,8 +66,8 @@ func openTree(ctx context.Context, suite string, bare bool, step func(string)) (
 	t := &tree{dir: filepath.Join(base, treeName(suite, bare))}
 	lockfile := t.dir + ".lock"
 
-	// The tree appears by rename, whole or not at all; the lock keeps a second builder waiting, and then there is
-	// nothing left for it to do. A shared lock cannot be had without a gap from an exclusive one, hence the loop.
+	// The tree appears by rename, complete or not at all. The lock makes a second builder wait; then it finds the tree.
+	// flock cannot downgrade an exclusive lock to a shared one atomically, hence the loop.
 	for {
 		if t.lock, err = lock(ctx, lockfile, syscall.LOCK_SH); err != nil {
 			return nil, err
@@ -95,7 +95,7 @@ func openTree(ctx context.Context, suite string, bare bool, step func(string)) (
 
 func (t *tree) close() { t.lock.Close() }
 
-// build needs the exclusive lock.
+// build builds the tree. The caller must hold the exclusive lock.
 func (t *tree) build(ctx context.Context, suite string, bare bool, step func(string)) error {
 	mirror, security, err := mirrors(ctx)
 	if err != nil {
@@ -113,7 +113,7 @@ func (t *tree) build(ctx context.Context, suite string, bare bool, step func(str
 	}
 	work := t.dir + ".new"
 	if err := os.RemoveAll(work); err != nil {
-		return fmt.Errorf("remove what a killed build left: %w", err)
+		return fmt.Errorf("remove the files of a killed build: %w", err)
 	}
 	defer os.RemoveAll(work)
 	script := t.dir + ".sh"
@@ -127,11 +127,11 @@ func (t *tree) build(ctx context.Context, suite string, bare bool, step func(str
 	}
 	defer log.Close()
 
-	// debootstrap mounts proc and sys in the tree. In namespaces of their own they end with the build, however it ends.
-	cmd := command(ctx, []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"},
-		append([]string{"/bin/sh", script}, words...)...)
+	// debootstrap mounts proc and sys in the tree. In these namespaces the mounts end with the build, however it ends.
+	unshare := []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"}
+	cmd := command(ctx, unshare, append([]string{"/bin/sh", script}, words...)...)
 	cmd.Stderr = log
-	// If we are killed, the lock is held for as long as anything of the build still runs.
+	// If this process is killed, the lock is held until the build's last process has ended.
 	cmd.ExtraFiles = []*os.File{t.lock}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -153,7 +153,7 @@ func (t *tree) build(ctx context.Context, suite string, bare bool, step func(str
 		}
 		return fmt.Errorf("build the tree: %w\n%s\nwhole log: %s", err, tail(log.Name(), 20), log.Name())
 	}
-	// A tree that lost half its files to a power cut would be used for ever.
+	// Otherwise a power cut could leave a tree without half of its contents, and nobody would notice.
 	if _, err := output(ctx, nil, "sync", "-f", work); err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (t *tree) build(ctx context.Context, suite string, bare bool, step func(str
 	return nil
 }
 
-// tail returns the last n lines of a file, or why it could not be read.
+// tail returns the last n lines of a file, or the error of reading it.
 func tail(file string, n int) string {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -179,8 +179,8 @@ func lastLines(text string, n int) string {
 
 var indexURI = regexp.MustCompile(`(?m)^'([^']+)/dists/([^/' ]+)/InRelease'`)
 
-// mirrors gives the Debian mirrors that this machine itself uses, by asking its apt for the indexes it would fetch.
-// A machine of another release or distribution names its own in TUNNELCAST_MIRROR. security may be "".
+// mirrors returns the Debian mirrors that this computer uses, from the index files that its apt would fetch. On another
+// release or distribution TUNNELCAST_MIRROR names the mirror. security may be "".
 func mirrors(ctx context.Context) (mirror, security string, err error) {
 	if m := os.Getenv("TUNNELCAST_MIRROR"); m != "" {
 		return m, "", nil
@@ -199,13 +199,14 @@ func mirrors(ctx context.Context) (mirror, security string, err error) {
 		}
 	}
 	if mirror == "" {
-		return "", "", errors.New("find a Debian mirror: this machine's apt sources name none; name one in TUNNELCAST_MIRROR")
+		return "", "", errors.New("find a Debian mirror: " +
+			"this computer's apt sources name none; set TUNNELCAST_MIRROR to the URL of one")
 	}
 	return mirror, security, nil
 }
 
-// resolveMirror gives the first mirror of the list that a mirror+file: URI names, as Debian's cloud images have it.
-// debootstrap does not know that scheme.
+// resolveMirror returns the first mirror of the list that a mirror+file: URI names. Debian's cloud images use that
+// scheme; debootstrap does not support it.
 func resolveMirror(uri string) string {
 	list, ok := strings.CutPrefix(uri, "mirror+file:")
 	if !ok {

@@ -1,6 +1,6 @@
-// Command demo boots the guide's server on this computer, installs the package, and shows all four programs at work. Each
-// line says what happened and how long it took; the indented lines below it are real output. With -shell it opens a
-// shell on the gateway instead. Nothing is left when it ends.
+// Command demo boots the guide's server on this computer, installs the package, and shows all four programs at work.
+// Each line says what happened and how long it took; the indented lines below it are real output. With -shell it opens
+// a shell on the gateway instead. Nothing is left when it ends.
 package main
 
 import (

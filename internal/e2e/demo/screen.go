@@ -11,8 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// A screen prints chapters, steps with the time each took, and indented output below them. On a terminal a spinner moves
-// while a step is running; elsewhere a line every 15 s reports that it still is.
+// A screen prints chapters, steps with the time each took, and indented output below them. On a terminal a spinner
+// moves while a step is running; elsewhere a line every 15 s reports that it still is.
 type screen struct {
 	out         io.Writer
 	terminal    bool

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"tunnelcast/internal/e2e/box"
 )
 
-// A story is the demo from the package's installation on. Its first error ends it.
+// A story is the demo, from the installation of the package. The first error ends it.
 type story struct {
 	ctx context.Context
 	*screen
@@ -19,20 +18,17 @@ type story struct {
 	laptop, phone *box.Client
 }
 
-// patience is how long a program may take for what it does at once on any machine.
-const patience = time.Minute
-
 func (t *story) tell(deb string) error {
 	for _, chapter := range []struct {
 		title string
 		tell  func() error
 	}{
-		{"tunnelcast takes the place of the guide's shell lines", func() error { return t.install(deb) }},
+		{"tunnelcast replaces the guide's shell lines", func() error { return t.install(deb) }},
 		{"Clients connect, and have names", t.names},
 		{"A stream is published, and recorded", t.recording},
-		{"An old recording goes", t.prune},
+		{"An old recording is removed", t.prune},
 		{"The certificate is renewed", t.renewal},
-		{"A client leaves, and its name with it", t.leave},
+		{"A client disconnects, and its name is removed", t.leave},
 	} {
 		t.chapter(chapter.title)
 		if err := chapter.tell(); err != nil {
@@ -71,7 +67,7 @@ func (t *story) install(deb string) error {
 	return t.onGateway("systemctl list-units --no-legend --plain 'tunnelcast-*.timer' 'tunnelcast-*.path'")
 }
 
-// connect starts a device, connects it and digs for its name.
+// connect starts a device, connects it and shows its name.
 func (t *story) connect(device, user string) (*box.Client, error) {
 	c, err := t.box.Client(t.ctx, device)
 	if err != nil {
@@ -82,7 +78,7 @@ func (t *story) connect(device, user string) (*box.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.end(fmt.Sprintf("%s connected from the %s and was given %s", user, device, address))
+	t.end(fmt.Sprintf("%s connected from the %s; the virtual IP is %s", user, device, address))
 	return c, t.dig(c, user)
 }
 
@@ -119,7 +115,7 @@ func (t *story) recording() error {
 
 	t.begin("recorddone")
 	var recordings []string
-	err := box.Poll(t.ctx, patience, "the recording to become an MP4", func() (bool, error) {
+	err := box.Poll(t.ctx, box.Patience, "the recording to become an MP4", func() (bool, error) {
 		var err error
 		recordings, err = t.box.Gateway.Recordings()
 		return len(recordings) == 1 && strings.HasSuffix(recordings[0], ".mp4"), err
@@ -127,7 +123,7 @@ func (t *story) recording() error {
 	if err != nil {
 		return fmt.Errorf("%w; the archive holds %v", err, recordings)
 	}
-	t.end("after its end the FLV had become an MP4")
+	t.end("after its end, recorddone replaced the FLV by an MP4")
 	codecs, err := box.Probe(t.ctx, t.box.Gateway.Path(box.Archive+"/"+recordings[0]))
 	if err != nil {
 		return err
@@ -143,11 +139,13 @@ func (t *story) archive() error { return t.onGateway("ls -l " + box.Archive) }
 
 func (t *story) prune() error {
 	const old = "lastweek-2026-01-01_12-00-00.mp4"
-	if _, err := t.box.Gateway.Run(t.ctx, "install", "-m", "644", "-o", "www-data", "-g", "www-data", "/etc/services", box.Archive+"/"+old); err != nil {
-		return err
-	}
-	if _, err := t.box.Gateway.Run(t.ctx, "touch", "-d", "7 days ago", box.Archive+"/"+old); err != nil {
-		return err
+	for _, command := range [][]string{
+		{"install", "-m", "644", "-o", "www-data", "-g", "www-data", "/etc/services", box.Archive + "/" + old},
+		{"touch", "-d", "7 days ago", box.Archive + "/" + old},
+	} {
+		if _, err := t.box.Gateway.Run(t.ctx, command...); err != nil {
+			return err
+		}
 	}
 	if err := t.archive(); err != nil {
 		return err
@@ -156,13 +154,13 @@ func (t *story) prune() error {
 	if _, err := t.box.Gateway.Run(t.ctx, "systemctl", "start", "tunnelcast-archiveprune.service"); err != nil {
 		return err
 	}
-	t.end("the timer's service ran; what was older than 72 hours is gone")
+	t.end("the timer's service removed the recordings that were older than 72 hours")
 	recordings, err := t.box.Gateway.Recordings()
 	if err != nil {
 		return err
 	}
 	if slices.Contains(recordings, old) {
-		return fmt.Errorf("%s is still in the archive", old)
+		return fmt.Errorf("%s was not removed", old)
 	}
 	return errors.Join(t.archive(), t.journal("archiveprune", 2))
 }
@@ -172,7 +170,7 @@ func (t *story) renewal() (err error) {
 	if err != nil {
 		return err
 	}
-	t.show("", "alice was shown the certificate with serial number "+before)
+	t.show("", "charon presented alice the certificate with serial number "+before)
 	t.begin("certbot renew --force-renewal")
 	if _, err := t.box.Gateway.Renew(t.ctx); err != nil {
 		return err
@@ -188,9 +186,9 @@ func (t *story) renewal() (err error) {
 	if err != nil {
 		return err
 	}
-	t.show("", "carol was shown the certificate with serial number "+after)
+	t.show("", "charon presented carol the certificate with serial number "+after)
 	if renewed, err := t.box.Gateway.CertSerial(t.ctx); err != nil || after != renewed {
-		return errors.Join(err, fmt.Errorf("carol was shown %s, the renewed certificate is %s", after, renewed))
+		return errors.Join(err, fmt.Errorf("charon presented carol %s, the renewed certificate is %s", after, renewed))
 	}
 	up, err := t.laptop.Connected(t.ctx)
 	if err != nil || !up {
@@ -207,9 +205,9 @@ func (t *story) leave() error {
 	}
 	t.end("alice disconnected")
 	name := "alice." + box.Zone
-	t.begin("the name goes")
+	t.begin("sync removes the name")
 	var answer []string
-	err := box.Poll(t.ctx, patience, name+" to go", func() (bool, error) {
+	err := box.Poll(t.ctx, box.Patience, "the removal of "+name, func() (bool, error) {
 		var err error
 		answer, err = t.phone.Dig(t.ctx, name)
 		return err == nil && len(answer) == 0, err
@@ -217,7 +215,7 @@ func (t *story) leave() error {
 	if err != nil {
 		return err
 	}
-	t.end(name + " was gone")
+	t.end("sync removed " + name)
 	return errors.Join(
 		t.onGateway("dig @127.0.0.1 "+name+" | grep -o 'status: [A-Z]*'"),
 		t.journal("updown", 1))

@@ -1,4 +1,4 @@
-package charon
+package swanctl
 
 import (
 	"errors"
@@ -27,20 +27,29 @@ func configDir(t testing.TB, files map[string]string) string {
 	return dir
 }
 
-func TestReadChildren(t *testing.T) {
+func read(t testing.TB, dir string) *Config {
+	t.Helper()
+	c, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestChildren(t *testing.T) {
 	dir := configDir(t, map[string]string{"swanctl.conf": "include conf.d/*.conf\n", "conf.d/a.conf": `
 		tunnel { updown = /etc/swanctl/script/updown.sh iptables }
 		connections { vpn { children { net : tunnel { local_ts = 0.0.0.0/0 }
 			other { } } }
 		two { } }`})
-	got, err := ReadChildren(dir)
+	got := read(t, dir).Children()
 	want := []Child{{"vpn", "net", "/etc/swanctl/script/updown.sh iptables"}, {"vpn", "other", ""}}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %v, error %v, want %v", got, err, want)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
-func TestReadConfigured(t *testing.T) {
+func TestLocalAuths(t *testing.T) {
 	const guide = "certs = /le/cert.pem\n id = vpn.example\n"
 	for name, test := range map[string]struct {
 		files map[string]string
@@ -76,19 +85,18 @@ func TestReadConfigured(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := configDir(t, test.files)
-			all, err := ReadConfigured(dir)
 			var got []string
-			for _, c := range all {
-				got = append(got, fmt.Sprintf("%s %s %s", c.Name, c.Identity, strings.ReplaceAll(fmt.Sprint(c.Certs), dir, "DIR")))
+			for _, c := range read(t, dir).LocalAuths() {
+				got = append(got, fmt.Sprintf("%s %s %s", c.Connection, c.Identity, strings.ReplaceAll(fmt.Sprint(c.Certs), dir, "DIR")))
 			}
-			if s := strings.Join(got, "; "); err != nil || s != test.want {
-				t.Errorf("got  %s, error %v\nwant %s", s, err, test.want)
+			if s := strings.Join(got, "; "); s != test.want {
+				t.Errorf("got  %s\nwant %s", s, test.want)
 			}
 		})
 	}
 }
 
-func TestReadConfiguredDetails(t *testing.T) {
+func TestDetails(t *testing.T) {
 	dir := configDir(t, map[string]string{"swanctl.conf": `
 		connections {
 			file { local { certs = a.pem } children { x { start_action = none } y { start_action = trap|start } } }
@@ -99,24 +107,25 @@ func TestReadConfiguredDetails(t *testing.T) {
 		}
 		authorities { a { cacert = a.pem } b { file = /b.pem } c { handle = 01 } }
 		secrets { eap-a { id = a } token-1 { handle = 01 } }`})
-	configured, err := ReadConfigured(dir)
+	c := read(t, dir)
 	var got []string
-	for _, c := range configured {
-		got = append(got, fmt.Sprintf("%s %v %v", c.Name, c.Other, c.Starts))
+	for _, a := range c.LocalAuths() {
+		got = append(got, fmt.Sprintf("%s %v %v", a.Connection, a.NotInFiles, a.Starts))
 	}
-	if want := "file false true, none false false, place true false, token true false, raw true false"; err != nil || strings.Join(got, ", ") != want {
-		t.Errorf("got  %s, error %v\nwant %s", strings.Join(got, ", "), err, want)
+	want := "file false true, none false false, place true false, token true false, raw true false"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), want)
 	}
-	authorities, err := ReadAuthorities(dir)
-	if want := []Authority{{"a", dir + "/x509ca/a.pem"}, {"b", "/b.pem"}, {"c", ""}}; err != nil || !slices.Equal(authorities, want) {
-		t.Errorf("authorities %v, error %v", authorities, err)
+	authorities := []Authority{{"a", dir + "/x509ca/a.pem"}, {"b", "/b.pem"}, {"c", ""}}
+	if got := c.Authorities(); !slices.Equal(got, authorities) {
+		t.Errorf("authorities %v", got)
 	}
-	if tokens, err := HasTokens(dir); err != nil || !tokens {
-		t.Errorf("tokens %v, error %v", tokens, err)
+	if !c.HasTokens() {
+		t.Error("no tokens")
 	}
 }
 
-func TestReadConfiguredRefuses(t *testing.T) {
+func TestReadRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"open section":    {"connections {\n rw {\n", "swanctl.conf:3: a section has no end"},
 		"end too many":    {"\n}", "swanctl.conf:2: } without a section"},
@@ -125,22 +134,22 @@ func TestReadConfiguredRefuses(t *testing.T) {
 		"a stray string":  {"\n\"a\" = b", "swanctl.conf:2: unexpected '\"'"},
 		"includes itself": {"include swanctl.conf\n", "swanctl.conf: includes more than 10 deep"},
 	} {
-		_, err := ReadConfigured(configDir(t, map[string]string{"swanctl.conf": test.text}))
+		_, err := Read(configDir(t, map[string]string{"swanctl.conf": test.text}))
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %s", name, err, test.want)
 		}
 	}
-	if _, err := ReadConfigured(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Read(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no configuration: %v", err)
 	}
 }
 
-func FuzzReadConfigured(f *testing.F) {
+func FuzzRead(f *testing.F) {
 	f.Add("a : b, c { local { certs = \"x\\\"\" } } # c\ninclude x\nconnections { rw : a { local { id = @x } } }")
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "include") { // reads this machine's files
 			return
 		}
-		ReadConfigured(configDir(t, map[string]string{"swanctl.conf": text}))
+		Read(configDir(t, map[string]string{"swanctl.conf": text}))
 	})
 }

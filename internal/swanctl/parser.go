@@ -1,0 +1,191 @@
+package swanctl
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// maxIncludes ends a file that includes itself.
+const maxIncludes = 10
+
+// parser reads the grammar of src/libstrongswan/settings/settings_lexer.l and
+// settings_parser.y.
+type parser struct {
+	depth int // of includes
+	text  string
+	at    int
+}
+
+func (p *parser) file(path string, into *section) error {
+	if p.depth == maxIncludes {
+		return fmt.Errorf("%s: includes more than %d deep", path, maxIncludes)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	inner := parser{depth: p.depth + 1, text: string(text)}
+	if err := inner.statements(path, into, false); err != nil {
+		return fmt.Errorf("%s:%d: %w", path, 1+strings.Count(inner.text[:inner.at], "\n"), err)
+	}
+	return nil
+}
+
+func (p *parser) statements(path string, into *section, nested bool) error {
+	for {
+		p.skip(" \t\r\n")
+		switch {
+		case p.at == len(p.text):
+			if nested {
+				return errors.New("a section has no end")
+			}
+			return nil
+		case p.text[p.at] == '#':
+			p.until("\n")
+			continue
+		case p.text[p.at] == '}':
+			if !nested {
+				return errors.New("} without a section")
+			}
+			p.at++
+			return nil
+		}
+		name := p.until(" \t\r\n#{}:,=\"")
+		if name == "" {
+			return fmt.Errorf("unexpected %q", p.text[p.at])
+		}
+		p.skip(" \t\r\n")
+		if name == "include" && !p.next('=') {
+			pattern, err := p.value(" ")
+			if err != nil {
+				return err
+			}
+			if err := p.include(path, pattern, into); err != nil {
+				return err
+			}
+			continue
+		}
+		switch {
+		case p.take('='):
+			value, err := p.value("")
+			if err != nil {
+				return err
+			}
+			into.values[name] = value
+		case p.take('{'):
+			if err := p.statements(path, into.section(name), true); err != nil {
+				return err
+			}
+		case p.take(':'):
+			refs := p.until("{}=\"")
+			if !p.take('{') {
+				return fmt.Errorf("section %q has no body", name)
+			}
+			sub := into.section(name)
+			for ref := range strings.SplitSeq(refs, ",") {
+				sub.refs = append(sub.refs, strings.TrimSpace(ref))
+			}
+			if err := p.statements(path, sub, true); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("%q is neither a setting nor a section", name)
+		}
+	}
+}
+
+// include reads the files of a pattern, which is relative to the file that
+// names it; a pattern without files is no error.
+func (p *parser) include(path, pattern string, into *section) error {
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(filepath.Dir(path), pattern)
+	}
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		return fmt.Errorf("include %s: %w", pattern, err)
+	}
+	for _, file := range files {
+		if err := p.file(file, into); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// value reads to the end of the line, a comment, a closing brace or one of the
+// further ends; words are joined by one space, strings taken as they are.
+func (p *parser) value(ends string) (string, error) {
+	var words []string
+	for {
+		p.skip(" \t\r")
+		switch {
+		case p.at == len(p.text), strings.IndexByte("#}\n", p.text[p.at]) >= 0:
+			return strings.Join(words, " "), nil
+		case p.text[p.at] == '"':
+			word, err := p.quoted()
+			if err != nil {
+				return "", err
+			}
+			words = append(words, word)
+		default:
+			words = append(words, p.until("#}\"\r\n\t "))
+		}
+		if ends != "" {
+			return strings.Join(words, " "), nil
+		}
+	}
+}
+
+func (p *parser) quoted() (string, error) {
+	var text strings.Builder
+	for p.at++; p.at < len(p.text); p.at++ {
+		c := p.text[p.at]
+		if c == '"' {
+			p.at++
+			return text.String(), nil
+		}
+		if c == '\\' && p.at+1 < len(p.text) {
+			p.at++
+			switch c = p.text[p.at]; c {
+			case 'n':
+				c = '\n'
+			case 'r':
+				c = '\r'
+			case 't':
+				c = '\t'
+			case '\n':
+				continue
+			}
+		}
+		text.WriteByte(c)
+	}
+	return "", errors.New("a string has no end")
+}
+
+func (p *parser) skip(chars string) {
+	for p.at < len(p.text) && strings.IndexByte(chars, p.text[p.at]) >= 0 {
+		p.at++
+	}
+}
+
+func (p *parser) until(chars string) string {
+	start := p.at
+	for p.at < len(p.text) && strings.IndexByte(chars, p.text[p.at]) < 0 {
+		p.at++
+	}
+	return p.text[start:p.at]
+}
+
+func (p *parser) next(c byte) bool { return p.at < len(p.text) && p.text[p.at] == c }
+
+func (p *parser) take(c byte) bool {
+	if p.next(c) {
+		p.at++
+		return true
+	}
+	return false
+}

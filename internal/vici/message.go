@@ -1,0 +1,235 @@
+package vici
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+)
+
+// Kind is the type of an element of a message.
+type Kind byte
+
+// The element types, as they are encoded.
+const (
+	SectionStart Kind = iota + 1
+	SectionEnd
+	KeyValue
+	ListStart
+	ListItem
+	ListEnd
+)
+
+// A Message is the encoded content of a packet: a tree of sections, which hold
+// values, lists of values, and further sections. It need not be valid; reading it
+// reports what is not.
+type Message []byte
+
+// An Element is the start or the end of a section or list, a value, or one item of a
+// list. Its slices are parts of the message.
+type Element struct {
+	Kind  Kind
+	Depth int    // how many sections the element is in
+	Key   []byte // the name of the section, value or list; nil at an end
+	Value []byte // of a KeyValue or ListItem
+}
+
+// ErrMalformed reports a message that ends early or is not one.
+var ErrMalformed = errors.New("malformed VICI message")
+
+// Elements iterates over the elements of a message. An error is the last it yields.
+func (m Message) Elements() iter.Seq2[Element, error] {
+	return func(yield func(Element, error) bool) {
+		d := decoder{rest: m}
+		for len(d.rest) > 0 {
+			e, ok := d.next()
+			if !ok {
+				yield(Element{}, ErrMalformed)
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+		if d.depth > 0 || d.inList {
+			yield(Element{}, ErrMalformed)
+		}
+	}
+}
+
+// decoder reads the elements of a message.
+type decoder struct {
+	rest   []byte
+	depth  int
+	list   []byte // name of the list that is open
+	inList bool
+}
+
+func (d *decoder) next() (e Element, ok bool) {
+	e = Element{Kind: Kind(d.rest[0]), Depth: d.depth}
+	d.rest = d.rest[1:]
+	if d.inList != (e.Kind == ListItem || e.Kind == ListEnd) {
+		return e, false
+	}
+	switch e.Kind {
+	case SectionStart:
+		e.Key, ok = d.name()
+		d.depth++
+	case SectionEnd:
+		d.depth--
+		e.Depth, ok = d.depth, d.depth >= 0
+	case KeyValue:
+		if e.Key, ok = d.name(); ok {
+			e.Value, ok = d.value()
+		}
+	case ListStart:
+		e.Key, ok = d.name()
+		d.list, d.inList = e.Key, true
+	case ListItem:
+		e.Key = d.list
+		e.Value, ok = d.value()
+	case ListEnd:
+		d.inList, ok = false, true
+	}
+	return e, ok
+}
+
+// name reads a length of one octet and as many bytes.
+func (d *decoder) name() (b []byte, ok bool) {
+	if len(d.rest) < 1 {
+		return nil, false
+	}
+	return d.take(1, int(d.rest[0]))
+}
+
+// value reads a length of two octets and as many bytes.
+func (d *decoder) value() (b []byte, ok bool) {
+	if len(d.rest) < 2 {
+		return nil, false
+	}
+	return d.take(2, int(binary.BigEndian.Uint16(d.rest)))
+}
+
+func (d *decoder) take(from, length int) (b []byte, ok bool) {
+	end := from + length
+	if len(d.rest) < end {
+		return nil, false
+	}
+	b, d.rest = d.rest[from:end:end], d.rest[end:]
+	return b, true
+}
+
+// Sections walks the top-level sections of a message: it calls set for every element
+// directly inside one, then end with the section's name.
+func (m Message) Sections(set func(Element), end func(name []byte) error) error {
+	var name []byte
+	for e, err := range m.Elements() {
+		switch {
+		case err != nil:
+			return err
+		case e.Kind == SectionStart && e.Depth == 0:
+			name = e.Key
+		case e.Kind == SectionEnd && e.Depth == 0:
+			if err := end(name); err != nil {
+				return err
+			}
+		case e.Depth == 1:
+			set(e)
+		}
+	}
+	return nil
+}
+
+// Value returns the value of a key outside all sections, "" if there is none.
+func (m Message) Value(key string) (string, error) {
+	values, err := m.top(KeyValue, key)
+	if len(values) == 0 {
+		return "", err
+	}
+	return values[0], nil
+}
+
+// List returns the items of a list outside all sections.
+func (m Message) List(key string) ([]string, error) { return m.top(ListItem, key) }
+
+func (m Message) top(kind Kind, key string) ([]string, error) {
+	var values []string
+	for e, err := range m.Elements() {
+		if err != nil {
+			return nil, err
+		}
+		if e.Depth == 0 && e.Kind == kind && string(e.Key) == key {
+			values = append(values, string(e.Value))
+		}
+	}
+	return values, nil
+}
+
+// A Field is one entry of a message or section to encode.
+type Field struct {
+	kind   Kind // SectionStart, KeyValue or ListStart
+	name   string
+	values []string
+	fields []Field
+}
+
+// Value is a field with one value.
+func Value(key, value string) Field { return Field{kind: KeyValue, name: key, values: []string{value}} }
+
+// List is a field with a list of values, which may be empty.
+func List(key string, items ...string) Field { return Field{kind: ListStart, name: key, values: items} }
+
+// Section is a field with further fields in it.
+func Section(name string, fields ...Field) Field {
+	return Field{kind: SectionStart, name: name, fields: fields}
+}
+
+// Encode makes a message of fields. It fails if a name, a value or the message is
+// not one that charon accepts.
+func Encode(fields ...Field) (Message, error) {
+	m, err := Message(nil).append(fields)
+	if err == nil && len(m) > maxPacket {
+		err = fmt.Errorf("a message of %d bytes: VICI allows %d", len(m), maxPacket)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m Message) append(fields []Field) (_ Message, err error) {
+	for _, f := range fields {
+		if err := checkName(f.name); err != nil {
+			return nil, err
+		}
+		m = append(m, byte(f.kind), byte(len(f.name)))
+		m = append(m, f.name...)
+		switch f.kind {
+		case SectionStart:
+			if m, err = m.append(f.fields); err != nil {
+				return nil, fmt.Errorf("%s: %w", f.name, err)
+			}
+			m = append(m, byte(SectionEnd))
+		case KeyValue:
+			if m, err = m.appendValue(f.name, f.values[0]); err != nil {
+				return nil, err
+			}
+		case ListStart:
+			for _, item := range f.values {
+				m = append(m, byte(ListItem))
+				if m, err = m.appendValue(f.name, item); err != nil {
+					return nil, err
+				}
+			}
+			m = append(m, byte(ListEnd))
+		}
+	}
+	return m, nil
+}
+
+func (m Message) appendValue(name, value string) (Message, error) {
+	if len(value) > maxValue {
+		return nil, fmt.Errorf("%s: a value of %d bytes: VICI allows %d", name, len(value), maxValue)
+	}
+	return append(binary.BigEndian.AppendUint16(m, uint16(len(value))), value...), nil
+}

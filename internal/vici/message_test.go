@@ -1,0 +1,131 @@
+package vici
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// encode is Encode for fields that are valid.
+func encode(t testing.TB, fields ...Field) Message {
+	t.Helper()
+	m, err := Encode(fields...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// outline has a line per element, indented by its depth.
+func outline(m Message) (string, error) {
+	var lines []string
+	for e, err := range m.Elements() {
+		if err != nil {
+			return "", err
+		}
+		mark := map[Kind]string{SectionStart: "{", SectionEnd: "}", KeyValue: "=", ListStart: "[", ListItem: "+", ListEnd: "]"}
+		lines = append(lines, strings.Repeat(" ", e.Depth)+string(e.Key)+mark[e.Kind]+string(e.Value))
+	}
+	return strings.Join(lines, "\n"), nil
+}
+
+// The example of src/libcharon/plugins/vici/README.md.
+func TestExampleOfTheProtocol(t *testing.T) {
+	m := encode(t, Value("key1", "value1"),
+		Section("section1", Section("sub-section", Value("key2", "value2")), List("list1", "item1", "item2")))
+	want := slices.Concat([]byte{3, 4}, []byte("key1"), []byte{0, 6}, []byte("value1"),
+		[]byte{1, 8}, []byte("section1"), []byte{1, 11}, []byte("sub-section"),
+		[]byte{3, 4}, []byte("key2"), []byte{0, 6}, []byte("value2"), []byte{2},
+		[]byte{4, 5}, []byte("list1"), []byte{5, 0, 5}, []byte("item1"), []byte{5, 0, 5}, []byte("item2"), []byte{6}, []byte{2})
+	if !bytes.Equal(m, want) {
+		t.Errorf("got  %q\nwant %q", m, want)
+	}
+	lines, err := outline(m)
+	if want := "key1=value1\nsection1{\n sub-section{\n  key2=value2\n }\n list1[\n list1+item1\n list1+item2\n ]\n}"; err != nil || lines != want {
+		t.Errorf("got %v\n%s\nwant\n%s", err, lines, want)
+	}
+}
+
+// A message that is cut is an error, wherever that leaves something open.
+func TestCutMessages(t *testing.T) {
+	whole := encode(t, Value("a", "1"), Section("s", Value("b", ""), List("l", "x", "y"), Section("t")), List("empty"))
+	valid := 0
+	for n := range len(whole) {
+		if _, err := outline(whole[:n]); err == nil {
+			valid++
+		}
+	}
+	if valid != 3 { // where nothing has begun: at the start, after a and after s
+		t.Errorf("%d cut messages are taken for whole ones", valid)
+	}
+}
+
+func TestMalformedMessages(t *testing.T) {
+	value, list := encode(t, Value("a", "1")), encode(t, List("m"))
+	inList := func(elements []byte) Message {
+		return slices.Concat([]byte{byte(ListStart), 1, 'l'}, elements, []byte{byte(ListEnd)})
+	}
+	for name, m := range map[string]Message{
+		"end without a section":  {byte(SectionEnd)},
+		"item without a list":    {byte(ListItem), 0, 0},
+		"end without a list":     {byte(ListEnd)},
+		"value in a list":        inList(value),
+		"list in a list":         inList(list),
+		"section end in a list":  slices.Concat([]byte{byte(SectionStart), 1, 's'}, inList([]byte{byte(SectionEnd)})),
+		"element of type 0":      {0},
+		"element of type 7":      {7, 0},
+		"value of 65535 bytes":   {byte(KeyValue), 1, 'a', 0xff, 0xff},
+		"length without a value": {byte(KeyValue), 1, 'a', 0},
+	} {
+		if lines, err := outline(m); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v\n%s", name, err, lines)
+		}
+	}
+}
+
+func TestValueAndList(t *testing.T) {
+	m := encode(t, Section("s", Value("a", "inner"), List("l", "inner")), Value("a", "1"), List("l", "x", "y"), List("none"))
+	for key, want := range map[string]string{"a": "1", "l": "", "s": "", "b": ""} {
+		if got, err := m.Value(key); err != nil || got != want {
+			t.Errorf("value of %s is %q, error %v, want %q", key, got, err, want)
+		}
+	}
+	for key, want := range map[string][]string{"l": {"x", "y"}, "none": nil, "a": nil, "b": nil} {
+		if got, err := m.List(key); err != nil || !slices.Equal(got, want) {
+			t.Errorf("list %s is %q, error %v, want %q", key, got, err, want)
+		}
+	}
+	if got, err := m[:len(m)-1].Value("a"); !errors.Is(err, ErrMalformed) {
+		t.Errorf("value %q of a cut message, error %v", got, err)
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	long := strings.Repeat("x", maxName)
+	for name, test := range map[string]struct {
+		field Field
+		want  string // "" if it is accepted
+	}{
+		"longest name":       {Value(long, ""), ""},
+		"name too long":      {Value(long+"x", ""), "is not 1 to 255 printable ASCII characters"},
+		"no name":            {List(""), `the name "" is not`},
+		"name in UTF-8":      {Section("büro"), `the name "büro" is not`},
+		"name of two lines":  {Section("a\nb"), `the name "a\nb" is not`},
+		"longest value":      {Value("a", strings.Repeat("x", maxValue)), ""},
+		"value too long":     {Value("a", strings.Repeat("x", maxValue+1)), "a: a value of 65536 bytes: VICI allows 65535"},
+		"item too long":      {List("a", strings.Repeat("x", maxValue+1)), "a: a value of 65536 bytes: VICI allows 65535"},
+		"inner name":         {Section("s", Value("", "")), `s: the name "" is not`},
+		"message too long":   {List("a", slices.Repeat([]string{strings.Repeat("x", maxValue)}, 8)...), "a message of 524308 bytes: VICI allows 524288"},
+		"any bytes as value": {Value("a", "\x00\xff\n"), ""},
+	} {
+		m, err := Encode(test.field)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+		if err != nil && m != nil {
+			t.Errorf("%s: a message of %d bytes beside an error", name, len(m))
+		}
+	}
+}

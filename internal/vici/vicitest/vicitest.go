@@ -1,0 +1,203 @@
+// Package vicitest is a charon for tests as far as VICI goes: it answers commands
+// with prepared messages, may pass others on to a real charon, and may break off.
+package vicitest
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"tunnelcast/internal/vici"
+)
+
+// An Answer is what the server sends when it receives a command.
+type Answer struct {
+	Events   []vici.Message // of the event that the client has registered for, before the response
+	Response vici.Message
+}
+
+// A Server answers VICI clients. Its fields must not be changed after Listen.
+type Server struct {
+	// Handle answers a command. If ok is false, the command goes to Upstream.
+	Handle func(command string, request vici.Message) (answer Answer, ok bool)
+
+	// Upstream is the socket of a charon that gets what Handle does not answer.
+	// Without it such a command is answered as unknown.
+	Upstream string
+
+	// Cut reports whether a connection, counted from 1, is to end in the middle of
+	// the packet with this number, counted from 1.
+	Cut func(connection, packet int) bool
+
+	connections atomic.Int64
+}
+
+// Start lets a server listen on a socket of its own until the test ends.
+func Start(t testing.TB, s *Server) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "vici")
+	l, err := s.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return socket
+}
+
+// Listen serves the clients of a socket until the listener is closed.
+func (s *Server) Listen(socket string) (io.Closer, error) {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			number := int(s.connections.Add(1))
+			go func() {
+				defer conn.Close()
+				c := connection{server: s, number: number, to: bufio.NewWriterSize(conn, 64<<10)}
+				c.serve(conn)
+			}()
+		}
+	}()
+	return l, nil
+}
+
+// Connections returns how many clients have connected.
+func (s *Server) Connections() int { return int(s.connections.Load()) }
+
+// connection is a client's.
+type connection struct {
+	server *Server
+	number int
+	to     *bufio.Writer
+	sent   int    // packets
+	event  []byte // that the client has registered for
+}
+
+func (c *connection) serve(client net.Conn) {
+	var upstream net.Conn
+	if c.server.Upstream != "" {
+		var err error
+		if upstream, err = net.Dial("unix", c.server.Upstream); err != nil {
+			return
+		}
+		defer upstream.Close()
+		go func() {
+			io.Copy(client, upstream)
+			client.Close()
+		}()
+	}
+	packets := vici.NewReader(client)
+	for {
+		p, err := packets.Next()
+		if err != nil {
+			return
+		}
+		answer, own := Answer{}, false
+		switch {
+		case p.Type == vici.EventRegister:
+			c.event = append(c.event[:0], p.Name...)
+		case p.Type == vici.EventUnregister:
+			c.event = c.event[:0]
+		case c.server.Handle != nil:
+			answer, own = c.server.Handle(string(p.Name), p.Message)
+		}
+		switch {
+		case own:
+			err = c.answer(answer)
+		case upstream != nil:
+			err = forward(upstream, p)
+		case p.Type == vici.CmdRequest:
+			err = c.send(vici.Packet{Type: vici.CmdUnknown})
+		default:
+			err = c.send(vici.Packet{Type: vici.EventConfirm})
+		}
+		if err != nil || c.to.Flush() != nil {
+			return
+		}
+	}
+}
+
+// answer sends events, as charon does, only to a client that has registered for them.
+func (c *connection) answer(a Answer) error {
+	for _, e := range a.Events {
+		if len(c.event) == 0 {
+			break
+		}
+		if err := c.send(vici.Packet{Type: vici.Event, Name: c.event, Message: e}); err != nil {
+			return err
+		}
+	}
+	return c.send(vici.Packet{Type: vici.CmdResponse, Message: a.Response})
+}
+
+var errCut = errors.New("the connection was to be cut")
+
+func (c *connection) send(p vici.Packet) error {
+	encoded, err := p.AppendTo(c.to.AvailableBuffer())
+	if err != nil {
+		return err
+	}
+	c.sent++
+	if c.server.Cut != nil && c.server.Cut(c.number, c.sent) {
+		c.to.Write(encoded[:len(encoded)-1])
+		c.to.Flush()
+		return errCut
+	}
+	_, err = c.to.Write(encoded)
+	return err
+}
+
+func forward(to net.Conn, p vici.Packet) error {
+	encoded, err := p.AppendTo(nil)
+	if err != nil {
+		return err
+	}
+	_, err = to.Write(encoded)
+	return err
+}
+
+// Message encodes fields. It panics if they are invalid.
+func Message(fields ...vici.Field) vici.Message {
+	m, err := vici.Encode(fields...)
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+// Tree decodes a message into strings, string slices and further maps.
+func Tree(m vici.Message) (map[string]any, error) {
+	root := map[string]any{}
+	open := []map[string]any{root}
+	for e, err := range m.Elements() {
+		if err != nil {
+			return nil, err
+		}
+		in, key := open[len(open)-1], string(e.Key)
+		switch e.Kind {
+		case vici.SectionStart:
+			section := map[string]any{}
+			in[key] = section
+			open = append(open, section)
+		case vici.SectionEnd:
+			open = open[:len(open)-1]
+		case vici.KeyValue:
+			in[key] = string(e.Value)
+		case vici.ListStart:
+			in[key] = []string{}
+		case vici.ListItem:
+			in[key] = append(in[key].([]string), string(e.Value))
+		}
+	}
+	return root, nil
+}
