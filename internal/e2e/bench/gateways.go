@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// The set-up of docs/scale.md: a primary that two gateways write to, each with a key and a pool of its own, and a
-// secondary that has it all a moment later.
+// The set-up of docs/scale.md: a primary that two gateways update, each with its own key and its own pool, and a
+// secondary.
 const (
 	primaryAddr, secondaryAddr = "10.0.0.1", "10.0.0.2"
 
@@ -44,7 +44,7 @@ zone "0.9.10.in-addr.arpa" {
 	allow-transfer { key gw1; };
 };
 `
-	// Of the first gateway's first clients.
+	// The reverse zone of the first gateway's first clients.
 	reverseZone   = "0.9.10.in-addr.arpa"
 	secondaryZone = `key "ns2" { algorithm hmac-sha256; secret "dGhlIHNlY29uZGFyeSdzIG93biBrZXkgZm9yIGEgYmVuY2g="; };
 zone "example" {
@@ -55,7 +55,7 @@ zone "example" {
 `
 )
 
-// keyFile writes a gateway's key as tsig-keygen prints it.
+// keyFile writes a gateway's key to a file, in the format of tsig-keygen.
 func (n *named) keyFile(name string) (file string, err error) {
 	file = filepath.Join(n.dir, name+".key")
 	for line := range strings.Lines(sharedZone) {
@@ -63,10 +63,10 @@ func (n *named) keyFile(name string) (file string, err error) {
 			return file, os.WriteFile(file, []byte(line), 0o600)
 		}
 	}
-	return "", fmt.Errorf("the zone knows no key %s", name)
+	return "", fmt.Errorf("the configuration has no key %s", name)
 }
 
-// gateways is two gateways that share a zone, and a secondary of it. What the page says of them is tried here.
+// gateways measures two gateways that share a zone, and its secondary. It tests what docs/scale.md says about them.
 func (b *bench) gateways(ctx context.Context) error {
 	primary, err := b.startServer(ctx, "primary", primaryAddr, sharedZone, true)
 	if err != nil {
@@ -92,14 +92,15 @@ func (b *bench) gateways(ctx context.Context) error {
 		all[i] = everybody[i*count : (i+1)*count]
 		pools[i] = all[i][0].addr + "-" + all[i][count-1].addr
 		socket, runDir := "/run/"+name+".vici", "/run/tunnelcast-"+name
-		gws[i], err = b.startUpdown(ctx, socket, runDir, append(settings[i], "--server", primaryAddr+":53", "--key", key,
-			"--vici", socket, "--run-dir", runDir, "--pools", pools[i])...)
+		flags := append(settings[i], "--server", primaryAddr+":53", "--key", key,
+			"--vici", socket, "--run-dir", runDir, "--pools", pools[i])
+		gws[i], err = b.startUpdown(ctx, socket, runDir, flags...)
 		if err != nil {
 			return err
 		}
 	}
 
-	// Both fill the zone at the same time. The first one's clients leave; the second one's are not touched.
+	// Both fill the zone at the same time. Then the first gateway's clients leave; the second one's keep their names.
 	var took [2]time.Duration
 	var failed [2]error
 	var group sync.WaitGroup
@@ -108,7 +109,8 @@ func (b *bench) gateways(ctx context.Context) error {
 	}
 	group.Wait()
 	copied, err := secondary.catchUp(ctx, primary)
-	err = errors.Join(failed[0], failed[1], err, primary.holds(ctx, everybody), primary.points(ctx, all[0][0], all[0][count/2-1]))
+	err = errors.Join(failed[0], failed[1], err,
+		primary.holds(ctx, everybody), primary.points(ctx, all[0][0], all[0][count/2-1]))
 	if err != nil {
 		return err
 	}
@@ -121,18 +123,20 @@ func (b *bench) gateways(ctx context.Context) error {
 	if err := errors.Join(primary.holds(ctx, all[1]), secondary.holds(ctx, all[1])); err != nil {
 		return err
 	}
-	b.add(row{Work: fmt.Sprintf("2 gateways, 1 zone: %d connects at each, %d at a time", count, atOnce), Unit: inSeconds,
-		Ours: sample{took[0].Seconds(), took[1].Seconds()},
-		Note: "each with a key and a pool of its own. The zone held all of both, and when the first gateway's clients had left, all of the second's"})
+	b.add(row{
+		Work: fmt.Sprintf("2 gateways, 1 zone: %d connects at each, %d at a time", count, atOnce),
+		Unit: inSeconds, Ours: sample{took[0].Seconds(), took[1].Seconds()},
+		Note: "each gateway has its own key and pool. The zone held the names of both, and those of the second after " +
+			"the first gateway's clients had left"})
 	b.add(row{Work: "... until a secondary has the last of them", Unit: inSeconds, Ours: sample{copied.Seconds()},
 		Note: "bind9 waits up to five seconds before it notifies (notify-delay)"})
 	if err := b.roams(ctx, primary, gws, all); err != nil {
 		return err
 	}
-	return errors.Join(refusesNS(ctx, primary), b.buries(ctx, primary, gws[0], pools[1]))
+	return errors.Join(refusesNS(ctx, primary), b.adopts(ctx, primary, gws[0], pools[1]))
 }
 
-// roams moves a client from the second gateway to the first: it has its name there when the old one is gone and the
+// roams moves a client from the second gateway to the first. Its name moves when it has left the second gateway and the
 // first one's timer has run.
 func (b *bench) roams(ctx context.Context, primary *named, gws [2]*updown, all [2][]client) error {
 	before, after := all[1][0], client{all[1][0].name, all[0][0].addr}
@@ -141,7 +145,7 @@ func (b *bench) roams(ctx context.Context, primary *named, gws [2]*updown, all [
 		return err
 	}
 	if err := primary.holds(ctx, all[1]); err != nil {
-		return fmt.Errorf("a name that another gateway holds: %w", err)
+		return fmt.Errorf("a name of another gateway: %w", err)
 	}
 	gws[1].charon.disconnect(before)
 	for _, gw := range []*updown{gws[1], gws[0]} {
@@ -152,17 +156,17 @@ func (b *bench) roams(ctx context.Context, primary *named, gws [2]*updown, all [
 	return primary.holds(ctx, append([]client{after}, all[1][1:]...))
 }
 
-// buries removes the names that a dead gateway has left, from another one, which did not add them and leaves them alone
-// until it is told.
-func (b *bench) buries(ctx context.Context, primary *named, alive *updown, pool string) error {
-	undertaker := *alive
-	undertaker.flags = append(slices.Clone(alive.flags), "--pools", pool)
+// adopts has a gateway remove the names of another one that is dead. It did not add them, so it keeps them until sync
+// runs with --force and the dead gateway's pool.
+func (b *bench) adopts(ctx context.Context, primary *named, alive *updown, pool string) error {
+	heir := *alive
+	heir.flags = append(slices.Clone(alive.flags), "--pools", pool)
 	for _, turn := range []struct {
 		by    *updown
 		flags []string
 		least int
 		most  int
-	}{{alive, nil, 2, math.MaxInt}, {&undertaker, nil, 2, math.MaxInt}, {&undertaker, []string{"--force"}, 1, 1}} {
+	}{{alive, nil, 2, math.MaxInt}, {&heir, nil, 2, math.MaxInt}, {&heir, []string{"--force"}, 1, 1}} {
 		if _, err := turn.by.sync(ctx, turn.flags...); err != nil {
 			return err
 		}
@@ -171,16 +175,17 @@ func (b *bench) buries(ctx context.Context, primary *named, alive *updown, pool 
 			return err
 		}
 		if len(names) < turn.least || len(names) > turn.most {
-			return fmt.Errorf("of a dead gateway and a live one with one client %d names are left", len(names))
+			return fmt.Errorf("one client is connected, one gateway is dead, and the zone has %d names", len(names))
 		}
 	}
 	return nil
 }
 
-// refusesNS has a gateway's key try what is not for gateways.
+// refusesNS tries a change that a gateway's key does not permit.
 func refusesNS(ctx context.Context, primary *named) error {
 	cmd := exec.CommandContext(ctx, "nsupdate", "-k", primary.key)
-	cmd.Stdin = strings.NewReader("server " + primary.addr + "\nzone example\nupdate add ns.example. 60 A 10.9.0.1\nsend\n")
+	const update = "zone example\nupdate add ns.example. 60 A 10.9.0.1\nsend\n"
+	cmd.Stdin = strings.NewReader("server " + primary.addr + "\n" + update)
 	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "REFUSED") {
 		return fmt.Errorf("a gateway's key may change ns.example: %v\n%s", err, out)
 	}
@@ -201,7 +206,7 @@ func (n *named) catchUp(ctx context.Context, primary *named) (time.Duration, err
 	return time.Since(start), err
 }
 
-// points makes sure that these clients have PTRs.
+// points checks that these clients have PTRs.
 func (n *named) points(ctx context.Context, all ...client) error {
 	for _, c := range all {
 		out, err := n.dig(ctx, "+short", "-x", c.addr)

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// install is what the programs take before they do anything: time to start, and space on the disk.
+// install measures what the programs cost before they do anything: time to start, and space on the disk.
 func (b *bench) install(ctx context.Context) error {
 	version := func(words ...string) *side {
 		return &side{work: func(int) (usage, error) { return run(ctx, process{args: words}) }}
@@ -54,13 +54,14 @@ func (b *bench) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.add(row{Work: "what gets installed", Unit: inBytes, Ours: sample{ours}, Against: "apt-get install ffmpeg bind9-dnsutils", Theirs: sample{theirs},
-		Goal: times(0.03), Note: "theirs as apt reckons it for the guide's server, which has bind9 and all else already. Ours is four programs with a Go " +
-			"runtime each: one for all would be smaller, and bring libav into charon's root hook"})
+	b.add(row{Work: "what gets installed", Unit: inBytes, Ours: sample{ours},
+		Against: "apt-get install ffmpeg bind9-dnsutils", Theirs: sample{theirs}, Goal: times(0.03),
+		Note: "theirs as apt computes it for the guide's server, which already has bind9 and the rest. Ours are four " +
+			"programs, each with a Go runtime: a single one would be smaller, and bring libav into charon's root hook"})
 	return nil
 }
 
-// installed gives the bytes of all files of the package.
+// installed returns the total size of the package's files.
 func (b *bench) installed() (bytes float64, err error) {
 	err = filepath.WalkDir(filepath.Join(b.dir, "deb"), func(_ string, d os.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -77,7 +78,7 @@ func (b *bench) installed() (bytes float64, err error) {
 
 var additional = regexp.MustCompile(`After this operation, ([0-9.,]+) ([kMG]?B) of additional disk space will be used`)
 
-// added asks apt how many bytes these packages would add to the tree if it had none of them.
+// added asks apt how many bytes these packages would add to the tree if it did not have them.
 func (b *bench) added(ctx context.Context, packages ...string) (bytes float64, err error) {
 	status, err := os.ReadFile(filepath.Join(b.tree, "var/lib/dpkg/status"))
 	if err != nil {
@@ -101,12 +102,14 @@ func (b *bench) added(ctx context.Context, packages ...string) (bytes float64, e
 	if err := os.WriteFile(file, []byte(strings.Join(without, "\n\n")), 0o644); err != nil {
 		return 0, err
 	}
-	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "Dir::State::status=" + file, "--assume-no", "install"}, packages...)...)
+	options := []string{"-o", "Dir::State::status=" + file, "--assume-no", "install"}
+	cmd := exec.CommandContext(ctx, "apt-get", append(options, packages...)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	out, _ := cmd.CombinedOutput() // its status is that of an installation that was not wanted
+	out, _ := cmd.CombinedOutput() // it fails, because --assume-no declines the installation
 	m := additional.FindStringSubmatch(string(out))
 	if m == nil {
-		return 0, fmt.Errorf("apt-get does not say what %s would take; has `apt-get update` been run?\n%s", strings.Join(packages, " "), out)
+		return 0, fmt.Errorf("apt-get does not report the size of %s; run `apt-get update` first\n%s",
+			strings.Join(packages, " "), out)
 	}
 	bytes, err = strconv.ParseFloat(strings.ReplaceAll(m[1], ",", ""), 64)
 	return bytes * map[string]float64{"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[m[2]], err

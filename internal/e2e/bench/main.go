@@ -1,8 +1,8 @@
-// Command bench measures the four programs beside what they replace, on this machine, and prints one table. The same
-// goes to bench.json, and as charts to bench.svg and scale.svg.
+// Command bench compares the four programs with what they replace, on this computer, and prints one table. It writes
+// the same numbers to bench.json, and charts to bench.svg and scale.svg.
 //
-// Ours and theirs take turns in one run, each as a whole process from its fork to its end. Nothing of a run is left on
-// the machine but these files: see testbed.
+// Ours and theirs take turns in one run, each as a whole process from its fork to its end. Nothing but these files is
+// left of a run: see testbed.
 package main
 
 import (
@@ -23,8 +23,10 @@ func main() {
 	flag.StringVar(&o.deb, "deb", "", "the package whose programs are measured, as make deb leaves it in bin/")
 	flag.StringVar(&o.out, "out", "bin", "the directory for bench.json and the charts")
 	flag.StringVar(&o.run, "run", "", "only the groups of rows whose names match this regular expression")
-	flag.BoolVar(&o.quick, "quick", false, "small sizes and few rounds: a minute instead of half an hour, and numbers that say little")
-	flag.StringVar(&o.inside, "inside", "", "for the program itself: the directory of the run, whose namespaces it is in")
+	flag.BoolVar(&o.quick, "quick", false,
+		"small sizes and few rounds: a minute instead of half an hour, and numbers that mean little")
+	flag.StringVar(&o.inside, "inside", "",
+		"for internal use: the directory of the run, whose namespaces this process is in")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -54,7 +56,7 @@ type options struct {
 	quick                 bool
 }
 
-// groups are the rows of the table, by the part of the work that makes them, in its order.
+// groups are the groups of rows in the order of the table, each with the function that measures it.
 var groups = []struct {
 	name string
 	work func(*bench, context.Context) error
@@ -72,14 +74,14 @@ var groups = []struct {
 	{"gateways", (*bench).gateways},
 }
 
-// A bench is one run, inside its testbed.
+// A bench is one run, in its testbed.
 type bench struct {
 	*testbed
 	quick bool
 	report
 }
 
-// pick gives the size or number of rounds that a run of this kind has.
+// pick returns the size or the number of rounds for this kind of run.
 func (b *bench) pick(full, quick int) int {
 	if b.quick {
 		return quick
@@ -87,7 +89,7 @@ func (b *bench) pick(full, quick int) int {
 	return full
 }
 
-// measureAll does the work of all groups. One that fails takes nothing from the others.
+// measureAll measures all selected groups. If one fails, the others are measured all the same.
 func measureAll(ctx context.Context, o options) error {
 	selected, err := regexp.Compile(o.run)
 	if err != nil {
@@ -97,7 +99,8 @@ func measureAll(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{testbed: t, quick: o.quick, report: report{Machine: thisMachine(), Began: time.Now().UTC().Truncate(time.Second), Quick: o.quick}}
+	b := &bench{testbed: t, quick: o.quick}
+	b.report = report{Machine: thisMachine(), Began: time.Now().UTC().Truncate(time.Second), Quick: o.quick}
 	var failed []error
 	for _, g := range groups {
 		if !selected.MatchString(g.name) {
@@ -110,7 +113,7 @@ func measureAll(ctx context.Context, o options) error {
 			failed = append(failed, fmt.Errorf("%s: %w", g.name, err))
 		}
 		b.Took = seconds(time.Since(b.Began))
-		failed = append(failed, b.write(o.out)) // what there is, should the rest not come
+		failed = append(failed, b.write(o.out)) // after each group, because a later one may not end
 		t.clean()
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -121,7 +124,7 @@ func measureAll(ctx context.Context, o options) error {
 	return errors.Join(failed...)
 }
 
-// write leaves the report's files in a directory.
+// write writes the report's files to a directory.
 func (r *report) write(dir string) error {
 	data, err := r.json()
 	if err != nil {

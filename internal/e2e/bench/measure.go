@@ -15,24 +15,24 @@ import (
 // A usage is what a piece of work cost.
 type usage struct {
 	wall, cpu time.Duration // cpu: user and system, of the process and the children it waited for
-	peak      int64         // bytes of memory at its most; 0 where nobody looked
+	peak      int64         // the most memory, in bytes; 0 if it was not measured
 }
 
 func (u usage) plus(v usage) usage {
 	return usage{wall: u.wall + v.wall, cpu: u.cpu + v.cpu, peak: max(u.peak, v.peak)}
 }
 
-// A process is a program to run from its fork to its end, as a host runs it: its output goes into a pipe that is read to
-// its end.
+// A process is a program to run from its fork to its end, as charon, nginx or certbot runs it: its output is a pipe
+// that is read to its end.
 type process struct {
 	args    []string
 	env     []string // nothing is inherited
 	stdin   string
-	mayFail bool // any exit status will do
-	memory  bool // watch its memory
+	mayFail bool // a non-zero exit status is no error
+	memory  bool // measure its memory
 }
 
-// plainEnv is what hosts give: a way to the tools.
+// plainEnv is the environment of every process: little more than a PATH.
 var plainEnv = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
 
 func run(ctx context.Context, p process) (usage, error) {
@@ -52,7 +52,11 @@ func run(ctx context.Context, p process) (usage, error) {
 		peak = watch(cmd.Process.Pid)
 	}
 	err := cmd.Wait()
-	u := usage{wall: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), peak: peak()}
+	u := usage{
+		wall: time.Since(start),
+		cpu:  cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
+		peak: peak(),
+	}
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() && p.mayFail {
 		err = nil
 	}
@@ -62,8 +66,8 @@ func run(ctx context.Context, p process) (usage, error) {
 	return u, nil
 }
 
-// watch looks at a process until the function that it gives is called, which says the most memory that the process had.
-// The kernel's own account in wait4 starts with that of the process which forked it.
+// watch samples a process's memory until peak is called, which returns the maximum. The kernel's ru_maxrss does not
+// serve: it begins with the memory of the process that forked this one.
 func watch(pid int) (peak func() int64) {
 	most, quit := make(chan int64), make(chan struct{})
 	go func() {
@@ -83,7 +87,7 @@ func watch(pid int) (peak func() int64) {
 	return func() int64 { close(quit); return <-most }
 }
 
-// resident gives the most memory, in bytes, that a process has had so far; 0 if it has ended.
+// resident returns the most memory, in bytes, that a process has had so far, or 0 if it has ended.
 func resident(pid int) int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -98,7 +102,7 @@ func resident(pid int) int64 {
 	return 0
 }
 
-// A side is one of those that take turns. before and after are not timed.
+// A side is one of the alternatives that take turns. before and after are not measured.
 type side struct {
 	before func(round int) error
 	work   func(round int) (usage, error)
@@ -106,7 +110,7 @@ type side struct {
 	used   []usage
 }
 
-// measure has the sides take turns, in each round another one first.
+// measure runs the sides in turns; each round begins with another side.
 func measure(ctx context.Context, rounds int, sides ...*side) error {
 	for round := range rounds {
 		for i := range sides {

@@ -13,11 +13,11 @@ import (
 	"tunnelcast/packaging"
 )
 
-// A named is a bind9 of its own, which by default has the guide's zone at the guide's address.
+// A named is a running bind9.
 type named struct {
 	*testbed
 	dir, addr string
-	key       string // that a transfer must be signed with, if any
+	key       string // the file of the key that transfers need, or ""
 	daemon    *box.Daemon
 }
 
@@ -36,17 +36,17 @@ const namedConf = `options {
 controls { };
 `
 
-// guideZone is the guide's line, which takes what is signed with the session key too.
+// guideZone is the zone as the guide configures it. It also accepts updates that are signed with the session key.
 const guideZone = `zone "example" { type master; file "db.example"; allow-update { localhost; }; };
 `
 
-// startNamed starts the guide's server.
+// startNamed starts a server with the guide's zone, at the guide's address.
 func (t *testbed) startNamed(ctx context.Context) (*named, error) {
 	return t.startServer(ctx, "named", "127.0.0.1", guideZone, true)
 }
 
-// startServer starts a named with these zones at an address of lo, with the guide's zone file and an empty
-// one for a reverse zone if it is a primary.
+// startServer starts a named with these zones at an address of lo. A primary gets the guide's zone file, and an empty
+// file for a reverse zone.
 func (t *testbed) startServer(ctx context.Context, name, addr, zones string, primary bool) (*named, error) {
 	dir, err := t.makeDir(name)
 	if err != nil {
@@ -64,7 +64,8 @@ func (t *testbed) startServer(ctx context.Context, name, addr, zones string, pri
 			return nil, err
 		}
 		files["db.example"] = string(zone)
-		files["db.reverse"] = "@ 3600 IN SOA ns.example. hostmaster.example. 1 3600 900 604800 60\n@ 3600 IN NS ns.example.\n"
+		files["db.reverse"] = "@ 3600 IN SOA ns.example. hostmaster.example. 1 3600 900 604800 60\n" +
+			"@ 3600 IN NS ns.example.\n"
 	}
 	for file, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
@@ -74,7 +75,7 @@ func (t *testbed) startServer(ctx context.Context, name, addr, zones string, pri
 	return n, n.boot(ctx)
 }
 
-// boot starts it, anew after its end, and waits until it answers.
+// boot starts the server, which may have been stopped before, and waits until it answers.
 func (n *named) boot(ctx context.Context) error {
 	words, err := n.theirs("usr/sbin/named", "-g", "-c", filepath.Join(n.dir, "named.conf"))
 	if err != nil {
@@ -90,14 +91,15 @@ func (n *named) boot(ctx context.Context) error {
 }
 
 func (n *named) dig(ctx context.Context, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, "dig", append([]string{"@" + n.addr, "+time=1", "+tries=1"}, args...)...).CombinedOutput()
+	args = append([]string{"@" + n.addr, "+time=1", "+tries=1"}, args...)
+	out, err := exec.CommandContext(ctx, "dig", args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("dig %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out), nil
 }
 
-// serial gives the zone's, 0 if the server has no such zone yet.
+// serial returns the zone's serial number, or 0 if the server does not have the zone yet.
 func (n *named) serial(ctx context.Context) (int, error) {
 	out, err := n.dig(ctx, "+short", "example.", "SOA")
 	if err != nil {
@@ -110,7 +112,7 @@ func (n *named) serial(ctx context.Context) (int, error) {
 	return strconv.Atoi(f[2])
 }
 
-// names gives the zone's addresses by their names, without those of its file and without "example.".
+// names returns the zone's addresses by name, without "example." and without the names of the zone file.
 func (n *named) names(ctx context.Context) (map[string]string, error) {
 	question := []string{"+noall", "+answer", "example.", "AXFR"}
 	if n.key != "" {
@@ -138,7 +140,7 @@ func (n *named) names(ctx context.Context) (map[string]string, error) {
 // A client is a name and the virtual IP that charon gave it.
 type client struct{ name, addr string }
 
-// clients gives so many, all in the pool of the stand-in.
+// clients returns clients with addresses in the fake charon's pool.
 func clients(prefix string, count int) []client {
 	all := make([]client, count)
 	for i := range all {
@@ -147,7 +149,7 @@ func clients(prefix string, count int) []client {
 	return all
 }
 
-// holds says what the zone lacks or has too much of, as a wrongZone: it should hold these clients alone.
+// holds checks that the zone has the names of exactly these clients. The error is a wrongZone if it does not.
 func (n *named) holds(ctx context.Context, want []client) error {
 	names, err := n.names(ctx)
 	if err != nil {
@@ -161,22 +163,25 @@ func (n *named) holds(ctx context.Context, want []client) error {
 		delete(names, c.name)
 	}
 	if wrong+len(names) > 0 {
-		return wrongZone(fmt.Sprintf("the zone is wrong: %d of %d names missing or not as they should be, %d too many", wrong, len(want), len(names)))
+		return wrongZone(fmt.Sprintf(
+			"the zone is wrong: %d of %d names are missing or have another address, %d are too many",
+			wrong, len(want), len(names)))
 	}
 	return nil
 }
 
-// A wrongZone is one that does not hold what it should.
+// A wrongZone says how a zone differs from what it should contain.
 type wrongZone string
 
 func (w wrongZone) Error() string { return string(w) }
 
-// nsupdate runs Debian's own on these lines.
+// nsupdate runs Debian's nsupdate with these lines.
 func (n *named) nsupdate(ctx context.Context, lines string) (usage, error) {
-	return run(ctx, process{args: []string{"nsupdate", "-k", sessionKey}, stdin: "server " + n.addr + "\nzone example\n" + lines + "send\n"})
+	lines = "server " + n.addr + "\nzone example\n" + lines + "send\n"
+	return run(ctx, process{args: []string{"nsupdate", "-k", sessionKey}, stdin: lines})
 }
 
-// add and remove are lines for nsupdate. One message does not hold more than some thousand.
+// add returns lines for nsupdate that add these clients, in messages of a thousand: a message holds few thousand.
 func add(all []client, ttl int) string {
 	var b strings.Builder
 	for i, c := range all {
@@ -188,6 +193,7 @@ func add(all []client, ttl int) string {
 	return b.String()
 }
 
+// remove returns lines for nsupdate that remove these clients.
 func remove(all []client) string {
 	var b strings.Builder
 	for i, c := range all {

@@ -14,7 +14,7 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// connect is what one client costs that connects and leaves, with nobody else there.
+// connect measures one client that connects and disconnects while no other does.
 func (b *bench) connect(ctx context.Context) error {
 	server, gw, err := b.startGuide(ctx)
 	if err != nil {
@@ -27,7 +27,7 @@ func (b *bench) connect(ctx context.Context) error {
 	}
 	rounds := b.pick(100, 10)
 	who := func(prefix string, round int) client { return clients(prefix, rounds)[round] }
-	// Every side has names of its own, fresh in each round, and the ways out find what the ways in have left.
+	// Each side uses its own names, new in every round; disconnects remove what the connects added.
 	call := func(h hook, verb, prefix string) func(int) (usage, error) {
 		return func(round int) (usage, error) { return h.call(ctx, verb, who(prefix, round), round) }
 	}
@@ -43,7 +43,7 @@ func (b *bench) connect(ctx context.Context) error {
 		return fmt.Sprintf("update delete %s.example. A\n", all[0].name) + add(all, 3600)
 	}
 
-	// What both wait for: a shell, and the server, which brings its journal to the disk before it answers.
+	// Both sides wait for a shell, and for the server, which syncs its journal to the disk before it answers.
 	shell := &side{work: func(int) (usage, error) { return run(ctx, process{args: []string{"/bin/sh", "-c", ""}}) }}
 	key, err := ddns.ReadKey(sessionKey)
 	if err != nil {
@@ -53,7 +53,8 @@ func (b *bench) connect(ctx context.Context) error {
 		to, name := &ddns.Server{Addr: server.addr + ":53", Key: key}, who("answer", round)
 		rr := lease.Address(name.name+".example.", netip.MustParseAddr(name.addr))
 		start := time.Now()
-		err := to.Update(ctx, lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: rr.Owner}}, Add: []lease.RR{rr}}, time.Minute)
+		change := lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: rr.Owner}}, Add: []lease.RR{rr}}
+		err := to.Update(ctx, change, time.Minute)
 		return usage{wall: time.Since(start)}, err
 	}}
 
@@ -62,32 +63,40 @@ func (b *bench) connect(ctx context.Context) error {
 		return run(ctx, process{args: strings.Fields(string(ours)), env: pluto("up-client", who("bare", round), round)})
 	}}
 	again := &side{before: untimed(call(ours, "up-client", "again")), work: call(ours, "up-client", "again")}
-	down := &side{before: untimed(call(ours, "up-client", "down")), work: call(ours, "down-client", "down"), after: func(int) error {
-		_, err := gw.sync(ctx)
-		return err
-	}}
+	down := &side{
+		before: untimed(call(ours, "up-client", "down")),
+		work:   call(ours, "down-client", "down"),
+		after:  func(int) error { _, err := gw.sync(ctx); return err },
+	}
 	scriptUp := &side{work: call(guide, "up-client", "script")}
 	scriptDown := &side{before: untimed(call(guide, "up-client", "out")), work: call(guide, "down-client", "out")}
 	nsupdateUp := &side{work: lines(replace, "alone")}
 	nsupdateDown := &side{before: untimed(lines(replace, "alone-out")), work: lines(remove, "alone-out")}
-	if err := measure(ctx, rounds, shell, answer, up, bare, again, down, scriptUp, scriptDown, nsupdateUp, nsupdateDown); err != nil {
+	err = measure(ctx, rounds,
+		shell, answer, up, bare, again, down, scriptUp, scriptDown, nsupdateUp, nsupdateDown)
+	if err != nil {
 		return err
 	}
 	const script, nsupdate = "the guide's script", "nsupdate -k"
-	b.add(row{Work: "one connect", Unit: inSeconds, Ours: up.wall(), Against: script, Theirs: scriptUp.wall(), Goal: times(0.15),
-		Note: "both by the /bin/sh that charon calls them with"})
-	b.add(row{Work: "one connect, no shell", Unit: inSeconds, Ours: bare.wall(), Against: nsupdate, Theirs: nsupdateUp.wall(), Goal: times(0.2)})
+	b.add(row{Work: "one connect", Unit: inSeconds, Ours: up.wall(),
+		Against: script, Theirs: scriptUp.wall(), Goal: times(0.15),
+		Note: "both run by /bin/sh, as charon does"})
+	b.add(row{Work: "one connect, no shell", Unit: inSeconds, Ours: bare.wall(),
+		Against: nsupdate, Theirs: nsupdateUp.wall(), Goal: times(0.2)})
 	b.add(row{Work: "one connect, CPU", Unit: inSeconds, Ours: up.cpu(), Against: script, Theirs: scriptUp.cpu()})
 	b.add(row{Work: "... of it the shell", Unit: inSeconds, Ours: shell.wall()})
-	b.add(row{Work: "... of it bind9's answer", Unit: inSeconds, Ours: answer.wall(), Note: "it brings its journal to the disk first, on both sides"})
-	b.add(row{Work: "the connect's next pair of selectors", Unit: inSeconds, Ours: again.wall(), Against: script, Theirs: scriptUp.wall()})
+	b.add(row{Work: "... of it bind9's answer", Unit: inSeconds, Ours: answer.wall(),
+		Note: "bind9 syncs its journal to the disk first, on both sides"})
+	b.add(row{Work: "the connect's next pair of selectors", Unit: inSeconds, Ours: again.wall(),
+		Against: script, Theirs: scriptUp.wall()})
 	b.add(row{Work: "one disconnect", Unit: inSeconds, Ours: down.wall(), Against: script, Theirs: scriptDown.wall(),
-		Note: "the name goes with the sync that follows, which charon does not wait for"})
-	b.add(row{Work: "one disconnect", Unit: inSeconds, Ours: down.wall(), Against: nsupdate, Theirs: nsupdateDown.wall()})
+		Note: "the sync that follows removes the name; charon does not wait for it"})
+	b.add(row{Work: "one disconnect", Unit: inSeconds, Ours: down.wall(),
+		Against: nsupdate, Theirs: nsupdateDown.wall()})
 	return nil
 }
 
-// crowd is a thousand clients that come and go.
+// crowd measures a thousand clients that connect and disconnect.
 func (b *bench) crowd(ctx context.Context) error {
 	server, gw, err := b.startGuide(ctx)
 	if err != nil {
@@ -100,7 +109,7 @@ func (b *bench) crowd(ctx context.Context) error {
 	all, rounds, wrong := clients("guest", b.pick(1000, 40)), b.pick(3, 1), 0
 	timed := func(took time.Duration, err error) (usage, error) { return usage{wall: took}, err }
 	holds := func(want []client) func(int) error { return func(int) error { return server.holds(ctx, want) } }
-	// Nothing but the row says so if a script of theirs has left the zone wrong.
+	// If their script leaves a wrong zone, that is counted in the row, and is no error.
 	judge := func(want []client) func(int) error {
 		return func(int) error {
 			err := server.holds(ctx, want)
@@ -112,8 +121,11 @@ func (b *bench) crowd(ctx context.Context) error {
 	}
 	in := &side{work: func(int) (usage, error) { return timed(gw.arrive(ctx, all)) }, after: holds(all)}
 	out := &side{work: func(int) (usage, error) { return timed(gw.leave(ctx, all)) }, after: holds(nil)}
-	theirsIn := &side{work: func(int) (usage, error) { return timed(guide.callAll(ctx, "up-client", all)) }, after: judge(all)}
-	theirsOut := &side{work: func(int) (usage, error) { return timed(guide.callAll(ctx, "down-client", all)) }, after: judge(nil)}
+	theirs := func(verb string) func(int) (usage, error) {
+		return func(int) (usage, error) { return timed(guide.callAll(ctx, verb, all)) }
+	}
+	theirsIn := &side{work: theirs("up-client"), after: judge(all)}
+	theirsOut := &side{work: theirs("down-client"), after: judge(nil)}
 	for round := range rounds {
 		turns := [][]*side{{in, out}, {theirsIn, theirsOut}}
 		if round%2 == 1 {
@@ -125,21 +137,24 @@ func (b *bench) crowd(ctx context.Context) error {
 					return err
 				}
 			}
-			if _, err := gw.sync(ctx, "--force"); err != nil { // after theirs, there may be something to clean
+			if _, err := gw.sync(ctx, "--force"); err != nil { // removes what their script may have left
 				return err
 			}
 		}
 	}
 	many := func(what string) string { return fmt.Sprintf("%s %s, %d at a time", grouped(len(all)), what, atOnce) }
-	right := fmt.Sprintf("the zone was right at the end of each round of ours, and wrong %d times in %d of the script's", wrong, 2*rounds)
+	right := fmt.Sprintf("the zone was right after each round of ours, and wrong after %d of %d rounds of the script",
+		wrong, 2*rounds)
 	const script = "the guide's script"
-	b.add(row{Work: many("connects"), Unit: inSeconds, Ours: in.wall(), Against: script, Theirs: theirsIn.wall(), Goal: times(0.10),
-		Note: "processes and bind9 are real, charon's answers those of a stand-in; beside our hooks sync runs again and again; " + right})
-	b.add(row{Work: many("disconnects") + ", sync included", Unit: inSeconds, Ours: out.wall(), Against: script, Theirs: theirsOut.wall(), Note: right})
+	b.add(row{Work: many("connects"), Unit: inSeconds, Ours: in.wall(),
+		Against: script, Theirs: theirsIn.wall(), Goal: times(0.10),
+		Note: "processes and bind9 are real, charon is a fake; sync runs repeatedly beside our hooks; " + right})
+	b.add(row{Work: many("disconnects") + ", sync included", Unit: inSeconds, Ours: out.wall(),
+		Against: script, Theirs: theirsOut.wall(), Note: right})
 	return nil
 }
 
-// hung is how long charon is held while named does not answer.
+// hung measures how long a hook holds charon while named does not answer.
 func (b *bench) hung(ctx context.Context) error {
 	server, gw, err := b.startGuide(ctx)
 	if err != nil {
@@ -161,18 +176,20 @@ func (b *bench) hung(ctx context.Context) error {
 		return err
 	}
 	const script = "the guide's script"
-	b.add(row{Work: "named hung: charon held for", Unit: inSeconds, Ours: ours.wall(), Against: script, Theirs: theirs.wall(), Goal: most(1.0)})
+	b.add(row{Work: "named hung: charon held for", Unit: inSeconds, Ours: ours.wall(),
+		Against: script, Theirs: theirs.wall(), Goal: most(1.0)})
 
 	server.daemon.Stop()
 	ours, theirs = held(gw.hook()), held(guide)
 	if err := measure(ctx, b.pick(50, 3), ours, theirs); err != nil {
 		return err
 	}
-	b.add(row{Work: "named not there: charon held for", Unit: inSeconds, Ours: ours.wall(), Against: script, Theirs: theirs.wall(), Goal: most(0.050)})
+	b.add(row{Work: "named not there: charon held for", Unit: inSeconds, Ours: ours.wall(),
+		Against: script, Theirs: theirs.wall(), Goal: most(0.050)})
 	return nil
 }
 
-// sync is the reconciler among a thousand clients.
+// sync measures the reconciler with a thousand clients.
 func (b *bench) sync(ctx context.Context) error {
 	server, gw, err := b.startGuide(ctx)
 	if err != nil {
@@ -182,8 +199,8 @@ func (b *bench) sync(ctx context.Context) error {
 	live := clients("live", count)
 	gone := clients("gone", 2*count)[count:] // of other addresses
 	gw.charon.set(live)
-	// From what the zone holds to what it should, by sync and by one batch of nsupdate with the key. nsupdate makes the
-	// zone wrong, so the names that must go are none that this gateway remembers.
+	// sync, and one signed batch of nsupdate, correct the zone. nsupdate has made it wrong, so the gateway does not
+	// remember the names that have to go.
 	const flag = "--force"
 	compare := func(rounds int, wrong, lines string) (ours, theirs *side, err error) {
 		spoil := func(int) error {
@@ -217,7 +234,8 @@ func (b *bench) sync(ctx context.Context) error {
 		return err
 	}
 	tenth := count / 20
-	some, someTheirs, err := compare(b.pick(30, 3), remove(live[:tenth])+add(gone[:tenth], 60), add(live[:tenth], 60)+remove(gone[:tenth]))
+	some, someTheirs, err := compare(b.pick(30, 3),
+		remove(live[:tenth])+add(gone[:tenth], 60), add(live[:tenth], 60)+remove(gone[:tenth]))
 	if err != nil {
 		return err
 	}
@@ -227,11 +245,13 @@ func (b *bench) sync(ctx context.Context) error {
 	}
 	of := func(what string) string { return fmt.Sprintf("sync, %s clients, %s", grouped(count), what) }
 	b.add(row{Work: of("nothing to do"), Unit: inSeconds, Ours: idle.wall()})
-	b.add(row{Work: of("nothing to do: changes of the zone"), Unit: counted, Ours: sample{float64(after - before)}, Goal: most(0)})
+	b.add(row{Work: of("nothing to do: changes of the zone"), Unit: counted,
+		Ours: sample{float64(after - before)}, Goal: most(0)})
 	b.add(row{Work: of("nothing to do: peak memory"), Unit: inBytes, Ours: idle.peak()})
 	const batch = "one nsupdate batch"
-	b.add(row{Work: of(fmt.Sprint(2*tenth, " differences")), Unit: inSeconds, Ours: some.wall(), Against: batch, Theirs: someTheirs.wall(), Goal: times(1),
-		Note: "nsupdate is told the differences, sync finds them"})
+	b.add(row{Work: of(fmt.Sprint(2*tenth, " differences")), Unit: inSeconds, Ours: some.wall(),
+		Against: batch, Theirs: someTheirs.wall(), Goal: times(1),
+		Note: "nsupdate is given the differences, sync finds them"})
 	b.add(row{Work: of("all wrong"), Unit: inSeconds, Ours: all.wall(), Against: batch, Theirs: allTheirs.wall()})
 	return nil
 }

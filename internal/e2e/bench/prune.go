@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// A tree of files is an archive in which every second one is four days old.
+// files describes an archive in which every second file is four days old.
 type files struct {
 	count, dirs int
-	blocks      bool // each has a block: of a file without, nothing comes free
+	blocks      bool // each file has a block; otherwise all are empty, and removing them frees nothing
 }
 
-// block is the size of a file that has one, in bytes.
+// block is the size of a block, and of the files that have one, in bytes.
 const block = 4096
 
-// make makes the tree, directory by directory, by two workers.
+// make creates the archive, with two workers.
 func (t files) make(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -40,7 +40,7 @@ func (t files) make(dir string) error {
 	return errors.Join(errs...)
 }
 
-// fill makes one directory of it.
+// fill creates one directory of the archive.
 func (t files) fill(dir string, old time.Time) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
@@ -70,7 +70,7 @@ func (t files) file(name string, aged bool, old time.Time) error {
 	return nil
 }
 
-// left counts the files of a tree.
+// left counts the files in the archive.
 func (t files) left(dir string) (n int, err error) {
 	subs, err := os.ReadDir(dir)
 	for _, sub := range subs {
@@ -88,8 +88,8 @@ func (t files) left(dir string) (n int, err error) {
 	return n, err
 }
 
-// image makes the tree in a file system of its own, in a file on the disk. Every turn works on a copy of that: the same
-// inodes in the same places, in no way touched by the turns before.
+// image creates the archive in a file system of its own, in a file on the disk. Every turn works on a copy of that
+// file: the same inodes in the same places, unaffected by earlier turns.
 func (t files) image(ctx context.Context, path, mountPoint string) error {
 	inodes := t.count + t.dirs + 1000
 	size := 256<<20 + inodes*(256+64) // inodes, and names
@@ -99,9 +99,10 @@ func (t files) image(ctx context.Context, path, mountPoint string) error {
 	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, int64(size))); err != nil {
 		return err
 	}
-	// The journal is that of a disk of 30 GB. What mkfs puts off would be done while a side is at work.
-	_, err := run(ctx, process{args: []string{"mkfs.ext4", "-q", "-b", strconv.Itoa(block), "-I", "256", "-N", strconv.Itoa(inodes),
-		"-J", "size=128", "-E", "lazy_itable_init=0,lazy_journal_init=0", path}})
+	// The journal has the size of that of a 30 GB disk. By default mkfs leaves work to the kernel, which would do it
+	// while a side is measured.
+	_, err := run(ctx, process{args: []string{"mkfs.ext4", "-q", "-b", strconv.Itoa(block), "-I", "256",
+		"-N", strconv.Itoa(inodes), "-J", "size=128", "-E", "lazy_itable_init=0,lazy_journal_init=0", path}})
 	if err == nil {
 		err = mount(ctx, path, mountPoint)
 	}
@@ -123,21 +124,21 @@ func unmount(mountPoint string) error {
 	return nil
 }
 
-// A pruning is archiveprune against find on archives of one kind.
+// A pruning compares archiveprune with find on one kind of archive.
 type pruning struct {
 	files
-	limit        string // archiveprune's
-	cold         bool   // nothing of the archive is in memory
+	limit        string // the flag of archiveprune
+	cold         bool   // the page cache has nothing of the archive
 	rounds       int
 	ours, theirs *side
 }
 
 // measure has archiveprune and find take turns on the image.
 func (p *pruning) measure(ctx context.Context, b *bench, image, mountPoint string) error {
-	defer syscall.Unmount(mountPoint, syscall.MNT_DETACH) // of a turn that failed
+	defer syscall.Unmount(mountPoint, syscall.MNT_DETACH) // if a turn failed
 	archive, turn := filepath.Join(mountPoint, "archive"), image+".turn"
 	before := func(int) error {
-		// The master is mostly holes.
+		// The image is mostly holes.
 		if _, err := run(ctx, process{args: []string{"cp", "--sparse=always", image, turn}}); err != nil {
 			return err
 		}
@@ -145,7 +146,8 @@ func (p *pruning) measure(ctx context.Context, b *bench, image, mountPoint strin
 			return err
 		}
 		if !p.cold {
-			if _, err := run(ctx, process{args: []string{"find", archive, "-size", "+1G"}}); err != nil { // looks at every file
+			everyFile := []string{"find", archive, "-size", "+1G"}
+			if _, err := run(ctx, process{args: everyFile}); err != nil {
 				return err
 			}
 		}
@@ -160,7 +162,8 @@ func (p *pruning) measure(ctx context.Context, b *bench, image, mountPoint strin
 		return errors.Join(err, unmount(mountPoint), os.Remove(turn))
 	}
 	side := func(args ...string) *side {
-		return &side{before: before, after: after, work: func(int) (usage, error) { return run(ctx, process{args: args, memory: true}) }}
+		work := func(int) (usage, error) { return run(ctx, process{args: args, memory: true}) }
+		return &side{before: before, work: work, after: after}
 	}
 	p.ours = side(b.ours("archiveprune", "--max-age=off", p.limit, archive)...)
 	p.theirs = side("find", archive, "-type", "f", "-mtime", "+2", "-delete")
@@ -169,7 +172,7 @@ func (p *pruning) measure(ctx context.Context, b *bench, image, mountPoint strin
 
 const byAge = "--max-age=72h"
 
-// prune is an archive of a million files, half of them to go, and smaller ones for the chart.
+// prune measures the removal of half of a million files, and of smaller archives for the chart.
 func (b *bench) prune(ctx context.Context) error {
 	const find = "find -delete"
 	count := b.pick(1_000_000, 10_000)
@@ -191,7 +194,10 @@ func (b *bench) prune(ctx context.Context) error {
 	warm := &pruning{files: grow(count), limit: byAge, rounds: rounds}
 	cold := &pruning{files: grow(count), limit: byAge, rounds: rounds, cold: true}
 	one := &pruning{files: files{count: count, dirs: 1}, limit: byAge, rounds: rounds}
-	bySize := &pruning{files: files{count: count, dirs: count / 1000, blocks: true}, limit: fmt.Sprintf("--max-size=%dB", count/2*block), rounds: rounds}
+	bySize := &pruning{
+		files: files{count: count, dirs: count / 1000, blocks: true},
+		limit: fmt.Sprintf("--max-size=%dB", count/2*block), rounds: rounds,
+	}
 	for _, sameImage := range [][]*pruning{{warm, cold}, {one}, {bySize}} {
 		if err := b.prunings(ctx, sameImage...); err != nil {
 			return err
@@ -204,20 +210,23 @@ func (b *bench) prune(ctx context.Context) error {
 		memory float64 // goal, in bytes
 		note   string
 	}{
-		{warm, many + ", by age", 16 << 20, "the guide's line of cron: find /archive -type f -mtime +2 -delete. Both on an ext4 of its own in a file on the disk"},
-		{cold, many + ", by age, cold", 16 << 20, "nothing of the archive is in memory"},
+		{warm, many + ", by age", 16 << 20, "the guide's cron line: find /archive -type f -mtime +2 -delete. Both work on an " +
+			"ext4 of its own in a file on the disk"},
+		{cold, many + ", by age, cold", 16 << 20, "the page cache has nothing of the archive"},
 		{one, "1 directory, by age", 16 << 20, ""},
-		{bySize, many + ", by size", 64 << 20, "archiveprune finds out which are the oldest; find, which has no such thing, is told their age"},
+		{bySize, many + ", by size", 64 << 20, "archiveprune finds the oldest files; find cannot, and is given their age"},
 	} {
 		work := fmt.Sprintf("prune half of %s files in %s", grouped(count), m.name)
-		b.add(row{Work: work, Unit: inSeconds, Ours: m.ours.wall(), Against: find, Theirs: m.theirs.wall(), Goal: times(0.8), Note: m.note})
+		b.add(row{Work: work, Unit: inSeconds, Ours: m.ours.wall(),
+			Against: find, Theirs: m.theirs.wall(), Goal: times(0.8), Note: m.note})
 		b.add(row{Work: work + ", CPU", Unit: inSeconds, Ours: m.ours.cpu(), Against: find, Theirs: m.theirs.cpu()})
-		b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: m.ours.peak(), Against: find, Theirs: m.theirs.peak(), Goal: most(m.memory)})
+		b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: m.ours.peak(),
+			Against: find, Theirs: m.theirs.peak(), Goal: most(m.memory)})
 	}
 	return nil
 }
 
-// prunings measures some that begin with the same archive.
+// prunings measures prunings of the same archive.
 func (b *bench) prunings(ctx context.Context, all ...*pruning) error {
 	dir, err := b.makeDir("prune")
 	if err != nil {

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// A remuxer works on a recording that it finds in a directory of its own.
+// A remuxer makes sides that remux one recording in a directory of their own.
 type remuxer struct {
 	*testbed
 	ctx    context.Context
-	master string // the recording; each turn has a link to it
+	master string // the recording; each turn gets a hard link to it
 	dir    string
 }
 
@@ -26,7 +26,7 @@ func (b *bench) remuxer(ctx context.Context, master string) (*remuxer, error) {
 
 func (r *remuxer) path(name string) string { return filepath.Join(r.dir, name) }
 
-// side gives one that works in rounds, each from an empty archive and a disk at rest. Afterwards there has to be an MP4.
+// side returns a side whose rounds begin with only the FLV in the archive and an idle disk, and must end with an MP4.
 func (r *remuxer) side(work func(flv, mp4 string) (usage, error)) *side {
 	flv, mp4 := r.path("live.flv"), r.path("live.mp4")
 	clear := func() error {
@@ -49,14 +49,14 @@ func (r *remuxer) side(work func(flv, mp4 string) (usage, error)) *side {
 	}
 }
 
-// ours is the hook as nginx calls it. It ends when the MP4 is on the disk.
+// hook runs recorddone as nginx does. recorddone ends when the MP4 is on the disk.
 func (r *remuxer) hook() *side {
 	return r.side(func(flv, mp4 string) (usage, error) {
 		return run(r.ctx, process{args: r.ours("recorddone", flv, "live.flv", "live", r.dir), memory: true})
 	})
 }
 
-// onDisk runs a program and then brings its file to the disk, where ours leaves it.
+// onDisk runs a program and then syncs its file to the disk, as recorddone does.
 func (r *remuxer) onDisk(mp4 string, args ...string) (usage, error) {
 	u, err := run(r.ctx, process{args: args, memory: true})
 	if err != nil {
@@ -82,7 +82,7 @@ const (
 	faststart = "ffmpeg +faststart"
 )
 
-// remux is recordings of three kinds: short, long, and of very many packets.
+// remux measures three kinds of recordings: short, long, and with very many packets.
 func (b *bench) remux(ctx context.Context) error {
 	usual, err := b.makeClip(ctx, "usual", usualBitrate)
 	if err != nil {
@@ -93,7 +93,7 @@ func (b *bench) remux(ctx context.Context) error {
 		return err
 	}
 	master := filepath.Join(b.scratch(), "master.flv")
-	fsync := "page cache warm, on the disk at the end on both sides"
+	fsync := "the page cache is warm; on both sides the MP4 is on the disk at the end"
 
 	if err := usual.record(master, len(usual.media)*6/10); err != nil {
 		return err
@@ -106,7 +106,8 @@ func (b *bench) remux(ctx context.Context) error {
 	if err := measure(ctx, b.pick(30, 2), ours, theirs); err != nil {
 		return err
 	}
-	b.add(row{Work: "remux of 6 s", Unit: inSeconds, Ours: ours.wall(), Against: plainCopy, Theirs: theirs.wall(), Goal: times(0.15), Note: fsync})
+	b.add(row{Work: "remux of 6 s", Unit: inSeconds, Ours: ours.wall(),
+		Against: plainCopy, Theirs: theirs.wall(), Goal: times(0.15), Note: fsync})
 	b.add(row{Work: "remux of 6 s, CPU", Unit: inSeconds, Ours: ours.cpu(), Against: plainCopy, Theirs: theirs.cpu()})
 
 	size := int64(b.pick(1500e6, 20e6))
@@ -118,14 +119,17 @@ func (b *bench) remux(ctx context.Context) error {
 		return err
 	}
 	work := "remux of " + describe(size)
-	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: "cp", Theirs: cp.wall(), Goal: times(1.2), Note: fsync})
-	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: plainCopy, Theirs: copied.wall(), Goal: times(0.9),
-		Note: "ours has the index in front, as -movflags +faststart has it; this one behind"})
-	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: faststart, Theirs: fast.wall(), Goal: times(0.9)})
-	b.add(row{Work: work + ", CPU", Unit: inSeconds, Ours: ours.cpu(), Against: plainCopy, Theirs: copied.cpu()})
-	b.add(row{Work: work + ", CPU", Unit: inSeconds, Ours: ours.cpu(), Against: faststart, Theirs: fast.cpu()})
-	b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: ours.peak(), Against: plainCopy, Theirs: copied.peak(), Goal: times(0.4)})
-	b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: ours.peak(), Against: faststart, Theirs: fast.peak(), Goal: times(0.4)})
+	compare := func(what string, u unit, cost func(*side) sample, against string, theirs *side, g *goal, note string) {
+		b.add(row{Work: work + what, Unit: u, Ours: cost(ours), Against: against, Theirs: cost(theirs), Goal: g, Note: note})
+	}
+	compare("", inSeconds, (*side).wall, "cp", cp, times(1.2), fsync)
+	compare("", inSeconds, (*side).wall, plainCopy, copied, times(0.9),
+		"ours has the index at the beginning, like -movflags +faststart; theirs has it at the end")
+	compare("", inSeconds, (*side).wall, faststart, fast, times(0.9), "")
+	compare(", CPU", inSeconds, (*side).cpu, plainCopy, copied, nil, "")
+	compare(", CPU", inSeconds, (*side).cpu, faststart, fast, nil, "")
+	compare(", peak memory", inBytes, (*side).peak, plainCopy, copied, times(0.4), "")
+	compare(", peak memory", inBytes, (*side).peak, faststart, fast, times(0.4), "")
 
 	packets := b.pick(2_500_000, 100_000)
 	if err := low.record(master, packets); err != nil {
@@ -137,15 +141,15 @@ func (b *bench) remux(ctx context.Context) error {
 	}
 	b.drawPackets(packets, ours, fast)
 	work = fmt.Sprintf("remux of %.1f million packets", float64(packets)/1e6)
-	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: plainCopy, Theirs: copied.wall()})
-	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: faststart, Theirs: fast.wall()})
-	b.add(row{Work: work + ", CPU", Unit: inSeconds, Ours: ours.cpu(), Against: plainCopy, Theirs: copied.cpu()})
-	b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: ours.peak(), Against: plainCopy, Theirs: copied.peak(), Goal: times(0.85)})
-	b.add(row{Work: work + ", peak memory", Unit: inBytes, Ours: ours.peak(), Against: faststart, Theirs: fast.peak(), Goal: times(0.85)})
+	compare("", inSeconds, (*side).wall, plainCopy, copied, nil, "")
+	compare("", inSeconds, (*side).wall, faststart, fast, nil, "")
+	compare(", CPU", inSeconds, (*side).cpu, plainCopy, copied, nil, "")
+	compare(", peak memory", inBytes, (*side).peak, plainCopy, copied, times(0.85), "")
+	compare(", peak memory", inBytes, (*side).peak, faststart, fast, times(0.85), "")
 	return nil
 }
 
-// nginxConf is nginx-rtmp that records what comes, on the guide's address.
+// nginxConf has nginx-rtmp record every stream, at the guide's address.
 const nginxConf = `daemon off;
 user root;
 error_log stderr;
@@ -154,12 +158,12 @@ load_module %[2]s/usr/lib/nginx/modules/ngx_rtmp_module.so;
 events { }
 rtmp { server {
 	listen 10.0.0.1:1935;
-	access_log off; # the default, /var/log/nginx/access.log, is only where nginx was installed once
+	access_log off; # the directory of the default, /var/log/nginx, need not exist here
 	application live { live on; record all; record_path %[1]s; record_suffix .flv; }
 } }
 `
 
-// publish starts nginx and a live stream that it records, and gives the recording's path.
+// publish starts nginx and a live stream that it records, and returns the recording's path.
 func (b *bench) publish(ctx context.Context, stream string) (recording string, err error) {
 	dir, err := b.makeDir("nginx")
 	if err != nil {
@@ -188,8 +192,8 @@ func (b *bench) publish(ctx context.Context, stream string) (recording string, e
 	if err != nil {
 		return "", err
 	}
-	publisher, err := b.start([]string{"ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", stream, "-c", "copy",
-		"-f", "flv", "rtmp://" + address + "/live/live"}, filepath.Join(dir, "publisher.log"))
+	publisher, err := b.start([]string{"ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", stream,
+		"-c", "copy", "-f", "flv", "rtmp://" + address + "/live/live"}, filepath.Join(dir, "publisher.log"))
 	if err != nil {
 		return "", err
 	}
@@ -200,7 +204,7 @@ func (b *bench) publish(ctx context.Context, stream string) (recording string, e
 	})
 }
 
-// longestStall watches a file that grows while work goes on, and gives the longest time in which it did not.
+// longestStall runs work and returns the longest time in which a file, which something else writes, did not grow.
 func longestStall(file string, work func() error) (time.Duration, error) {
 	quit, longest := make(chan struct{}), make(chan time.Duration)
 	go func() {
@@ -229,7 +233,7 @@ func longestStall(file string, work func() error) (time.Duration, error) {
 	return <-longest, err
 }
 
-// live is what becomes of a live recording while an older one is remuxed beside it.
+// live measures how a remux disturbs a live recording.
 func (b *bench) live(ctx context.Context) error {
 	usual, err := b.makeClip(ctx, "usual", usualBitrate)
 	if err != nil {
@@ -248,7 +252,7 @@ func (b *bench) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The longest stall takes the place of the time.
+	// The longest stall is reported as the time.
 	stalled := func(s *side) *side {
 		work := s.work
 		s.work = func(round int) (u usage, err error) {
@@ -269,7 +273,7 @@ func (b *bench) live(ctx context.Context) error {
 		return err
 	}
 	work := "longest stall of a live recording beside a remux of " + describe(size)
-	note := "nginx-rtmp's own writes of a stream of 8 Mbit/s. With nothing beside it: " + inSeconds.spread(alone.wall())
+	note := "nginx-rtmp writes a stream of 8 Mbit/s. Without a remux: " + inSeconds.spread(alone.wall())
 	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: plainCopy, Theirs: copied.wall(), Note: note})
 	b.add(row{Work: work, Unit: inSeconds, Ours: ours.wall(), Against: faststart, Theirs: fast.wall()})
 	return nil

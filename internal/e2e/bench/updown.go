@@ -22,13 +22,13 @@ type updown struct {
 	flags  []string
 }
 
-// startUpdown starts one whose first sync has run, which tells its hook the pools.
+// startUpdown starts the fake charon and runs sync once, from which the hook learns the pools.
 func (t *testbed) startUpdown(ctx context.Context, socket, runDir string, flags ...string) (*updown, error) {
 	charon, err := startStandIn(socket)
 	if err != nil {
 		return nil, err
 	}
-	// What it remembers is on the disk, as on a server, and nobody else's.
+	// Its memory is on the disk, as on a server, and its own.
 	state := filepath.Join(t.scratch(), "state-"+filepath.Base(runDir))
 	if err := os.MkdirAll(state, 0o755); err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (t *testbed) startGuide(ctx context.Context) (*named, *updown, error) {
 	return server, u, err
 }
 
-// sync is one run of the reconciler.
+// sync runs the reconciler once.
 func (u *updown) sync(ctx context.Context, flags ...string) (usage, error) {
 	return run(ctx, process{args: u.ours("updown", slices.Concat(u.flags, []string{"sync"}, flags)...), memory: true})
 }
@@ -58,34 +58,37 @@ func (u *updown) hook() hook {
 	return hook(strings.Join(u.ours("updown", append(slices.Clone(u.flags), "iptables")...), " "))
 }
 
-// guideHook is the same with the guide's script.
+// guideHook returns the same value with the guide's script.
 func (t *testbed) guideHook() (hook, error) {
 	script := filepath.Join(t.dir, "updown.sh")
 	return hook(script + " iptables"), os.WriteFile(script, []byte(box.Script("updown.sh")), 0o755)
 }
 
-// A hook is a line of swanctl.conf.
+// A hook is the value of updown in swanctl.conf: a command line.
 type hook string
 
-// call runs it as charon does, by a shell (updown_listener.c). Like charon, it does not mind the exit status.
+// call runs the hook as charon does, by a shell (updown_listener.c). Like charon, it ignores the exit status.
 func (h hook) call(ctx context.Context, verb string, c client, sa int) (usage, error) {
 	return run(ctx, process{args: []string{"/bin/sh", "-c", "2>&1 " + string(h)}, env: pluto(verb, c, sa), mayFail: true})
 }
 
-// pluto gives the variables that charon has for a hook.
+// pluto returns the variables that charon sets for a hook.
 func pluto(verb string, c client, sa int) []string {
 	return []string{
-		"PLUTO_VERSION=1.1", "PLUTO_VERB=" + verb, "PLUTO_CONNECTION=net", "PLUTO_INTERFACE=eth0", fmt.Sprint("PLUTO_REQID=", sa),
-		"PLUTO_PROTO=esp", fmt.Sprint("PLUTO_UNIQUEID=", sa), "PLUTO_ME=192.0.2.1", "PLUTO_MY_ID=vpn.example", "PLUTO_MY_CLIENT=0.0.0.0/0",
-		"PLUTO_MY_PORT=0", "PLUTO_MY_PROTOCOL=0", "PLUTO_PEER=192.0.2.9", "PLUTO_PEER_ID=198.51.100.9", "PLUTO_PEER_CLIENT=" + c.addr + "/32",
-		"PLUTO_PEER_PORT=0", "PLUTO_PEER_PROTOCOL=0", "PLUTO_XAUTH_ID=" + c.name, "PLUTO_PEER_SOURCEIP=" + c.addr, "PLUTO_PEER_SOURCEIP4_1=" + c.addr,
+		"PLUTO_VERSION=1.1", "PLUTO_VERB=" + verb, "PLUTO_CONNECTION=net", "PLUTO_INTERFACE=eth0",
+		fmt.Sprint("PLUTO_REQID=", sa), "PLUTO_PROTO=esp", fmt.Sprint("PLUTO_UNIQUEID=", sa),
+		"PLUTO_ME=192.0.2.1", "PLUTO_MY_ID=vpn.example",
+		"PLUTO_MY_CLIENT=0.0.0.0/0", "PLUTO_MY_PORT=0", "PLUTO_MY_PROTOCOL=0",
+		"PLUTO_PEER=192.0.2.9", "PLUTO_PEER_ID=198.51.100.9", "PLUTO_XAUTH_ID=" + c.name,
+		"PLUTO_PEER_CLIENT=" + c.addr + "/32", "PLUTO_PEER_PORT=0", "PLUTO_PEER_PROTOCOL=0",
+		"PLUTO_PEER_SOURCEIP=" + c.addr, "PLUTO_PEER_SOURCEIP4_1=" + c.addr,
 	}
 }
 
-// atOnce is how many hooks run at a time. charon itself runs one; several gateways that share a server do not.
+// atOnce is the number of hooks that run at a time. A single charon runs one; several gateways may share a name server.
 const atOnce = 16
 
-// each calls work for all clients, so many at a time, and gives the time that it took in all.
+// each calls work for all clients, atOnce at a time, and returns the total time.
 func each(all []client, work func(client, int) error) (time.Duration, error) {
 	var group sync.WaitGroup
 	queue, failed := make(chan int), make(chan error, atOnce)
@@ -116,12 +119,12 @@ func each(all []client, work func(client, int) error) (time.Duration, error) {
 	}
 }
 
-// pathUnit does what tunnelcast-sync.path does, without its pauses, until it is told to stop: it starts a sync while there are
-// pokes. The function that it gives waits until there are none, and gives the first error of a sync.
+// pathUnit does what tunnelcast-sync.path does, without its pauses: it runs sync while there are requests. stop waits
+// until there are none and returns the first error of a sync.
 func (u *updown) pathUnit(ctx context.Context) (stop func() error) {
-	told, done := make(chan struct{}), make(chan error, 1)
+	stopped, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		quit := told
+		quit := stopped
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for last := false; ; {
@@ -136,15 +139,15 @@ func (u *updown) pathUnit(ctx context.Context) (stop func() error) {
 			select {
 			case <-tick.C:
 			case <-quit:
-				quit, last = nil, true // once more: there may have been a poke since
+				quit, last = nil, true // look once more: there may be a new request
 			}
 		}
 	}()
-	return func() error { close(told); return <-done }
+	return func() error { close(stopped); return <-done }
 }
 
-// arrive lets clients connect, with the reconciler at work beside the hooks as on a server, and gives the time until the
-// last hook has ended.
+// arrive connects clients, while the path unit runs sync as on a server, and returns the time until the last hook has
+// ended.
 func (u *updown) arrive(ctx context.Context, all []client) (took time.Duration, err error) {
 	hook, stop := u.hook(), u.pathUnit(ctx)
 	took, err = each(all, func(who client, i int) error {
@@ -155,8 +158,8 @@ func (u *updown) arrive(ctx context.Context, all []client) (took time.Duration, 
 	return took, errors.Join(err, stop())
 }
 
-// leave lets them disconnect, and gives the time until the last sync has ended. charon keeps who asks it waiting for a
-// client that is just leaving, and then says that it is not there; so it is told first.
+// leave disconnects clients and returns the time until the last sync has ended. The fake charon forgets a client before
+// the hook runs: the real one does not answer before the client has left.
 func (u *updown) leave(ctx context.Context, all []client) (took time.Duration, err error) {
 	hook, stop := u.hook(), u.pathUnit(ctx)
 	start := time.Now()
@@ -169,7 +172,7 @@ func (u *updown) leave(ctx context.Context, all []client) (took time.Duration, e
 	return time.Since(start), err
 }
 
-// callAll is the same for a hook without a reconciler.
+// callAll calls a hook for all clients, without a reconciler, and returns the total time.
 func (h hook) callAll(ctx context.Context, verb string, all []client) (time.Duration, error) {
 	return each(all, func(who client, i int) error {
 		_, err := h.call(ctx, verb, who, i)
