@@ -16,14 +16,14 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// TestQuick runs the whole program at its smallest. Its numbers are nobody's business, its rows are.
+// TestQuick runs the whole program with its smallest sizes. It tests the rows and not their numbers.
 func TestQuick(t *testing.T) {
 	deb := os.Getenv("TUNNELCAST_DEB")
 	switch {
 	case !promised.All():
-		t.Skip("TUNNELCAST_E2E=1 is not set: this boots servers and takes a minute")
+		t.Skip("this starts servers and takes a minute: set TUNNELCAST_E2E=1")
 	case deb == "":
-		t.Fatal("TUNNELCAST_DEB names no package; make deb builds one")
+		t.Fatal("set TUNNELCAST_DEB to the package that make deb builds")
 	}
 	dir := t.TempDir()
 	var out, errs bytes.Buffer
@@ -37,8 +37,9 @@ func TestQuick(t *testing.T) {
 		t.Fatalf("%v\n%s%s", err, errs.Bytes(), out.Bytes())
 	}
 	for _, want := range []string{
-		"| one connect", "| 40 connects", "| named hung", "| sync, 50 clients, all wrong", "| remux of 6 s", "| longest stall", "| prune half",
-		"| logins lost", "| start of updown", "| what gets installed", "| 2 gateways", "This was a quick run",
+		"| one connect", "| 40 connects", "| named hung", "| sync, 50 clients, all wrong",
+		"| remux of 6 s", "| longest stall", "| prune half", "| logins lost",
+		"| start of updown", "| what gets installed", "| 2 gateways", "This was a quick run",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.Bytes())
@@ -51,14 +52,16 @@ func TestQuick(t *testing.T) {
 	}
 }
 
-// Both sides get the first turn equally often, and nothing is timed but the work.
+// Both sides have the first turn equally often, and only the work is measured.
 func TestMeasureAlternates(t *testing.T) {
 	var order []string
 	make := func(name string) *side {
 		return &side{
 			before: func(int) error { order = append(order, name+"("); return nil },
-			work:   func(round int) (usage, error) { return usage{wall: time.Duration(round+1) * time.Second}, nil },
-			after:  func(int) error { order = append(order, ")"); return nil },
+			work: func(round int) (usage, error) {
+				return usage{wall: time.Duration(round+1) * time.Second}, nil
+			},
+			after: func(int) error { order = append(order, ")"); return nil },
 		}
 	}
 	a, b := make("a"), make("b")
@@ -84,26 +87,32 @@ func TestMeasureAlternates(t *testing.T) {
 }
 
 func TestRunSeesTheWholeProcess(t *testing.T) {
-	u, err := run(t.Context(), process{args: []string{"/bin/sh", "-c", `[ "$A" = b ] && [ -z "$HOME" ] && read x && [ "$x" = in ]`}, env: []string{"A=b"}, stdin: "in\n", memory: true})
+	shell := func(script string) []string { return []string{"/bin/sh", "-c", script} }
+	u, err := run(t.Context(), process{
+		args: shell(`[ "$A" = b ] && [ -z "$HOME" ] && read x && [ "$x" = in ]`),
+		env:  []string{"A=b"}, stdin: "in\n", memory: true,
+	})
 	if err != nil || u.wall <= 0 {
 		t.Errorf("%+v, %v", u, err)
 	}
-	if _, err := run(t.Context(), process{args: []string{"/bin/sh", "-c", "echo why; exit 3"}}); err == nil || !strings.Contains(err.Error(), "why") {
+	_, err = run(t.Context(), process{args: shell("echo why; exit 3")})
+	if err == nil || !strings.Contains(err.Error(), "why") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := run(t.Context(), process{args: []string{"/bin/sh", "-c", "exit 3"}, mayFail: true}); err != nil {
+	if _, err := run(t.Context(), process{args: shell("exit 3"), mayFail: true}); err != nil {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestMetrics(t *testing.T) {
-	const out = "goos: linux\nBenchmarkSwitch-2   \t      10\t       144.7 certhook-least-ms\t         0 certhook-lost\t  1.5e+02 x\nPASS\n"
+	const out = "goos: linux\n" +
+		"BenchmarkSwitch-2   \t      10\t       144.7 certhook-least-ms\t         0 certhook-lost\t  1.5e+02 x\nPASS\n"
 	is, err := metrics(out, "BenchmarkSwitch")
 	if err != nil || is["certhook-least-ms"] != 144.7 || is["x"] != 150 || len(is) != 3 {
 		t.Errorf("%v, %v", is, err)
 	}
 	if _, err := metrics("PASS\n", "BenchmarkSwitch"); err == nil {
-		t.Error("no metrics, and no error")
+		t.Error("no error without metrics")
 	}
 }
 
@@ -144,7 +153,11 @@ func TestClip(t *testing.T) {
 }
 
 func TestFiles(t *testing.T) {
-	for _, tree := range []files{{count: 1000, dirs: 1}, {count: 1000, dirs: 10}, {count: 1000, dirs: 10, blocks: true}} {
+	for _, tree := range []files{
+		{count: 1000, dirs: 1},
+		{count: 1000, dirs: 10},
+		{count: 1000, dirs: 10, blocks: true},
+	} {
 		dir := filepath.Join(t.TempDir(), "tree")
 		if err := tree.make(dir); err != nil {
 			t.Fatal(err)

@@ -73,7 +73,8 @@ func parseClip(data []byte) (c clip, err error) {
 		}
 		t := tag{kind: data[0], ms: uint32(data[7])<<24 | uint32(data[4])<<16 | uint32(data[5])<<8 | uint32(data[6]), data: data[tagHeader : tagHeader+size]}
 		data = data[tagHeader+size+4:]
-		// The second byte of H.264 and AAC is 0 for a codec's header, 1 for media, 2 for the end. nginx writes no metadata.
+		// The second byte of H.264 and AAC is 0 for a codec's header, 1 for media, 2 for the end. nginx writes no
+		// metadata.
 		switch {
 		case t.kind != audio && t.kind != video:
 		case t.data[1] == 0:

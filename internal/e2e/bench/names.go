@@ -212,7 +212,8 @@ func (b *bench) sync(ctx context.Context) error {
 		}
 		right := func(int) error { return server.holds(ctx, live) }
 		ours = &side{before: spoil, after: right, work: func(int) (usage, error) { return gw.sync(ctx, flag) }}
-		theirs = &side{before: spoil, after: right, work: func(int) (usage, error) { return server.nsupdate(ctx, lines) }}
+		batch := func(int) (usage, error) { return server.nsupdate(ctx, lines) }
+		theirs = &side{before: spoil, after: right, work: batch}
 		if lines == "" {
 			return ours, theirs, measure(ctx, rounds, ours)
 		}

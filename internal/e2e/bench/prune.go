@@ -204,17 +204,18 @@ func (b *bench) prune(ctx context.Context) error {
 		}
 	}
 	draw(warm)
+	const cron = "the guide's cron line: find /archive -type f -mtime +2 -delete. " +
+		"Both work on an ext4 of its own in a file on the disk"
 	for _, m := range []struct {
 		*pruning
 		name   string
 		memory float64 // goal, in bytes
 		note   string
 	}{
-		{warm, many + ", by age", 16 << 20, "the guide's cron line: find /archive -type f -mtime +2 -delete. Both work on an " +
-			"ext4 of its own in a file on the disk"},
+		{warm, many + ", by age", 16 << 20, cron},
 		{cold, many + ", by age, cold", 16 << 20, "the page cache has nothing of the archive"},
 		{one, "1 directory, by age", 16 << 20, ""},
-		{bySize, many + ", by size", 64 << 20, "archiveprune finds the oldest files; find cannot, and is given their age"},
+		{bySize, many + ", by size", 64 << 20, "archiveprune finds the oldest; find cannot, and is given their age"},
 	} {
 		work := fmt.Sprintf("prune half of %s files in %s", grouped(count), m.name)
 		b.add(row{Work: work, Unit: inSeconds, Ours: m.ours.wall(),

@@ -120,7 +120,8 @@ func (b *bench) remux(ctx context.Context) error {
 	}
 	work := "remux of " + describe(size)
 	compare := func(what string, u unit, cost func(*side) sample, against string, theirs *side, g *goal, note string) {
-		b.add(row{Work: work + what, Unit: u, Ours: cost(ours), Against: against, Theirs: cost(theirs), Goal: g, Note: note})
+		b.add(row{Work: work + what, Unit: u, Ours: cost(ours),
+			Against: against, Theirs: cost(theirs), Goal: g, Note: note})
 	}
 	compare("", inSeconds, (*side).wall, "cp", cp, times(1.2), fsync)
 	compare("", inSeconds, (*side).wall, plainCopy, copied, times(0.9),

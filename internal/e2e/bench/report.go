@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// A report is all that a run has found.
+// A report is the result of a run.
 type report struct {
 	Began   time.Time `json:"began"`
 	Took    float64   `json:"took_s"`
@@ -20,7 +20,7 @@ type report struct {
 	Rows    []row     `json:"rows"`
 	Lines   []line    `json:"scale,omitempty"`
 
-	group string // at work
+	group string // of the rows that are being measured
 }
 
 type machine struct {
@@ -31,9 +31,9 @@ type machine struct {
 	System string `json:"system"`
 }
 
-// A line of the scale chart is the cost of one piece of work as it grows.
+// A line of the scale chart shows how the cost of one kind of work grows.
 type line struct {
-	Panel  string  `json:"panel"` // of what there is more and more
+	Panel  string  `json:"panel"` // what the horizontal axis counts
 	Name   string  `json:"name"`
 	Unit   unit    `json:"unit"`
 	Theirs bool    `json:"theirs,omitempty"`
@@ -55,7 +55,7 @@ func (r *report) json() (string, error) {
 	return string(data) + "\n", err
 }
 
-// table prints all rows, as Markdown that is a table without it too, and below it what must be known to read them.
+// table formats all rows as a Markdown table that is also readable as plain text, followed by their notes.
 func (r *report) table() string {
 	cells := [][]string{{"work", "ours (least - most)", "theirs (least - most)", "against", "ratio", "goal", "met"}}
 	var notes []string
@@ -75,7 +75,8 @@ func (r *report) table() string {
 		if row.Goal != nil {
 			goal = row.Goal.print(row.Unit)
 		}
-		cells = append(cells, []string{work, row.Unit.spread(row.Ours), row.Unit.spread(row.Theirs), row.Against, ratio, goal, row.met()})
+		ours, theirs := row.Unit.spread(row.Ours), row.Unit.spread(row.Theirs)
+		cells = append(cells, []string{work, ours, theirs, row.Against, ratio, goal, row.met()})
 	}
 	widths := make([]int, len(cells[0]))
 	for _, line := range cells {
@@ -100,15 +101,17 @@ func (r *report) table() string {
 	for i, note := range notes {
 		fmt.Fprintf(&b, "[%d] %s.\n", i+1, note)
 	}
-	fmt.Fprintf(&b, "\n%s, %d cores, %s of memory, Linux %s, %s; %s, %.0f minutes.\n", r.Machine.CPU, r.Machine.Cores,
-		inBytes.print(float64(r.Machine.Memory)), r.Machine.Kernel, r.Machine.System, r.Began.Format("2006-01-02 15:04 MST"), r.Took/60)
+	m := r.Machine
+	fmt.Fprintf(&b, "\n%s, %d cores, %s of memory, Linux %s, %s; %s, %.0f minutes.\n",
+		m.CPU, m.Cores, inBytes.print(float64(m.Memory)), m.Kernel, m.System,
+		r.Began.Format("2006-01-02 15:04 MST"), r.Took/60)
 	if r.Quick {
-		b.WriteString("This was a quick run: small sizes, few rounds, numbers that say little.\n")
+		b.WriteString("This was a quick run: small sizes, few rounds, numbers that mean little.\n")
 	}
 	return b.String()
 }
 
-// spread prints a median with the least and the most of a sample of several.
+// spread formats the median of a sample, with the least and the most if it has several numbers.
 func (u unit) spread(s sample) string {
 	switch len(s) {
 	case 0:
@@ -120,7 +123,7 @@ func (u unit) spread(s sample) string {
 	return fmt.Sprintf("%s (%s - %s)", u.print(s.median()), u.print(least), u.print(most))
 }
 
-// thisMachine says what it is, as far as it tells.
+// thisMachine describes this computer.
 func thisMachine() machine {
 	m := machine{CPU: "unknown CPU"}
 	cpus, _ := os.ReadFile("/proc/cpuinfo")

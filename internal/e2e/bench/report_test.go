@@ -19,16 +19,23 @@ var update = flag.Bool("update", false, "write testdata")
 func sampleReport() *report {
 	r := &report{
 		Began: time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC), Took: 1500,
-		Machine: machine{CPU: "Some CPU", Cores: 2, Memory: 4 << 30, Kernel: "6.1.0", System: "Debian GNU/Linux 12 (bookworm)"},
-		group:   "connect",
+		Machine: machine{
+			CPU: "Some CPU", Cores: 2, Memory: 4 << 30, Kernel: "6.1.0", System: "Debian GNU/Linux 12 (bookworm)",
+		},
+		group: "connect",
 	}
-	const again = "said once, meant twice"
-	r.add(row{Work: "one connect", Unit: inSeconds, Ours: sample{0.004, 0.002, 0.003}, Against: "the guide's script", Theirs: sample{0.030, 0.020}, Goal: times(0.15), Note: again})
-	r.add(row{Work: "named hung", Unit: inSeconds, Ours: sample{1.004}, Against: "the guide's script", Theirs: sample{12.05}, Goal: most(1), Note: "another"})
+	const again = "a note of two rows"
+	r.add(row{Work: "one connect", Unit: inSeconds, Ours: sample{0.004, 0.002, 0.003},
+		Against: "the guide's script", Theirs: sample{0.030, 0.020}, Goal: times(0.15), Note: again})
+	r.add(row{Work: "named hung", Unit: inSeconds, Ours: sample{1.004},
+		Against: "the guide's script", Theirs: sample{12.05}, Goal: most(1), Note: "another"})
 	r.group = "prune"
-	r.add(row{Work: "peak memory", Unit: inBytes, Ours: sample{5 << 20}, Against: "find <&>", Theirs: sample{700 << 10}, Goal: most(16 << 20), Note: again})
-	r.add(row{Work: "what gets installed", Unit: inBytes, Ours: sample{1 << 20}, Against: "apt-get", Theirs: sample{1000 << 20}, Goal: times(0.03)})
-	r.add(row{Work: "logins lost", Unit: counted, Ours: sample{0}, Against: "swanctl", Theirs: sample{36}, Goal: most(0)})
+	r.add(row{Work: "peak memory", Unit: inBytes, Ours: sample{5 << 20},
+		Against: "find <&>", Theirs: sample{700 << 10}, Goal: most(16 << 20), Note: again})
+	r.add(row{Work: "what gets installed", Unit: inBytes, Ours: sample{1 << 20},
+		Against: "apt-get", Theirs: sample{1000 << 20}, Goal: times(0.03)})
+	r.add(row{Work: "logins lost", Unit: counted, Ours: sample{0},
+		Against: "swanctl", Theirs: sample{36}, Goal: most(0)})
 	r.add(row{Work: "time alone", Unit: inSeconds, Ours: sample{1234.5}})
 	for i, x := range []int{1000, 10_000, 1_000_000} {
 		r.draw("files", "ours", inSeconds, false, x, sample{0.01 * float64(i+1)})
@@ -81,7 +88,7 @@ func wellFormed(t *testing.T, name, text string) {
 	}
 }
 
-// What another program reads back is what was measured.
+// Another program can read the numbers.
 func TestJSON(t *testing.T) {
 	r := sampleReport()
 	text, err := r.json()
@@ -92,7 +99,8 @@ func TestJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &back); err != nil {
 		t.Fatal(err)
 	}
-	if len(back.Rows) != len(r.Rows) || back.Rows[0].ratio() != r.Rows[0].ratio() || back.Rows[1].met() != "no" || back.Lines[0].Points[2].X != 1e6 {
+	if len(back.Rows) != len(r.Rows) || back.Rows[0].ratio() != r.Rows[0].ratio() || back.Rows[1].met() != "no" ||
+		back.Lines[0].Points[2].X != 1e6 {
 		t.Errorf("read back: %+v", back)
 	}
 }
@@ -122,8 +130,9 @@ func TestPrint(t *testing.T) {
 		v    float64
 		want string
 	}{
-		{inSeconds, 0, "0.00 ms"}, {inSeconds, 0.0012345, "1.23 ms"}, {inSeconds, 0.012345, "12.3 ms"}, {inSeconds, 0.12345, "123 ms"},
-		{inSeconds, 1.0004, "1.000 s"}, {inSeconds, 9.9999, "10.0 s"}, {inSeconds, 1234.5, "1,235 s"},
+		{inSeconds, 0, "0.00 ms"}, {inSeconds, 0.0012345, "1.23 ms"}, {inSeconds, 0.012345, "12.3 ms"},
+		{inSeconds, 0.12345, "123 ms"}, {inSeconds, 1.0004, "1.000 s"},
+		{inSeconds, 9.9999, "10.0 s"}, {inSeconds, 1234.5, "1,235 s"},
 		{inBytes, 2048, "2.00 KiB"}, {inBytes, 5 << 20, "5.00 MiB"}, {inBytes, 1 << 30, "1,024 MiB"},
 		{counted, 0, "0"}, {counted, 1234567, "1,234,567"},
 	} {

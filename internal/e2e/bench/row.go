@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A unit says how a row's numbers are printed. They are kept in its base: seconds, bytes, or a plain count.
+// A unit is the unit of a row's numbers, and determines how they are printed.
 type unit string
 
 const (
@@ -29,19 +29,19 @@ func (s sample) median() float64 {
 
 func (s sample) bounds() (least, most float64) { return slices.Min(s), slices.Max(s) }
 
-// A row is one line of the table: what a piece of work costs us, and what it costs them.
+// A row is one line of the table: the cost of a piece of work with our program and with what it replaces.
 type row struct {
 	Group   string `json:"group"`
 	Work    string `json:"work"`
 	Unit    unit   `json:"unit"`
 	Ours    sample `json:"ours"`
-	Against string `json:"against,omitempty"` // nobody, if empty
+	Against string `json:"against,omitempty"` // what ours is compared with, or ""
 	Theirs  sample `json:"theirs,omitempty"`
 	Goal    *goal  `json:"goal,omitempty"`
-	Note    string `json:"note,omitempty"` // what a reader must know to read the numbers right
+	Note    string `json:"note,omitempty"` // what a reader must know to understand the numbers
 }
 
-// A goal is the most that our median may be: so many times theirs, or so much in the row's unit.
+// A goal is the most that our median may be: a multiple of theirs, or an amount in the row's unit.
 type goal struct {
 	AtMost float64 `json:"at_most"`
 	Times  bool    `json:"times,omitempty"`
@@ -50,7 +50,7 @@ type goal struct {
 func times(x float64) *goal { return &goal{AtMost: x, Times: true} }
 func most(x float64) *goal  { return &goal{AtMost: x} }
 
-// ratio is ours by theirs, 0 where there is nothing to compare with.
+// ratio returns our median divided by theirs, or 0 if there is nothing to compare with.
 func (r row) ratio() float64 {
 	if theirs := r.Theirs.median(); theirs > 0 {
 		return r.Ours.median() / theirs
@@ -58,7 +58,7 @@ func (r row) ratio() float64 {
 	return 0
 }
 
-// met says "yes" or "no", and nothing where there is no goal.
+// met reports whether the goal is met, as "yes" or "no"; it is "" without a goal.
 func (r row) met() string {
 	if r.Goal == nil {
 		return ""
@@ -73,7 +73,7 @@ func (r row) met() string {
 	return "yes"
 }
 
-// print gives a number with three or four digits and the prefix that suits it.
+// print formats a number with three or four digits and a suitable prefix of the unit.
 func (u unit) print(v float64) string {
 	switch {
 	case u == counted:
@@ -82,7 +82,7 @@ func (u unit) print(v float64) string {
 		return digits(v/(1<<20)) + " MiB"
 	case u == inBytes:
 		return digits(v/(1<<10)) + " KiB"
-	case v >= 1 && v < 9.9995: // a goal of one second is missed by milliseconds
+	case v >= 1 && v < 9.9995: // milliseconds, because a goal is one second
 		return fmt.Sprintf("%.3f s", v)
 	case v >= 1:
 		return digits(v) + " s"
@@ -91,7 +91,7 @@ func (u unit) print(v float64) string {
 	}
 }
 
-// digits prints a number with three significant digits, without an exponent.
+// digits formats a number with three significant digits and without an exponent.
 func digits(v float64) string {
 	switch {
 	case v >= 99.95:
@@ -103,7 +103,7 @@ func digits(v float64) string {
 	}
 }
 
-// grouped prints a number with a comma between its thousands.
+// grouped formats a number with commas between thousands.
 func grouped(n int) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -112,7 +112,7 @@ func grouped(n int) string {
 	return s
 }
 
-// printRatio gives a ratio as in "0.12x".
+// printRatio formats a ratio, such as "0.12x".
 func printRatio(v float64) string {
 	if v > 0 && v < 0.01 {
 		return fmt.Sprintf("%.4fx", v)

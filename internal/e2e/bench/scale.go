@@ -8,12 +8,12 @@ import (
 	"slices"
 )
 
-// scale is how the cost grows with the work; prune has drawn that of files.
+// scale measures how the cost grows with the number of clients and of packets; prune does so for files.
 func (b *bench) scale(ctx context.Context) error {
 	return errors.Join(b.scaleClients(ctx), b.scalePackets(ctx))
 }
 
-// draw adds a point to a line of the chart, whose axes know nothing that is not above zero.
+// draw adds a point to a line of the chart. It ignores values that are not positive, because the axes are logarithmic.
 func (r *report) draw(panel, name string, u unit, theirs bool, x int, y sample) {
 	if y.median() <= 0 {
 		return
@@ -28,7 +28,7 @@ func (r *report) draw(panel, name string, u unit, theirs bool, x int, y sample) 
 	r.Lines[i].Points = points
 }
 
-// scaleClients lets ten to ten thousand clients come and go.
+// scaleClients measures ten to ten thousand clients.
 func (b *bench) scaleClients(ctx context.Context) error {
 	const panel = "clients"
 	counts := []int{10, 100, 1000, 10_000}
@@ -45,13 +45,13 @@ func (b *bench) scaleClients(ctx context.Context) error {
 			return err
 		}
 		all := clients("guest", count)
-		if count <= 1000 { // ten thousand take it minutes, and nothing new is seen
+		if count <= 1000 { // with ten thousand the script takes minutes, which would show nothing new
 			took, err := guide.callAll(ctx, "up-client", all)
 			if err != nil {
 				return err
 			}
 			b.draw(panel, "all connect, the guide's script", inSeconds, true, count, sample{took.Seconds()})
-			if _, err := gw.sync(ctx, "--force"); err != nil { // neither charon nor the gateway's memory knows any
+			if _, err := gw.sync(ctx, "--force"); err != nil { // this gateway has added none of these names
 				return err
 			}
 		}
@@ -69,7 +69,7 @@ func (b *bench) scaleClients(ctx context.Context) error {
 			return err
 		}
 		gw.charon.set(all)
-		fresh := &side{work: func(int) (usage, error) { return gw.sync(ctx) }} // all are missing
+		fresh := &side{work: func(int) (usage, error) { return gw.sync(ctx) }} // all names are missing
 		if err := measure(ctx, 1, fresh); err != nil {
 			return err
 		}
@@ -79,8 +79,10 @@ func (b *bench) scaleClients(ctx context.Context) error {
 		idle := &side{work: fresh.work}
 		rounds := b.pick(10, 2)
 		late := clients("late", count+rounds)[count:]
-		hook := &side{work: func(round int) (usage, error) { return gw.hook().call(ctx, "up-client", late[round], round) },
-			after: func(int) error { _, err := gw.sync(ctx); return err }} // which removes it again
+		hook := &side{
+			work:  func(round int) (usage, error) { return gw.hook().call(ctx, "up-client", late[round], round) },
+			after: func(int) error { _, err := gw.sync(ctx); return err }, // removes the name again
+		}
 		if err := measure(ctx, rounds, idle, hook); err != nil {
 			return err
 		}
@@ -92,7 +94,7 @@ func (b *bench) scaleClients(ctx context.Context) error {
 	return nil
 }
 
-// scalePackets remuxes recordings of a low bitrate, of minutes to days.
+// scalePackets remuxes recordings with a low bitrate, from minutes to days long.
 func (b *bench) scalePackets(ctx context.Context) error {
 	low, err := b.makeClip(ctx, "low", lowBitrate)
 	if err != nil {

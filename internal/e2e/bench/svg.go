@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// An svg is a picture being drawn. Background and text change together where a reader prefers the dark, so that it is
+// An svg is a picture that is being drawn. Its background and its text both follow the reader's colour scheme, so it is
 // readable on any page.
 type svg struct {
 	strings.Builder
@@ -19,31 +19,36 @@ const style = `<style>
 text { font: 12px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328 }
 .page { fill: #ffffff; stroke: #d1d9e0 } .quiet { fill: #59636e } .title { font-weight: 600; font-size: 14px }
 .grid { stroke: #d1d9e0 } .one { stroke: #59636e; stroke-dasharray: 3 3 } .goal { stroke: #1f2328; stroke-width: 2 }
-.met { fill: #1a7f64 } .missed { fill: #c2410c } 
-.a { stroke: #1f6feb; fill: #1f6feb } .b { stroke: #1a7f64; fill: #1a7f64 } .c { stroke: #8250df; fill: #8250df } .d { stroke: #bf3989; fill: #bf3989 }
-.theirs { stroke: #c2410c; fill: #c2410c } polyline { fill: none !important; stroke-width: 2 } polyline.theirs { stroke-dasharray: 6 3 }
+.met { fill: #1a7f64 } .missed { fill: #c2410c }
+.a { stroke: #1f6feb; fill: #1f6feb } .b { stroke: #1a7f64; fill: #1a7f64 }
+.c { stroke: #8250df; fill: #8250df } .d { stroke: #bf3989; fill: #bf3989 }
+.theirs { stroke: #c2410c; fill: #c2410c }
+polyline { fill: none !important; stroke-width: 2 } polyline.theirs { stroke-dasharray: 6 3 }
 @media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .page { fill: #0d1117; stroke: #3d444d } .quiet { fill: #9198a1 } .grid { stroke: #3d444d } .one { stroke: #9198a1 }
-.goal { stroke: #e6edf3 } .met { fill: #2ea88a } .missed { fill: #f0883e } 
-.a { stroke: #58a6ff; fill: #58a6ff } .b { stroke: #2ea88a; fill: #2ea88a } .c { stroke: #bc8cff; fill: #bc8cff } .d { stroke: #f778ba; fill: #f778ba }
+text { fill: #e6edf3 } .page { fill: #0d1117; stroke: #3d444d } .quiet { fill: #9198a1 }
+.grid { stroke: #3d444d } .one { stroke: #9198a1 } .goal { stroke: #e6edf3 }
+.met { fill: #2ea88a } .missed { fill: #f0883e }
+.a { stroke: #58a6ff; fill: #58a6ff } .b { stroke: #2ea88a; fill: #2ea88a }
+.c { stroke: #bc8cff; fill: #bc8cff } .d { stroke: #f778ba; fill: #f778ba }
 .theirs { stroke: #f0883e; fill: #f0883e }
 }
 </style>
 `
 
-// newSVG begins a picture of a size in pixels. title is for those who cannot see it.
+// newSVG begins a picture; width and height are in pixels. title is for readers who cannot see it.
 func newSVG(width, height float64, title string) *svg {
 	s := &svg{width: width, height: height}
-	fmt.Fprintf(s, `<svg xmlns="http://www.w3.org/2000/svg" width="%g" height="%g" viewBox="0 0 %[1]g %[2]g" role="img" aria-label="%s">`+"\n",
-		width, height, html.EscapeString(title))
+	fmt.Fprintf(s, `<svg xmlns="http://www.w3.org/2000/svg" width="%g" height="%g" viewBox="0 0 %[1]g %[2]g"`+
+		` role="img" aria-label="%s">`+"\n", width, height, html.EscapeString(title))
 	s.WriteString(style)
 	fmt.Fprintf(s, `<rect class="page" x="0.5" y="0.5" width="%g" height="%g" rx="6"/>`+"\n", width-1, height-1)
 	return s
 }
 
-// text writes at a place; anchor is start, middle or end.
+// text writes text; anchor (start, middle or end) is the part of it that is at x.
 func (s *svg) text(x, y float64, anchor, class, text string) {
-	fmt.Fprintf(s, `<text x="%.1f" y="%.1f" text-anchor="%s" class="%s">%s</text>`+"\n", x, y, anchor, class, html.EscapeString(text))
+	fmt.Fprintf(s, `<text x="%.1f" y="%.1f" text-anchor="%s" class="%s">%s</text>`+"\n",
+		x, y, anchor, class, html.EscapeString(text))
 }
 
 func (s *svg) line(x1, y1, x2, y2 float64, class string) {
@@ -55,7 +60,7 @@ func (s *svg) end() string {
 	return s.String()
 }
 
-// An axis maps values to pixels by their logarithm.
+// An axis maps values to pixels, logarithmically.
 type axis struct{ least, most, from, to float64 }
 
 func (a axis) at(v float64) float64 {
@@ -63,7 +68,7 @@ func (a axis) at(v float64) float64 {
 	return a.from + (a.to-a.from)*math.Log(v/a.least)/math.Log(a.most/a.least)
 }
 
-// decades gives the powers of ten on the axis.
+// decades returns the powers of ten on the axis.
 func (a axis) decades() (all []float64) {
 	for e := math.Ceil(math.Log10(a.least) - 1e-9); e <= math.Log10(a.most)+1e-9; e++ {
 		all = append(all, math.Pow(10, e))
@@ -71,7 +76,7 @@ func (a axis) decades() (all []float64) {
 	return all
 }
 
-// barChart draws what each row that is compared costs us, by what it costs them, and its goal.
+// barChart draws a bar for the ratio of each row that has a goal, and marks the goal.
 func (r *report) barChart() string {
 	var rows []row
 	for _, row := range r.Rows {
@@ -80,9 +85,11 @@ func (r *report) barChart() string {
 		}
 	}
 	const width, top, height, names, right = 960, 62, 22, 560, 740
-	s := newSVG(width, top+height*float64(len(rows))+36, "Cost of each piece of work by that of what it replaces")
-	s.text(16, 24, "start", "title", "Ours by theirs: shorter is better")
-	s.text(16, 44, "start", "quiet", "medians of one run, in turns; left of the dashed line is less than theirs; the mark is the goal; orange misses it")
+	const title = "Cost of each piece of work divided by that of what it replaces"
+	s := newSVG(width, top+height*float64(len(rows))+36, title)
+	s.text(16, 24, "start", "title", "Ours divided by theirs: shorter is better")
+	s.text(16, 44, "start", "quiet", "medians of one run, in which both sides take turns; "+
+		"left of the dashed line ours costs less; the mark is the goal; orange misses it")
 	x := axis{0.001, 10, names, right}
 	bottom := top + height*float64(len(rows))
 	for _, v := range x.decades() {
@@ -97,8 +104,9 @@ func (r *report) barChart() string {
 		y := top + height*float64(i)
 		fmt.Fprintf(s, `<text x="%d" y="%.1f" text-anchor="end">%s<tspan class="quiet">, %s</tspan></text>`+"\n",
 			names-10, y+15, html.EscapeString(row.Work), html.EscapeString(row.Against))
+		class := map[string]string{"yes": "met", "no": "missed"}[row.met()]
 		fmt.Fprintf(s, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%d"/>`+"\n",
-			map[string]string{"yes": "met", "no": "missed"}[row.met()], x.from, y+4, max(1, x.at(row.ratio())-x.from), height-8)
+			class, x.from, y+4, max(1, x.at(row.ratio())-x.from), height-8)
 		if row.Goal.Times {
 			s.line(x.at(row.Goal.AtMost), y+1, x.at(row.Goal.AtMost), y+height-1, "goal")
 		}
@@ -108,7 +116,7 @@ func (r *report) barChart() string {
 	return s.end()
 }
 
-// scaleChart draws the lines of each panel, two panels in a row.
+// scaleChart draws each panel with its lines, two panels per row.
 func (r *report) scaleChart() string {
 	var panels []string
 	for _, l := range r.Lines {
@@ -171,7 +179,7 @@ func (s *svg) panel(left, top, width, height float64, title string, lines []line
 	}
 }
 
-// power prints a power of ten of things.
+// power formats a power of ten.
 func power(v float64) string {
 	if v >= 1e6 {
 		return fmt.Sprintf("%g M", v/1e6)
@@ -179,7 +187,7 @@ func power(v float64) string {
 	return grouped(int(v))
 }
 
-// round prints a power of ten in the unit.
+// round formats a power of ten with the unit.
 func (u unit) round(v float64) string {
 	switch {
 	case u == inBytes && v >= 1e9:

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// switches is certificates that change under clients that log in. Its two charons are those of certhook's tests, so the
-// work is BenchmarkSwitch's there.
+// switches measures certificates that are replaced while clients log in. It needs the two charons of certhook's tests,
+// so BenchmarkSwitch there does the work.
 func (b *bench) switches(ctx context.Context) error {
 	rotations := b.pick(300, 3)
 	test := exec.CommandContext(ctx, filepath.Join(b.dir, "certhook.test"), "-test.run=^$", "-test.bench=Switch",
 		fmt.Sprintf("-test.benchtime=%dx", rotations), "-certhook", b.program("certhook"))
-	test.Env = append(os.Environ(), "TUNNELCAST_E2E=1") // the tree's charon
+	test.Env = append(os.Environ(), "TUNNELCAST_E2E=1") // selects the tree's charon
 	out, err := test.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
@@ -32,15 +32,19 @@ func (b *bench) switches(ctx context.Context) error {
 		return s
 	}
 	const loadAll = "swanctl --load-all"
-	b.add(row{Work: fmt.Sprintf("logins lost in %d certificate rotations", rotations), Unit: counted, Ours: sample{is["certhook-lost"]},
+	b.add(row{
+		Work: fmt.Sprintf("logins lost in %d certificate rotations", rotations), Unit: counted,
+		Ours:    sample{is["certhook-lost"]},
 		Against: loadAll, Theirs: sample{is["load-all-lost"]}, Goal: most(0),
-		Note: fmt.Sprintf("of %.0f with certhook and %.0f with swanctl, by three clients that log in all the time", is["certhook-tried"], is["load-all-tried"])})
-	b.add(row{Work: "one switch of the certificate, under these logins", Unit: inSeconds, Ours: took("certhook"), Against: loadAll, Theirs: took("load-all"),
-		Goal: most(0.300), Note: "certhook's is proven: charon has shown that it holds the new pair"})
+		Note: fmt.Sprintf("of %.0f with certhook and %.0f with swanctl, by three clients that log in continuously",
+			is["certhook-tried"], is["load-all-tried"])})
+	b.add(row{Work: "one switch of the certificate, under these logins", Unit: inSeconds,
+		Ours: took("certhook"), Against: loadAll, Theirs: took("load-all"),
+		Goal: most(0.300), Note: "certhook also verifies that charon holds the new certificate and its key"})
 	return nil
 }
 
-// metrics reads what a Go benchmark reports: its name, the number of its runs, and pairs of a number and a unit.
+// metrics parses the output line of a Go benchmark: its name, the number of its runs, and pairs of a number and a unit.
 func metrics(out, benchmark string) (map[string]float64, error) {
 	for line := range strings.Lines(out) {
 		f := strings.Fields(line)

@@ -17,26 +17,27 @@ import (
 	"tunnelcast/internal/e2e/box"
 )
 
-// A testbed is where a run goes on: mount, PID and network namespaces with a /run and a loopback of their own, so that the
-// guide's addresses, ports and paths are free whatever this machine serves. Its first process is this program: when that
-// ends, all in it does. bind9, nginx and charon are those of the box's tree; what they are measured with, nsupdate and
-// ffmpeg, is this machine's own.
+// A testbed holds a run: mount, PID and network namespaces with their own /run and loopback, so that the guide's
+// addresses, ports and paths are free, whatever this computer serves. Its first process is this program: when that
+// ends, all others do. bind9, nginx and charon are those of the box's tree; nsupdate, ffmpeg and the other tools are
+// those of this computer.
 type testbed struct {
 	dir     string // of the run, on the disk of the cache
 	tree    string
-	started []*box.Daemon // by the group of rows at work
+	started []*box.Daemon // for the group of rows that is being measured
 }
 
-// insideError is an error that was printed inside.
+// insideError is an error that the process inside has already printed.
 type insideError struct{ error }
 
-// needed are the programs of this machine that are measured or measure.
+// needed are the programs of this computer that are measured, or that measure.
 var needed = []struct{ name, pkg string }{
 	{"nsupdate", "bind9-dnsutils"}, {"dig", "bind9-dnsutils"}, {"logger", "bsdutils"}, {"ffmpeg", "ffmpeg"},
-	{"find", "findutils"}, {"cp", "coreutils"}, {"mkfs.ext4", "e2fsprogs"}, {"apt-get", "apt"}, {"dpkg-deb", "dpkg"}, {"go", "golang-go"},
+	{"find", "findutils"}, {"cp", "coreutils"}, {"mkfs.ext4", "e2fsprogs"},
+	{"apt-get", "apt"}, {"dpkg-deb", "dpkg"}, {"go", "golang-go"},
 }
 
-// enter prepares a run with what needs the host, and does it inside.
+// enter prepares a run outside the namespaces, and runs this program again inside.
 func enter(ctx context.Context, o options) error {
 	if err := box.Missing(); err != nil {
 		return err
@@ -55,7 +56,7 @@ func enter(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	// One at a time: two would measure each other.
+	// One run at a time: two would disturb each other.
 	dir := filepath.Join(cache, "bench")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -74,7 +75,7 @@ func enter(ctx context.Context, o options) error {
 	}
 	dir = filepath.Join(dir, "run")
 	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove what a killed run left: %w", err)
+		return fmt.Errorf("remove the files of a killed run: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -93,7 +94,7 @@ func enter(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	// The signal at the parent's death is that of its thread's.
+	// Pdeathsig is sent when the parent's thread ends, so this goroutine must keep its thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	inside := exec.CommandContext(ctx, self, append([]string{"-inside", dir}, os.Args[1:]...)...)
@@ -113,8 +114,8 @@ func enter(ctx context.Context, o options) error {
 	return nil
 }
 
-// furnish gives the testbed its own /proc, /run and loopback, and a /dev with a /dev/log, which not every machine has, and
-// with loop devices that this machine may only be about to make.
+// furnish mounts the testbed's own /proc, /run and /dev, and configures the loopback. /dev has /dev/log, which not
+// every computer has, and loop devices that this computer may not have created yet.
 const furnish = `set -e
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -136,14 +137,15 @@ ip address add 10.0.0.2/32 dev lo`
 
 func newTestbed(ctx context.Context, dir string) (*testbed, error) {
 	if os.Getpid() != 1 {
-		return nil, errors.New("-inside is for the program itself")
+		return nil, errors.New("-inside is for internal use")
 	}
 	if out, err := exec.CommandContext(ctx, "/bin/sh", "-c", furnish).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("make the testbed: %w\n%s", err, out)
 	}
-	// Both sides log to who listens there on a server. Nobody reads it here.
+	// On a server, journald listens on these sockets. Here the entries of both sides are read and dropped.
 	for _, name := range []string{"socket", "dev-log"} {
-		conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "/run/systemd/journal/" + name, Net: "unixgram"})
+		address := &net.UnixAddr{Name: "/run/systemd/journal/" + name, Net: "unixgram"}
+		conn, err := net.ListenUnixgram("unixgram", address)
 		if err != nil {
 			return nil, err
 		}
@@ -155,7 +157,7 @@ func newTestbed(ctx context.Context, dir string) (*testbed, error) {
 			}
 		}()
 	}
-	// The lock that outlives this is the outer process's.
+	// The outer process holds the lock for as long as this one runs.
 	tree, _, err := box.Tree(ctx, func(string) {})
 	if err != nil {
 		return nil, err
@@ -163,26 +165,28 @@ func newTestbed(ctx context.Context, dir string) (*testbed, error) {
 	return &testbed{dir: dir, tree: tree}, nil
 }
 
-// program gives the installed path of one of ours.
+// program returns the path of one of our programs.
 func (t *testbed) program(name string) string {
 	return filepath.Join(t.dir, "deb/usr/sbin/tunnelcast-"+name)
 }
 
-// ours gives the words that start one of ours, with the settings that the package installs.
+// ours returns the words that start one of our programs, with the settings that the package installs.
 func (t *testbed) ours(name string, args ...string) []string {
-	return append([]string{t.program(name), "--config", filepath.Join(t.dir, "deb/etc/tunnelcast", name+".toml")}, args...)
+	settings := filepath.Join(t.dir, "deb/etc/tunnelcast", name+".toml")
+	return append([]string{t.program(name), "--config", settings}, args...)
 }
 
-// theirs gives the words that start a daemon of the tree, by the tree's own loader and libraries.
+// theirs returns the words that start a daemon of the tree, with the tree's loader and libraries.
 func (t *testbed) theirs(program string, args ...string) ([]string, error) {
 	loaders, err := filepath.Glob(t.tree + "/usr/lib/*-linux-gnu/ld-linux-*.so.*")
 	if err != nil || len(loaders) != 1 {
 		return nil, fmt.Errorf("find the loader of %s: %q, %w", t.tree, loaders, err)
 	}
-	return append([]string{loaders[0], "--library-path", filepath.Dir(loaders[0]), filepath.Join(t.tree, program)}, args...), nil
+	words := []string{loaders[0], "--library-path", filepath.Dir(loaders[0]), filepath.Join(t.tree, program)}
+	return append(words, args...), nil
 }
 
-// start starts a daemon that lives until the group of rows is done.
+// start starts a daemon that runs until the group of rows is measured.
 func (t *testbed) start(words []string, log string) (*box.Daemon, error) {
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = plainEnv
@@ -193,7 +197,7 @@ func (t *testbed) start(words []string, log string) (*box.Daemon, error) {
 	return d, err
 }
 
-// clean ends what a group of rows has started and removes what it has made.
+// clean stops the daemons that a group of rows has started, and removes its files.
 func (t *testbed) clean() {
 	for _, d := range t.started {
 		d.Stop()
@@ -206,10 +210,10 @@ func (t *testbed) clean() {
 	}
 }
 
-// scratch is the directory of the group at work.
+// scratch returns the directory of the group that is being measured.
 func (t *testbed) scratch() string { return filepath.Join(t.dir, "scratch") }
 
-// make makes an empty directory in it.
+// makeDir creates an empty directory in scratch.
 func (t *testbed) makeDir(name string) (string, error) {
 	dir := filepath.Join(t.scratch(), name)
 	if err := os.RemoveAll(dir); err != nil {

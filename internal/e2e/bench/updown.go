@@ -14,17 +14,17 @@ import (
 	"tunnelcast/internal/e2e/box"
 )
 
-// An updown is our updown as one gateway has it, with the charon that it serves, which is a stand-in.
+// An updown is our updown as one gateway has it, with the charon that it serves, which is a fake.
 type updown struct {
 	*testbed
-	charon *standIn
+	charon *fakeCharon
 	runDir string
 	flags  []string
 }
 
 // startUpdown starts the fake charon and runs sync once, from which the hook learns the pools.
 func (t *testbed) startUpdown(ctx context.Context, socket, runDir string, flags ...string) (*updown, error) {
-	charon, err := startStandIn(socket)
+	charon, err := startFakeCharon(socket)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,8 @@ type hook string
 
 // call runs the hook as charon does, by a shell (updown_listener.c). Like charon, it ignores the exit status.
 func (h hook) call(ctx context.Context, verb string, c client, sa int) (usage, error) {
-	return run(ctx, process{args: []string{"/bin/sh", "-c", "2>&1 " + string(h)}, env: pluto(verb, c, sa), mayFail: true})
+	shell := []string{"/bin/sh", "-c", "2>&1 " + string(h)}
+	return run(ctx, process{args: shell, env: pluto(verb, c, sa), mayFail: true})
 }
 
 // pluto returns the variables that charon sets for a hook.

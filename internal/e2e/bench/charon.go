@@ -10,10 +10,9 @@ import (
 	"tunnelcast/internal/vici/vicitest"
 )
 
-// A standIn answers on charon's socket as a charon with these clients would. It knows
-// list-sas and get-pools, which are all that updown sends: a thousand real IKE_SAs on
-// one machine would measure charon.
-type standIn struct {
+// A fakeCharon answers VICI requests as a charon with these clients would. It knows list-sas and get-pools, the only
+// requests of updown: a thousand real IKE_SAs on one computer would measure charon.
+type fakeCharon struct {
 	mu   sync.Mutex
 	live map[client]vici.Message // the list-sa event of each
 }
@@ -21,16 +20,16 @@ type standIn struct {
 // pool is 10.9.0.1 and the 59,999 addresses after it.
 var pool = vicitest.Message(vici.Section("everybody", vici.Value("base", "10.9.0.1"), vici.Value("size", "60000")))
 
-func startStandIn(socket string) (*standIn, error) {
+func startFakeCharon(socket string) (*fakeCharon, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	s := &standIn{live: map[client]vici.Message{}}
+	s := &fakeCharon{live: map[client]vici.Message{}}
 	_, err := (&vicitest.Server{Handle: s.answer}).Listen(socket) // until the benchmark ends
 	return s, err
 }
 
-func (s *standIn) answer(command string, _ vici.Message) (answer vicitest.Answer, ok bool) {
+func (s *fakeCharon) answer(command string, _ vici.Message) (answer vicitest.Answer, ok bool) {
 	switch command {
 	case "list-sas":
 		s.mu.Lock()
@@ -44,8 +43,8 @@ func (s *standIn) answer(command string, _ vici.Message) (answer vicitest.Answer
 	return answer, true
 }
 
-// set says who is connected from now on.
-func (s *standIn) set(all []client) {
+// set replaces the connected clients.
+func (s *fakeCharon) set(all []client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.live = map[client]vici.Message{}
@@ -54,8 +53,8 @@ func (s *standIn) set(all []client) {
 	}
 }
 
-func (s *standIn) connect(c client)    { s.mu.Lock(); s.live[c] = c.established(); s.mu.Unlock() }
-func (s *standIn) disconnect(c client) { s.mu.Lock(); delete(s.live, c); s.mu.Unlock() }
+func (s *fakeCharon) connect(c client)    { s.mu.Lock(); s.live[c] = c.established(); s.mu.Unlock() }
+func (s *fakeCharon) disconnect(c client) { s.mu.Lock(); delete(s.live, c); s.mu.Unlock() }
 
 // established is the event about the client's IKE_SA.
 func (c client) established() vici.Message {
