@@ -1,17 +1,17 @@
 #!/bin/sh
-# Builds DIR/tunnelcast_VERSION_ARCH.deb, DIR being bin, of the binaries that
-# `make build` left there.
+# Builds DIR/tunnelcast_VERSION_ARCH.deb from the binaries that `make build` left in
+# bin. DIR is bin by default.
 #
 #   packaging/build-deb.sh VERSION [amd64|arm64 [DIR]]
 #
-# SOURCE_DATE_EPOCH is the date of everything inside. Two builds of the same
+# SOURCE_DATE_EPOCH is the date of all files in the package. Two builds of the same
 # binaries at the same date have the same bytes.
 set -eu
 export LC_ALL=C
 cd "$(dirname "$0")/.."
 
-# Newer ones need modules that cannot be had everywhere. It stays out of go.mod,
-# which would get 67 modules more.
+# Newer versions need modules that are not available everywhere. nfpm stays out of
+# go.mod, to which it would add 67 modules.
 nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 
 native=$(dpkg --print-architecture)
@@ -24,8 +24,8 @@ STAGE=$(mktemp -d)
 trap 'rm -rf "$STAGE"' EXIT
 trap 'exit 130' INT TERM
 
-# The maintainer scripts name the units: those that can be enabled, those of them
-# that wait for something, and all.
+# The maintainer scripts name the units that can be enabled, the timers and paths
+# among them, and all units.
 enabled=
 started=
 all=
@@ -59,8 +59,8 @@ done
 
 env -u GOOS -u GOARCH CGO_ENABLED=0 go run ./packaging/copyright "$BIN" >"$STAGE/copyright"
 
-# The Debian sources of the C libraries inside tunnelcast-recorddone. What Go modules
-# there are, copyright says; they are not of Debian.
+# The Debian sources of the C libraries inside tunnelcast-recorddone. The copyright file
+# lists the Go modules, which do not come from Debian.
 built_using=
 add_source() { # NAME VERSION
 	[ -z "$2" ] || built_using="$built_using${built_using:+, }$1 (= $2)"
@@ -72,13 +72,13 @@ if [ -z "${LIBAV_SOURCE:-}" ]; then
 fi
 libc=libc6-dev
 [ "$ARCH" = "$native" ] || libc=libc6-dev-$ARCH-cross
-# The cross compiler's packages have the version of their source within their own.
+# The version of a cross compiler's package contains that of its source.
 add_source glibc "$(dpkg-query -W -f '${Version}' $libc 2>/dev/null | sed 's/cross[0-9]*$//')"
 
 {
 	echo "tunnelcast ($VERSION) stable; urgency=medium"
 	echo
-	# The first section of CHANGELOG.md that has entries, in Debian's words: an entry's lines are joined and folded anew.
+	# The first section of CHANGELOG.md that has entries. The lines of an entry are joined and folded anew.
 	awk '
 		function entry() { if (text != "") { print "  * " text; n++ }; text = "" }
 		/^## / { entry(); if (n) exit; here = 1; next }
@@ -92,7 +92,7 @@ add_source glibc "$(dpkg-query -W -f '${Version}' $libc 2>/dev/null | sed 's/cro
 } | gzip -9n >"$STAGE/changelog.gz"
 
 deb=tunnelcast_${VERSION}_$ARCH.deb
-# nfpm looks into the environment for most of its settings, but not for these.
+# nfpm reads most of its settings from the environment, but not these.
 sed "s|\${STAGE}|$STAGE|; s|\${BIN}|$BIN|; s|\${BUILT_USING}|$built_using|" nfpm.yaml >"$STAGE/nfpm.yaml"
 env -u GOOS -u GOARCH go run "$nfpm" package --config "$STAGE/nfpm.yaml" --packager deb --target "$STAGE/$deb" >"$STAGE/log" || {
 	cat "$STAGE/log" >&2

@@ -1,10 +1,10 @@
-// Package packaging holds what goes into the Debian package beside the programs. To Go it gives the examples
-// of host configuration, so that the test server runs on the very files that are shipped.
+// Package packaging contains the files that the Debian package installs beside the programs. To Go code it offers the
+// examples of host configuration, so that the test server uses the same files that are shipped.
 package packaging
 
 import "embed"
 
-// Examples holds examples/, which the package installs under /usr/share/doc/tunnelcast/examples.
+// Examples contains the directory examples, which the package installs in /usr/share/doc/tunnelcast.
 //
 //go:embed examples
 var Examples embed.FS

@@ -34,7 +34,7 @@ func TestOldRecordingsDoNotGoUnannounced(t *testing.T) {
 	l, sh := archives(t)
 	sh("install -d -o www-data " + box.Archive + "; aged " + box.Archive + "/a.mp4 " + box.Archive + "/b.flv")
 	said := sh(apt + "install /var/cache/new.deb")
-	for _, want := range []string{"removes recordings of 72 hours and more, daily at 06:00", "Here 2 are that old", "max-age in /etc/tunnelcast"} {
+	for _, want := range []string{"removes recordings that are 72 hours old or older, daily at 06:00", "Here 2 are that old", "max-age in /etc/tunnelcast"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the installation does not say %q:\n%s", want, said)
 		}
