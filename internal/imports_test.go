@@ -27,6 +27,7 @@ var arrows = map[string][]string{
 	"internal/retention":           {},
 	"internal/lineage":             {},
 	"internal/ddns":                {"internal/lease"},
+	"internal/rundir":              {"internal/file", "internal/lease"},
 	"internal/file":                {},
 	"internal/inuse":               {"internal/file", "internal/recording"},
 	"internal/archive":             {"internal/file", "internal/inuse"},

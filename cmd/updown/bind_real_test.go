@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"maps"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +20,6 @@ import (
 
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/e2e/box"
-	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
 	"tunnelcast/internal/promised"
 	"tunnelcast/internal/units"
@@ -190,7 +186,7 @@ func (b *bind) startWith(zone string) {
 	b.t.Cleanup(b.named.Stop)
 	g := newTestGateway(b.t, b)
 	err = b.named.Wait(b.t.Context(), "named", func() (bool, error) {
-		s, err := g.server()
+		s, err := g.dnsServer()
 		if err != nil {
 			return false, err
 		}
@@ -201,139 +197,6 @@ func (b *bind) startWith(zone string) {
 	})
 	if err != nil {
 		b.t.Fatal(err)
-	}
-}
-
-// testGateway is a gateway whose charon is a list.
-type testGateway struct {
-	*gateway
-	t      testing.TB
-	live   []lease.Lease
-	vars   map[string]string
-	stdout bytes.Buffer
-	log    bytes.Buffer
-}
-
-func newTestGateway(t testing.TB, b *bind, args ...string) *testGateway {
-	t.Helper()
-	tg := &testGateway{t: t}
-	env := hook.Env{
-		Name: "updown",
-		Args: append([]string{"--config", os.DevNull, "--timeout", "1m", "--server", b.addr, "--key", b.key(), "--run-dir", filepath.Join(b.dir, "run"),
-			"--state-dir", filepath.Join(b.dir, "state"), "--swanctl-dir", filepath.Join(b.dir, "swanctl")}, args...),
-		Getenv: func(name string) string { return tg.vars[name] },
-		Stdout: &tg.stdout,
-		Stderr: io.Discard,
-		Log:    slog.New(slog.NewTextHandler(&tg.log, nil)),
-		Now:    time.Now,
-	}
-	var c cli
-	if _, err := hook.Parse(env, &c, "test"); err != nil {
-		t.Fatal(err)
-	}
-	g, err := newGateway(c, env)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.askCharon = func(context.Context) ([]lease.Lease, lease.Pools, error) {
-		pools, err := lease.ParsePools([]string{"10.0.0.100-10.0.0.200", "fd00::100-fd00::200"})
-		return slices.Clone(tg.live), pools, err
-	}
-	g.askUnit = func(context.Context, string) (units.State, error) {
-		return units.State{Load: "loaded", Active: "active"}, nil
-	}
-	g.settle, g.breath = 0, 0
-	tg.gateway = g
-	return tg
-}
-
-func client(identity string, addrs ...string) lease.Lease {
-	l := lease.Lease{Identity: identity}
-	for _, a := range addrs {
-		l.Addresses = append(l.Addresses, netip.MustParseAddr(a))
-	}
-	return l
-}
-
-// up has charon hold the lease and call the hook.
-func (g *testGateway) up(l lease.Lease) error {
-	g.live = append(g.live, l)
-	g.vars = map[string]string{"PLUTO_VERB": "up-client", "PLUTO_XAUTH_ID": l.Identity}
-	n4, n6 := 0, 0
-	for _, addr := range l.Addresses {
-		if addr.Is4() {
-			n4++
-			g.vars[fmt.Sprint("PLUTO_PEER_SOURCEIP4_", n4)] = addr.String()
-		} else {
-			n6++
-			g.vars[fmt.Sprint("PLUTO_PEER_SOURCEIP6_", n6)] = addr.String()
-		}
-	}
-	return g.hook(g.t.Context())
-}
-
-// down has charon call the hook for one lease, and then forget it.
-func (g *testGateway) down(l lease.Lease) error {
-	g.vars = map[string]string{"PLUTO_VERB": "down-client", "PLUTO_XAUTH_ID": l.Identity}
-	err := g.hook(g.t.Context())
-	for i, have := range g.live {
-		if have.Identity == l.Identity && slices.Equal(have.Addresses, l.Addresses) {
-			g.live = slices.Delete(g.live, i, i+1)
-			break
-		}
-	}
-	return err
-}
-
-// zone returns the zone's clients, reserved names and what was there at first
-// left out, as "alice A 10.0.0.100".
-func (g *testGateway) zone() string {
-	g.t.Helper()
-	s, err := g.server()
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(g.t.Context(), time.Minute)
-	defer cancel()
-	var lines []string
-	for _, zone := range append([]string{g.rules.Zone}, g.rules.Reverse...) {
-		rrs, err := s.Transfer(ctx, zone)
-		if err != nil {
-			g.t.Fatal(err)
-		}
-		for _, rr := range rrs {
-			label, _ := strings.CutSuffix(rr.Owner, "."+zone)
-			switch {
-			case rr.Type == "PTR":
-				lines = append(lines, label+" PTR "+rr.Target)
-			case rr.Addr.IsValid():
-				lines = append(lines, label+" "+rr.Type+" "+rr.Addr.String())
-			}
-		}
-	}
-	for _, fixed := range []string{"example. A 10.0.0.1", "ns A 10.0.0.1", "printer A 10.0.0.9", "* A 10.0.0.7", "other A 10.1.0.5",
-		"1 PTR ns.example.", "130 PTR static.elsewhere.test."} {
-		if i := slices.Index(lines, fixed); i >= 0 {
-			lines = slices.Delete(lines, i, i+1)
-		} else if !strings.Contains(fixed, "PTR") || len(g.rules.Reverse) > 0 {
-			lines = append(lines, "LOST "+fixed)
-		}
-	}
-	slices.Sort(lines)
-	return strings.Join(lines, "; ")
-}
-
-func (g *testGateway) want(zone string) {
-	g.t.Helper()
-	if got := g.zone(); got != zone {
-		g.t.Errorf("zone has %q, want %q", got, zone)
-	}
-}
-
-func (g *testGateway) sync() {
-	g.t.Helper()
-	if err := g.gateway.sync(g.t.Context(), false); err != nil {
-		g.t.Errorf("sync: %v", err)
 	}
 }
 
@@ -482,7 +345,7 @@ func TestBindTwoIdentitiesOneLabel(t *testing.T) {
 	if err := g.up(first); err != nil {
 		t.Fatal(err)
 	}
-	// Known by the claim of the first, and after a sync by what that learned.
+	// Known by the registration of the first, and after a sync by what that learned.
 	for range 2 {
 		if err := g.up(second); err == nil || !strings.Contains(err.Error(), `"alice@a.test"`) {
 			t.Errorf("the second identity got the name: %v", err)
@@ -509,7 +372,7 @@ func TestBindNothingToDoSendsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	serial := func() uint32 {
-		s, err := g.server()
+		s, err := g.dnsServer()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -550,7 +413,7 @@ func TestBindNoEvidenceNoRemoval(t *testing.T) {
 		"systemd is silent": {err: errors.New("no bus")},
 	} {
 		g.askUnit = func(context.Context, string) (units.State, error) { return test.state, test.err }
-		if err := g.gateway.sync(t.Context(), false); err == nil || !strings.Contains(err.Error(), "without evidence") {
+		if err := g.host.sync(t.Context(), syncFlags{}); err == nil || !strings.Contains(err.Error(), "without evidence") {
 			t.Errorf("%s: got %v", name, err)
 		}
 		g.want("alice A 10.0.0.100")
@@ -569,7 +432,7 @@ func TestBindCharonStarts(t *testing.T) {
 	if err := g.up(client("alice", "10.0.0.100")); err != nil {
 		t.Fatal(err)
 	}
-	g.live, g.settle = nil, time.Minute
+	g.live, g.restartTime = nil, time.Minute
 	ask, calls := g.askCharon, 0
 	g.askCharon = func(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
 		if calls++; calls < 3 {
@@ -610,7 +473,7 @@ func TestBindUpBetweenListAndUpdate(t *testing.T) {
 	}
 	g.sync()
 	g.want("alice A 10.0.0.100")
-	if names, err := g.dir.pokes(); err != nil || !slices.Equal(names, []string{"alice@10.0.0.100"}) {
+	if names, err := g.dir.Requests(); err != nil || !slices.Equal(names, []string{"alice@10.0.0.100"}) {
 		t.Errorf("the poke for the next sync is gone: %q, %v", names, err)
 	}
 	g.live = []lease.Lease{alice}
@@ -649,7 +512,7 @@ func TestBindAway(t *testing.T) {
 	// The limits tell a wait of one timeout from two, and none from one, on a machine that is busy too. How long charon
 	// is held is a row of make bench.
 	const timeout = 3 * time.Second
-	g.cli.Timeout = timeout
+	g.Timeout = timeout
 	b.freeze()
 	start := time.Now()
 	err := g.up(alice)
@@ -684,10 +547,10 @@ func TestBindAway(t *testing.T) {
 	if err := g.down(alice); err != nil {
 		t.Error(err)
 	}
-	if err := g.gateway.sync(t.Context(), false); err == nil {
+	if err := g.host.sync(t.Context(), syncFlags{}); err == nil {
 		t.Error("sync without named succeeded")
 	}
-	if names, err := g.dir.pokes(); err != nil || len(names) > 0 {
+	if names, err := g.dir.Requests(); err != nil || len(names) > 0 {
 		t.Errorf("a failed sync left %q, which would start it at once: %v", names, err)
 	}
 	b.start() // with another session key
@@ -723,7 +586,7 @@ func TestBindDryRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.live = []lease.Lease{client("alice", "10.0.0.100"), client("*", "10.0.0.102")}
-	if err := g.gateway.sync(t.Context(), true); err != nil {
+	if err := g.host.sync(t.Context(), syncFlags{DryRun: true}); err != nil {
 		t.Fatal(err)
 	}
 	want := `;; ZONE SECTION:
@@ -783,7 +646,7 @@ func TestBindSaysWhatIsWrong(t *testing.T) {
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
-			if err := g.gateway.sync(t.Context(), false); test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			if err := g.host.sync(t.Context(), syncFlags{}); test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("sync: got %v, want %q", err, test.want)
 			}
 		})
@@ -800,7 +663,7 @@ func TestBindSkewedClock(t *testing.T) {
 		if err := g.up(client("alice", "10.0.0.100")); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", skew, err, want)
 		}
-		if err := g.gateway.sync(t.Context(), false); err == nil || !strings.Contains(err.Error(), want) {
+		if err := g.host.sync(t.Context(), syncFlags{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: sync: got %v, want %q", skew, err, want)
 		}
 	}
@@ -814,7 +677,7 @@ func TestBindFrozenZone(t *testing.T) {
 	g.sync()
 	b.rndc("freeze", "example")
 	const want = "REFUSED: the key local-ddns. has no grant for this, the zone is frozen (rndc thaw), or the server is its secondary"
-	g.cli.Timeout = time.Minute // a refusal is not waited for
+	g.Timeout = time.Minute // a refusal is not waited for
 	start := time.Now()
 	if err := g.up(client("alice", "10.0.0.100")); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
@@ -822,7 +685,7 @@ func TestBindFrozenZone(t *testing.T) {
 	if held := time.Since(start); held > time.Minute/2 {
 		t.Errorf("charon was held for %s", held)
 	}
-	if err := g.gateway.sync(t.Context(), false); err == nil || !strings.Contains(err.Error(), want) {
+	if err := g.host.sync(t.Context(), syncFlags{}); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("sync: got %v, want %q", err, want)
 	}
 	g.want("")
@@ -890,7 +753,7 @@ func TestBindStorm(t *testing.T) {
 		hooks.Go(func() {
 			g := newTestGateway(t, b, "--timeout", "1m")
 			l := client(fmt.Sprint("user", device/2), fmt.Sprintf("10.0.0.%d", 100+device)) // two devices each
-			server, err := g.server()
+			server, err := g.dnsServer()
 			if err != nil {
 				t.Error(err)
 				return

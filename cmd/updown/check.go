@@ -24,42 +24,42 @@ import (
 
 // check prints in a line per thing whether this host is ready. The only change
 // that it makes is a name, lease.CheckLabel, which it adds and removes again.
-func (g *gateway) check(ctx context.Context) error {
-	c := hook.NewChecks(g.env.Stdout)
+func (h *host) check(ctx context.Context) error {
+	c := hook.NewChecks(h.env.Stdout)
 	charonCtx, cancel := context.WithTimeout(ctx, charonTimeout)
-	leases, pools, charonErr := g.askCharon(charonCtx)
+	leases, pools, charonErr := h.askCharon(charonCtx)
 	cancel()
-	g.checkZones(ctx, c, leases, g.knownPools(pools))
-	g.checkCharon(ctx, c, leases, pools, charonErr)
-	g.checkLine(c)
-	g.checkMemory(ctx, c)
+	h.checkZones(ctx, c, leases, h.knownPools(pools))
+	h.checkCharon(ctx, c, leases, pools, charonErr)
+	h.checkLine(c)
+	h.checkMemory(ctx, c)
 	for _, unit := range []string{"tunnelcast-sync.path", "tunnelcast-sync.timer"} {
-		state, err := g.askUnit(ctx, unit)
+		state, err := h.askUnit(ctx, unit)
 		remedy := ""
 		if err == nil {
 			remedy, err = state.Fault(unit)
 		}
 		c.Say("unit "+unit, err, remedy)
 	}
-	c.CheckMetrics(g.Metrics)
+	c.CheckMetrics(h.Metrics)
 	return c.Err()
 }
 
 // knownPools returns the pools in the settings, otherwise those of charon,
 // otherwise those that the last sync learned.
-func (g *gateway) knownPools(pools lease.Pools) lease.Pools {
-	if len(g.rules.Pools) > 0 {
-		return g.rules.Pools
+func (h *host) knownPools(pools lease.Pools) lease.Pools {
+	if len(h.rules.Pools) > 0 {
+		return h.rules.Pools
 	}
 	if len(pools) == 0 {
-		pools, _, _ = g.dir.pools() // without them an address for examples is tried
+		pools, _, _ = h.dir.Pools() // without them an address for examples is tried
 	}
 	return pools
 }
 
-func (g *gateway) checkZones(ctx context.Context, c *hook.Checks, leases []lease.Lease, pools lease.Pools) {
-	server, err := g.server()
-	c.Say("key "+g.Key, err, g.keyRemedy(err))
+func (h *host) checkZones(ctx context.Context, c *hook.Checks, leases []lease.Lease, pools lease.Pools) {
+	server, err := h.dnsServer()
+	c.Say("key "+h.Key, err, h.keyRemedy(err))
 	if err != nil {
 		return
 	}
@@ -69,14 +69,14 @@ func (g *gateway) checkZones(ctx context.Context, c *hook.Checks, leases []lease
 			used[addr] = true
 		}
 	}
-	for _, zone := range append([]string{g.rules.Zone}, g.rules.Reverse...) {
+	for _, zone := range append([]string{h.rules.Zone}, h.rules.Reverse...) {
 		zoneCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
 		serial, err := server.Serial(zoneCtx, zone)
-		what := fmt.Sprintf("zone %s at %s", zone, g.Server)
+		what := fmt.Sprintf("zone %s at %s", zone, h.Server)
 		if err == nil {
 			what += fmt.Sprintf(", serial %d", serial)
 		}
-		c.Say(what, err, g.zoneRemedy(err))
+		c.Say(what, err, h.zoneRemedy(err))
 		if err != nil {
 			cancel()
 			continue
@@ -86,9 +86,9 @@ func (g *gateway) checkZones(ctx context.Context, c *hook.Checks, leases []lease
 		for _, rr := range rrs {
 			used[rr.Addr] = true
 		}
-		view := g.checkUpdate(ctx, c, server, zone, pools, used)
+		view := h.checkUpdate(ctx, c, server, zone, pools, used)
 		c.Say(fmt.Sprintf("transfer of zone %s, %d records", zone, len(rrs)), transferErr,
-			g.transferRemedy(transferErr, server))
+			h.transferRemedy(transferErr, server))
 		for _, v := range view {
 			if v.unknown {
 				c.Unknown(v.what, v.remedy)
@@ -99,19 +99,19 @@ func (g *gateway) checkZones(ctx context.Context, c *hook.Checks, leases []lease
 	}
 }
 
-func (g *gateway) keyRemedy(err error) string {
+func (h *host) keyRemedy(err error) string {
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return "run it as root"
-	case errors.Is(err, os.ErrNotExist) && filepath.Base(g.Key) != "session.key":
+	case errors.Is(err, os.ErrNotExist) && filepath.Base(h.Key) != "session.key":
 		return "the key `key` in /etc/tunnelcast/updown.toml; tsig-keygen NAME makes a key"
 	}
 	return ""
 }
 
 // zoneRemedy returns the remedy for a question about the zone that failed.
-func (g *gateway) zoneRemedy(err error) string {
-	_, port, _ := net.SplitHostPort(g.Server)
+func (h *host) zoneRemedy(err error) string {
+	_, port, _ := net.SplitHostPort(h.Server)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, ddns.ErrNoReply):
 		return fmt.Sprintf("systemctl start named; where it runs, ss -lntup sport = :%s shows its addresses: "+
@@ -119,7 +119,7 @@ func (g *gateway) zoneRemedy(err error) string {
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "the key server in /etc/tunnelcast/updown.toml"
 	case errors.Is(err, ddns.ErrBadKey), errors.Is(err, ddns.ErrBadSig):
-		return g.sameKey()
+		return h.sameKey()
 	case errors.Is(err, ddns.ErrBadTime):
 		return "timedatectl"
 	case errors.Is(err, ddns.ErrNotReady):
@@ -128,16 +128,16 @@ func (g *gateway) zoneRemedy(err error) string {
 	return "named-checkconf -zj; the keys zone and server in /etc/tunnelcast/updown.toml"
 }
 
-func (g *gateway) sameKey() string {
-	if filepath.Base(g.Key) == "session.key" {
+func (h *host) sameKey() string {
+	if filepath.Base(h.Key) == "session.key" {
 		return "this is the session key of another named: systemctl restart named, " +
 			"or a key of tsig-keygen for another host's server"
 	}
-	return fmt.Sprintf("the key statement of %s must be in the server's named.conf too; rndc reconfig", g.Key)
+	return fmt.Sprintf("the key statement of %s must be in the server's named.conf too; rndc reconfig", h.Key)
 }
 
-func (g *gateway) transferRemedy(err error, server *ddns.Server) string {
-	_, port, _ := net.SplitHostPort(g.Server)
+func (h *host) transferRemedy(err error, server *ddns.Server) string {
+	_, port, _ := net.SplitHostPort(h.Server)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, ddns.ErrNoReply), errors.Is(err, syscall.EHOSTUNREACH):
 		return fmt.Sprintf("TCP port %s of the server must be open, besides UDP: a firewall, "+
@@ -166,15 +166,15 @@ type result struct {
 // would get there, one at a time, and removes them again: named writes its journal
 // only for a change, and a policy may grant one type and not another. It returns
 // the results of checkView for each of them.
-func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.Server, zone string,
+func (h *host) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.Server, zone string,
 	pools lease.Pools, used map[netip.Addr]bool) (view []result) {
 	var rrs []lease.RR
-	owner := lease.CheckLabel + "." + g.rules.Zone
+	owner := lease.CheckLabel + "." + h.rules.Zone
 	types := "A and AAAA"
 	switch {
-	case zone != g.rules.Zone:
+	case zone != h.rules.Zone:
 		types = "PTR"
-		in := func(addr netip.Addr) bool { of, _, ok := g.rules.Pointer(addr, owner); return ok && of == zone }
+		in := func(addr netip.Addr) bool { of, _, ok := h.rules.Pointer(addr, owner); return ok && of == zone }
 		addr, ok := sample(pools, used, in)
 		if !ok && len(pools) > 0 {
 			c.Say("update of zone "+zone, fmt.Errorf("no address of the pools %v has its PTR in this zone", pools),
@@ -182,7 +182,7 @@ func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.
 			return nil
 		}
 		if ok {
-			_, ptr, _ := g.rules.Pointer(addr, owner)
+			_, ptr, _ := h.rules.Pointer(addr, owner)
 			rrs = append(rrs, ptr)
 		}
 	default:
@@ -199,12 +199,12 @@ func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.
 		}
 	}
 	for _, rr := range rrs {
-		look := func() { view = append(view, g.checkView(ctx, pools, rr)...) }
-		if zone != g.rules.Zone {
+		look := func() { view = append(view, h.checkView(ctx, pools, rr)...) }
+		if zone != h.rules.Zone {
 			look = func() {}
 		}
-		if err := g.addForAMoment(ctx, server, zone, rr, look); err != nil {
-			remedy, err := g.updateFault(ctx, err, server, zone, rr)
+		if err := h.addForAMoment(ctx, server, zone, rr, look); err != nil {
+			remedy, err := h.updateFault(ctx, err, server, zone, rr)
 			c.Say("update of zone "+zone, err, remedy)
 			return view
 		}
@@ -215,14 +215,14 @@ func (g *gateway) checkUpdate(ctx context.Context, c *hook.Checks, server *ddns.
 
 // updateFault returns the remedy for a refused update and its cause. It sends the
 // server further updates, which change nothing, to distinguish the causes.
-func (g *gateway) updateFault(ctx context.Context, err error, server *ddns.Server, zone string,
+func (h *host) updateFault(ctx context.Context, err error, server *ddns.Server, zone string,
 	rr lease.RR) (remedy string, cause error) {
 	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
 	defer cancel()
 	switch {
 	case errors.Is(err, ddns.ErrBadKey), errors.Is(err, ddns.ErrBadSig), errors.Is(err, ddns.ErrBadTime),
 		errors.Is(err, ddns.ErrNoReply):
-		return g.zoneRemedy(err), err
+		return h.zoneRemedy(err), err
 	case errors.Is(err, ddns.ErrNotAuth):
 		return "the keys zone and server in /etc/tunnelcast/updown.toml", err
 	case !errors.Is(err, ddns.ErrRefused):
@@ -230,7 +230,7 @@ func (g *gateway) updateFault(ctx context.Context, err error, server *ddns.Serve
 			"/var/lib/bind in Debian", err
 	case !server.Primary(ctx, zone):
 		return "the key server in /etc/tunnelcast/updown.toml must name the zone's primary",
-			fmt.Errorf("%w: %s is a secondary of the zone", ddns.ErrRefused, g.Server)
+			fmt.Errorf("%w: %s is a secondary of the zone", ddns.ErrRefused, h.Server)
 	case server.Key == nil:
 		return "allow-update { 127.0.0.1; }; in the zone's statement in named.conf", err
 	}
@@ -259,7 +259,7 @@ func (g *gateway) updateFault(ctx context.Context, err error, server *ddns.Serve
 // addForAMoment adds the RR to a zone, calls during, and removes the RR, also if ctx
 // ends in between. If an interrupted check has left RRs at the name, it removes
 // them first.
-func (g *gateway) addForAMoment(ctx context.Context, server *ddns.Server, zone string, rr lease.RR,
+func (h *host) addForAMoment(ctx context.Context, server *ddns.Server, zone string, rr lease.RR,
 	during func()) (err error) {
 	remove := func(rrs ...lease.RR) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dnsTimeout)
@@ -330,22 +330,22 @@ func sample(pools lease.Pools, used map[netip.Addr]bool, is func(netip.Addr) boo
 // the settings, from an address of this host in the pool's network if it has one.
 // A named with views may answer that question from another zone than the one that
 // the update changed.
-func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR) (lines []result) {
-	host, port, _ := net.SplitHostPort(g.Server)
+func (h *host) checkView(ctx context.Context, pools lease.Pools, rr lease.RR) (lines []result) {
+	host, port, _ := net.SplitHostPort(h.Server)
 	var asked []*ddns.Server
 	var nameservers []netip.Addr
-	if conf, err := swanctl.Read(g.SwanctlDir); err == nil { // checkLine reports an unreadable file
+	if conf, err := swanctl.Read(h.SwanctlDir); err == nil { // checkLine reports an unreadable file
 		nameservers = conf.Nameservers()
 	}
 	for _, addr := range nameservers {
-		s := &ddns.Server{Addr: net.JoinHostPort(addr.String(), g.clientPort)}
+		s := &ddns.Server{Addr: net.JoinHostPort(addr.String(), h.clientPort)}
 		if addr.String() == host {
 			s.Addr = net.JoinHostPort(host, port)
 		}
 		asked = append(asked, s)
 	}
 	if len(asked) == 0 {
-		own := &ddns.Server{Addr: g.Server}
+		own := &ddns.Server{Addr: h.Server}
 		if addr, err := netip.ParseAddr(host); err == nil {
 			own.From = beside(pools, addr)
 		}
@@ -355,9 +355,9 @@ func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR)
 		askCtx, cancel := context.WithTimeout(ctx, viewTimeout)
 		seen, err := s.Lookup(askCtx, rr.Owner)
 		there := err == nil && slices.Contains(seen.Holds, rr)
-		later := err == nil && !there && s.Addr != g.Server && !isOwn(s.Addr) && s.Knows(askCtx, g.rules.Zone)
+		later := err == nil && !there && s.Addr != h.Server && !isOwn(s.Addr) && s.Knows(askCtx, h.rules.Zone)
 		cancel()
-		line := result{what: fmt.Sprintf("what clients see of zone %s at %s, %s", g.rules.Zone, s.Addr, rr.Type)}
+		line := result{what: fmt.Sprintf("what clients see of zone %s at %s, %s", h.rules.Zone, s.Addr, rr.Type)}
 		if s.From.IsValid() {
 			line.what += " asked for from " + s.From.String()
 		}
@@ -369,7 +369,7 @@ func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR)
 		case errors.Is(err, ddns.ErrRefused) && len(nameservers) == 0 && !s.From.IsValid():
 			// allow-query may accept the clients and not this host.
 			line.unknown = true
-			line.what = fmt.Sprintf("what clients see of zone %s: %v", g.rules.Zone, err)
+			line.what = fmt.Sprintf("what clients see of zone %s: %v", h.rules.Zone, err)
 		case err != nil:
 			line.err = err
 		default:
@@ -378,7 +378,7 @@ func (g *gateway) checkView(ctx context.Context, pools lease.Pools, rr lease.RR)
 		line.remedy = "clients may be in another view of named than updates: match-clients in named.conf"
 		switch {
 		case line.unknown:
-			line.remedy = fmt.Sprintf("on a client: dig SOA %s", g.rules.Zone)
+			line.remedy = fmt.Sprintf("on a client: dig SOA %s", h.rules.Zone)
 		case len(nameservers) > 0 && (errors.Is(err, ddns.ErrNoReply) || errors.Is(err, syscall.ECONNREFUSED)):
 			line.remedy = "listen-on in named.conf, or dns in the pool's section in swanctl.conf"
 		case len(nameservers) > 0:
@@ -397,6 +397,17 @@ func isOwn(hostPort string) bool {
 
 // viewTimeout is the deadline of one question of checkView.
 const viewTimeout = 3 * time.Second
+
+// ownAddresses returns a function that reports whether an address is this host's.
+func ownAddresses() func(netip.Addr) bool {
+	interfaces, err := net.InterfaceAddrs()
+	return func(addr netip.Addr) bool {
+		return err != nil || slices.ContainsFunc(interfaces, func(a net.Addr) bool {
+			prefix, err := netip.ParsePrefix(a.String())
+			return err == nil && prefix.Addr().Unmap() == addr
+		})
+	}
+}
 
 // beside returns an address of this host in the network of a pool, of the same
 // family as server. It is likely to match the same view as the clients.
@@ -419,9 +430,9 @@ func beside(pools lease.Pools, server netip.Addr) netip.Addr {
 }
 
 // checkLine looks for the line by which charon calls the hook.
-func (g *gateway) checkLine(c *hook.Checks) {
-	file := filepath.Join(g.SwanctlDir, "swanctl.conf")
-	conf, err := swanctl.Read(g.SwanctlDir)
+func (h *host) checkLine(c *hook.Checks) {
+	file := filepath.Join(h.SwanctlDir, "swanctl.conf")
+	conf, err := swanctl.Read(h.SwanctlDir)
 	var children []swanctl.Child
 	if err == nil {
 		children = conf.Children()
@@ -454,16 +465,16 @@ func (g *gateway) checkLine(c *hook.Checks) {
 	c.Say(what, err, "updown = /etc/swanctl/script/updown.sh iptables in the child's section; swanctl --load-conns")
 }
 
-func (g *gateway) checkCharon(ctx context.Context, c *hook.Checks, leases []lease.Lease, pools lease.Pools, err error) {
-	state, unitErr := g.askUnit(ctx, g.Unit)
-	what := "charon at " + g.Vici
+func (h *host) checkCharon(ctx context.Context, c *hook.Checks, leases []lease.Lease, pools lease.Pools, err error) {
+	state, unitErr := h.askUnit(ctx, h.Unit)
+	what := "charon at " + h.Vici
 	if err == nil {
 		what += fmt.Sprintf(", %d clients", len(leases))
 	}
-	c.Say(what, err, g.charonRemedy(ctx, err, state))
+	c.Say(what, err, h.charonRemedy(ctx, err, state))
 	switch {
-	case len(g.rules.Pools) > 0:
-		c.Say(fmt.Sprintf("pools %v, from the settings", g.rules.Pools), nil, "")
+	case len(h.rules.Pools) > 0:
+		c.Say(fmt.Sprintf("pools %v, from the settings", h.rules.Pools), nil, "")
 	case err == nil && len(pools) == 0:
 		c.Say("pools", errors.New("charon has none"), "pools in swanctl.conf, or the key pools if addresses come from elsewhere")
 	case err == nil:
@@ -472,25 +483,25 @@ func (g *gateway) checkCharon(ctx context.Context, c *hook.Checks, leases []leas
 	if unitErr == nil && state.Load == "not-found" {
 		unitErr = os.ErrNotExist
 	}
-	c.Say("unit "+g.Unit, unitErr, "the key unit names charon's unit")
+	c.Say("unit "+h.Unit, unitErr, "the key unit names charon's unit")
 }
 
 // starterUnit is Debian's unit of a charon that reads ipsec.conf.
 const starterUnit = "strongswan-starter.service"
 
-func (g *gateway) charonRemedy(ctx context.Context, err error, state units.State) string {
+func (h *host) charonRemedy(ctx context.Context, err error, state units.State) string {
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return "run it as root"
 	case !errors.Is(err, charon.ErrNotRunning):
-		return "the key vici in /etc/tunnelcast/updown.toml; systemctl status " + g.Unit
-	case state.Active == "active" && g.Unit != starterUnit:
+		return "the key vici in /etc/tunnelcast/updown.toml; systemctl status " + h.Unit
+	case state.Active == "active" && h.Unit != starterUnit:
 		return fmt.Sprintf("%s runs: the key vici in /etc/tunnelcast/updown.toml must be its socket, "+
-			"charon.plugins.vici.socket in strongswan.conf", g.Unit)
+			"charon.plugins.vici.socket in strongswan.conf", h.Unit)
 	}
-	if starter, err := g.askUnit(ctx, starterUnit); err == nil && starter.Active == "active" {
+	if starter, err := h.askUnit(ctx, starterUnit); err == nil && starter.Active == "active" {
 		return fmt.Sprintf("%s runs: its charon needs the vici plugin of the package strongswan-swanctl, "+
 			"and the key unit must name it", starterUnit)
 	}
-	return "systemctl start " + g.Unit
+	return "systemctl start " + h.Unit
 }

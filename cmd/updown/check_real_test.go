@@ -176,7 +176,7 @@ view "clients" { zone "example" { type master; file "db.clients"; }; `, reverseU
 				wantLine(t, out, want)
 			}
 			if !strings.Contains(test.want[0], "FAIL  zone") {
-				if s, err := newTestGateway(t, b).server(); err != nil {
+				if s, err := newTestGateway(t, b).dnsServer(); err != nil {
 					t.Error(err)
 				} else if left, err := s.Lookup(t.Context(), lease.CheckLabel+".example."); err != nil {
 					t.Error(err)
@@ -209,7 +209,7 @@ func TestBindCheckClientsAskAnotherServer(t *testing.T) {
 func TestBindCheckTakesAwayWhatIsLeft(t *testing.T) {
 	b := startBind(t)
 	g := newTestGateway(t, b)
-	s, err := g.server()
+	s, err := g.dnsServer()
 	if err != nil {
 		t.Fatal(err)
 	}

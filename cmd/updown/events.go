@@ -1,11 +1,12 @@
 package main
 
 import (
+	"errors"
+	"log/slog"
 	"syscall"
 
 	"tunnelcast/internal/ddns"
 	"tunnelcast/internal/hook"
-	"tunnelcast/internal/lease"
 )
 
 // The kinds of entries in the journal; packaging/catalog explains each.
@@ -19,7 +20,7 @@ var (
 	nameRefused    = hook.Event("1844ead3291c4e0cba4225ae5b9dd744")
 	poolsUnknown   = hook.Event("46644bd5eab947958b0d015dbe2fe672")
 	ttlChanged     = hook.Event("08ffb57dee8f4b50b839cbb63d4a01be")
-	notClaimed     = hook.Event("18361165ece14701a9e3fe5b5fc77815")
+	notRegistered  = hook.Event("18361165ece14701a9e3fe5b5fc77815")
 	noPTR          = hook.Event("b3812277dcb143178bb28e8e8f2ef0aa")
 
 	identityRefused = hook.Event("d95daa26a8014fadbc251c97246b4a1a")
@@ -37,22 +38,29 @@ var (
 	runFailed       = hook.Event("71028d73a6414a3b901bd286dfcbfb01")
 )
 
-// failures are the causes that the catalogue tells apart.
-var failures = hook.Failures{
-	{Cause: errNoName, Event: identityRefused},
-	{Cause: errNoPool, Event: noPool},
-	{Cause: lease.ErrHeld, Event: nameHeld},
-	{Cause: ddns.ErrReadKey, Event: keyUnreadable},
-	{Cause: ddns.ErrBadKey, Event: keyRejected},
-	{Cause: ddns.ErrBadSig, Event: keyRejected},
-	{Cause: ddns.ErrBadTime, Event: clocksApart},
-	{Cause: ddns.ErrRefused, Event: updateRefused},
-	{Cause: ddns.ErrNotAuth, Event: notPrimary},
-	{Cause: ddns.ErrNoZone, Event: notPrimary},
-	{Cause: ddns.ErrNotReady, Event: notPrimary},
-	{Cause: ddns.ErrBadReply, Event: badReply},
-	{Cause: ddns.ErrNoReply, Event: noReply},
-	{Cause: syscall.ECONNREFUSED, Event: serverDown},
-	{Cause: errNoEvidence, Event: noEvidence},
-	{Event: runFailed},
+var failures = hook.Failures{{Event: runFailed}}
+
+// withDNSEvent attaches to an error of the DNS server the event that the catalogue
+// has for its cause. It is called wherever such an error enters this program.
+func withDNSEvent(err error) error {
+	for _, known := range []struct {
+		cause error
+		event slog.Attr
+	}{
+		{ddns.ErrBadKey, keyRejected},
+		{ddns.ErrBadSig, keyRejected},
+		{ddns.ErrBadTime, clocksApart},
+		{ddns.ErrRefused, updateRefused},
+		{ddns.ErrNotAuth, notPrimary},
+		{ddns.ErrNoZone, notPrimary},
+		{ddns.ErrNotReady, notPrimary},
+		{ddns.ErrBadReply, badReply},
+		{ddns.ErrNoReply, noReply},
+		{syscall.ECONNREFUSED, serverDown},
+	} {
+		if errors.Is(err, known.cause) {
+			return hook.With(err, known.event)
+		}
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 
 	"tunnelcast/internal/hook"
@@ -13,43 +14,41 @@ import (
 // checkMemory checks the file of names and lists the names inside the pools that are
 // somebody else's. It lists none if the zones or charon cannot be asked, which other
 // lines report.
-func (g *gateway) checkMemory(ctx context.Context, c *hook.Checks) {
-	known, err := g.state.load()
-	if info, statErr := os.Stat(string(g.state)); err == nil && statErr == nil && !info.IsDir() {
-		err = &fs.PathError{Op: "open", Path: string(g.state), Err: fs.ErrInvalid}
+func (h *host) checkMemory(ctx context.Context, c *hook.Checks) {
+	known, err := h.memory.Load()
+	if info, statErr := os.Stat(string(h.memory)); err == nil && statErr == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: string(h.memory), Err: fs.ErrInvalid}
 	}
-	c.Say(fmt.Sprintf("memory %s, %d names", g.state.names(), len(known)), err,
+	c.Say(fmt.Sprintf("memory %s, %d names", h.memory.File(), len(known)), err,
 		"nothing is lost: names that it does not have stay in the zone, and the next sync writes it anew")
-	for _, zone := range g.ReverseZones {
+	for _, zone := range h.ReverseZones {
 		if err := lease.CheckReverse(zone); err != nil {
 			c.Say("reverse zone "+zone, err, "the key reverse-zones in /etc/tunnelcast/updown.toml")
 		}
 	}
 
-	server, err := g.server()
+	server, err := h.dnsServer()
 	if err != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
 	defer cancel()
-	live, pools, err := g.askCharon(ctx)
+	live, pools, err := h.askCharon(ctx)
 	if err != nil {
 		return
 	}
-	view, _, err := g.readZones(ctx, server)
+	view, _, err := h.readZones(ctx, server)
 	if err != nil {
 		return
 	}
-	rules := g.rules
+	rules := h.rules
 	if rules.Known = known; len(rules.Pools) == 0 {
 		rules.Pools = pools
 	}
-	rules.LeftOut = g.leftOut(live)
+	rules.LeftOut = h.leftOut(live)
 	// What a hook has added since the last sync is ours too.
-	if claims, err := g.dir.claims(rules.Zone); err == nil {
-		for rr := range claims {
-			rules.Known[rr] = true
-		}
+	if registered, err := h.dir.Registered(rules.Zone); err == nil {
+		maps.Copy(rules.Known, registered)
 	}
 	kept := rules.Look(live, view.zones).Kept()
 	if len(kept) == 0 {

@@ -31,31 +31,32 @@ type row struct {
 // list prints the connected clients with the names that the zone has for them. If
 // the zone cannot be read it prints them without names and returns an error that
 // wraps hook.ErrSome.
-func (g *gateway) list(ctx context.Context, format string) error {
+func (h *host) list(ctx context.Context, format string) error {
 	charonCtx, cancel := context.WithTimeout(ctx, charonTimeout)
 	defer cancel()
-	leases, pools, err := g.askCharon(charonCtx)
+	leases, pools, err := h.askCharon(charonCtx)
 	if err != nil {
 		return err
 	}
 	zoneCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
 	defer cancel()
 	var zone []lease.RR
-	server, zoneErr := g.server()
+	server, zoneErr := h.dnsServer()
 	if zoneErr == nil {
-		zone, zoneErr = server.Transfer(zoneCtx, g.rules.Zone)
+		zone, zoneErr = server.Transfer(zoneCtx, h.rules.Zone)
+		zoneErr = withDNSEvent(zoneErr)
 	}
-	rows := g.rows(leases, pools, zone, zoneErr)
-	now := g.env.Now()
+	rows := h.rows(leases, pools, zone, zoneErr)
+	now := h.env.Now()
 	switch format {
 	case "json":
-		encoder := json.NewEncoder(g.env.Stdout)
+		encoder := json.NewEncoder(h.env.Stdout)
 		encoder.SetIndent("", "  ")
 		err = encoder.Encode(rows)
 	case "html":
-		err = writePage(g.env.Stdout, rows, len(leases), g.rules.Zone, now)
+		err = writePage(h.env.Stdout, rows, len(leases), h.rules.Zone, now)
 	default:
-		err = writeTable(g.env.Stdout, rows, now)
+		err = writeTable(h.env.Stdout, rows, now)
 	}
 	if err == nil && zoneErr != nil {
 		err = fmt.Errorf("%w: the clients' names are not known: %w", hook.ErrSome, zoneErr)
@@ -65,13 +66,13 @@ func (g *gateway) list(ctx context.Context, format string) error {
 
 // rows compares the clients with the forward zone by the same rules as sync. zoneErr
 // is the error of reading the zone.
-func (g *gateway) rows(leases []lease.Lease, pools lease.Pools, zone []lease.RR, zoneErr error) []row {
-	rules := g.rules
-	rules.Known, _ = g.state.load() // check reports an error
+func (h *host) rows(leases []lease.Lease, pools lease.Pools, zone []lease.RR, zoneErr error) []row {
+	rules := h.rules
+	rules.Known, _ = h.memory.Load() // check reports an error
 	if len(rules.Pools) == 0 {
 		rules.Pools, rules.AnyAddress = pools, len(pools) == 0
 	}
-	rules.LeftOut = g.leftOut(leases)
+	rules.LeftOut = h.leftOut(leases)
 	_, refused := rules.Plan(leases, map[string][]lease.RR{rules.Zone: zone}, nil)
 	refusals := map[string][]lease.Refusal{}
 	for _, r := range refused {

@@ -53,19 +53,19 @@ func TestCharonEndsWhileItAnswers(t *testing.T) {
 	}
 	t.Run("and nobody comes after it", func(t *testing.T) {
 		g, _ := gatewayOf(t, 3)
-		g.settle = 0
+		g.restartTime = 0
 		leases, _, err := g.live(t.Context())
-		if !errors.Is(err, errNoEvidence) || strings.Count(err.Error(), errNoEvidence.Error()) != 1 || leases != nil {
+		if !errors.As(err, new(notProven)) || strings.Count(err.Error(), "without evidence") != 1 || leases != nil {
 			t.Errorf("leases %v, error %v", leases, err)
 		}
 	})
 }
 
-func gatewayOf(t *testing.T, packets int) (*gateway, *vicitest.Server) {
+func gatewayOf(t *testing.T, packets int) (*host, *vicitest.Server) {
 	t.Helper()
 	charon := dyingCharon(packets)
-	c := cli{Server: "127.0.0.1:53", Zone: "example", Timeout: time.Second, Vici: vicitest.Start(t, charon), RunDir: t.TempDir()}
-	g, err := newGateway(c, hook.Env{Now: time.Now})
+	c := settings{Server: "127.0.0.1:53", Zone: "example", Timeout: time.Second, Vici: vicitest.Start(t, charon), RunDir: t.TempDir()}
+	g, err := newHost(c, hook.Env{Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

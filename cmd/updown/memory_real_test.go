@@ -18,7 +18,7 @@ import (
 // syncs runs sync and returns its error.
 func (g *testGateway) syncs() error {
 	g.t.Helper()
-	return g.gateway.sync(g.t.Context(), false)
+	return g.host.sync(g.t.Context(), g.flags)
 }
 
 // wantSome fails the test unless the error is one of some items and has the words.
@@ -61,7 +61,7 @@ func TestBindOneRefusedName(t *testing.T) {
 					known[lease.Address("big.example.", l.Addresses[0])] = true
 					g.live = append(g.live, l)
 				}
-				if err := errors.Join(g.state.make(), g.state.save(known)); err != nil {
+				if err := errors.Join(g.memory.Create(), g.memory.Save(known)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -204,7 +204,7 @@ func TestBindHandMadeNames(t *testing.T) {
 	if n := strings.Count(g.log.String(), "15 names inside the pools are not this gateway's"); n != 1 || !strings.Contains(g.log.String(), "vpn150.example. A 10.0.0.150, ") {
 		t.Errorf("%d entries, want one that names them:\n%s", n, g.log.String())
 	}
-	yesterday := time.Now().Add(-aDay - time.Minute)
+	yesterday := time.Now().Add(-24*time.Hour - time.Minute)
 	if err := os.Chtimes(filepath.Join(string(g.dir), "said-kept"), yesterday, yesterday); err != nil {
 		t.Fatal(err)
 	}
@@ -231,9 +231,9 @@ func TestBindHandMadeNames(t *testing.T) {
 		t.Errorf("zone has %q, want %q", got, want)
 	}
 
-	g.Sync.Force = true
+	g.flags.Force = true
 	g.stdout.Reset()
-	if err := g.gateway.sync(t.Context(), true); err != nil {
+	if err := g.host.sync(t.Context(), syncFlags{DryRun: true, Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(g.stdout.String(), "vpn160.example.\t0\tNONE\tA\t10.0.0.160") || strings.Contains(g.stdout.String(), "laptop") {
@@ -275,7 +275,7 @@ func TestBindLostMemory(t *testing.T) {
 	g := newTestGateway(t, b)
 	lose := func(how func(file string) error) {
 		t.Helper()
-		if err := how(g.state.names()); err != nil {
+		if err := how(g.memory.File()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -305,12 +305,12 @@ func TestBindLostMemory(t *testing.T) {
 	wantSome(t, g.syncs(), "the file is damaged")
 	g.want("alice A 10.0.0.100; carol A 10.0.0.102")
 	g.sync() // it is whole again
-	g.Sync.Force = true
+	g.flags.Force = true
 	g.sync()
 	g.want("")
 
 	// The disk is full, or read-only: names come and go, and the run has failed.
-	g.Sync.Force = false
+	g.flags.Force = false
 	lose(func(file string) error {
 		return errors.Join(os.RemoveAll(file), os.Mkdir(file, 0o755), os.Mkdir(file+"/x", 0o755))
 	})
@@ -328,7 +328,7 @@ func TestBindNothingToDoWritesNothing(t *testing.T) {
 	g.sync()
 	alice := client("alice", "10.0.0.100")
 	look := func() (times []string) {
-		for _, dir := range []string{string(g.state), string(g.dir)} {
+		for _, dir := range []string{string(g.memory), string(g.dir)} {
 			_ = filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
 				if err == nil && filepath.Base(path) != "poke" {
 					times = append(times, fmt.Sprint(path, info.ModTime()))
@@ -416,7 +416,7 @@ func TestBindNewTTL(t *testing.T) {
 	g.sync()
 	g.TTL = seconds(5 * time.Minute)
 	g.sync()
-	server, err := g.server()
+	server, err := g.dnsServer()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -502,7 +502,7 @@ func TestBindConnections(t *testing.T) {
 		g.sync()
 		g.want(want)
 		g.stdout.Reset()
-		if err := g.gateway.sync(t.Context(), true); err != nil {
+		if err := g.host.sync(t.Context(), syncFlags{DryRun: true}); err != nil {
 			t.Error(err)
 		}
 		if !strings.Contains(want, "router") && !strings.Contains(g.stdout.String(), `no name for "router": its connection gets no names: branch `) {

@@ -5,18 +5,18 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// What sync counts. The hook does not: charon waits for it.
+// The metrics of sync. The hook has none, because charon waits for it.
 var (
-	clients = hook.Metric{Name: "tunnelcast_updown_clients", Help: "VPN clients that are connected and have a virtual IP."}
-	names   = hook.Metric{Name: "tunnelcast_updown_names", Help: "Names in the zone that this gateway has given to clients."}
-	added   = hook.Metric{Name: "tunnelcast_updown_names_added_total", Help: "Addresses that sync added to the zone, which no hook had."}
-	removed = hook.Metric{Name: "tunnelcast_updown_names_removed_total", Help: "Addresses that sync removed from the zone."}
+	metricClients = hook.Metric{Name: "tunnelcast_updown_clients", Help: "VPN clients that are connected and have a virtual IP."}
+	metricNames   = hook.Metric{Name: "tunnelcast_updown_names", Help: "Names in the zone that this gateway has given to clients."}
+	metricAdded   = hook.Metric{Name: "tunnelcast_updown_names_added_total", Help: "Addresses that sync added to the zone, which no hook had."}
+	metricRemoved = hook.Metric{Name: "tunnelcast_updown_names_removed_total", Help: "Addresses that sync removed from the zone."}
 
-	metrics = []hook.Metric{clients, names, added, removed}
+	metrics = []hook.Metric{metricClients, metricNames, metricAdded, metricRemoved}
 )
 
-// held counts the names that have an address that is ours.
-func held(known map[lease.RR]bool, forward []lease.RR) int {
+// countNames returns how many names in the forward zone have a known address.
+func countNames(known map[lease.RR]bool, forward []lease.RR) int {
 	owners := map[string]bool{}
 	for _, rr := range forward {
 		if known[rr] {

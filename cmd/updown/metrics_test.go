@@ -7,7 +7,7 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-func TestHeldCountsClientsNames(t *testing.T) {
+func TestCountNames(t *testing.T) {
 	at := func(name, addr string) lease.RR {
 		return lease.Address(name+".example.", netip.MustParseAddr(addr))
 	}
@@ -17,7 +17,7 @@ func TestHeldCountsClientsNames(t *testing.T) {
 		at("alice", "10.0.0.100"), at("alice", "10.0.0.101"), at("alice", "fd00::1"), // one name
 		at("gone", "10.0.0.102"),
 	}
-	if got := held(known, zone); got != 2 {
+	if got := countNames(known, zone); got != 2 {
 		t.Errorf("%d names, want alice and gone", got)
 	}
 }

@@ -186,9 +186,9 @@ func unwire(rr dns.RR) lease.RR {
 	panic("zone server: " + rr.String())
 }
 
-// world is charon, a zone and a reverse zone, and the run directory, with some
+// model is charon, a zone and a reverse zone, and the run directory, with some
 // sessions that may be live. A point of it can be left and come back to.
-type world struct {
+type model struct {
 	*testGateway
 	server   *zoneServer
 	sessions []lease.Lease
@@ -227,8 +227,8 @@ var handMade = []lease.RR{
 
 const modelReverse = "0.0.10.in-addr.arpa."
 
-// newWorld is at the point after a first sync, with nobody there.
-func newWorld(t *testing.T, sessions ...lease.Lease) *world {
+// newModel is at the point after a first sync, with nobody there.
+func newModel(t *testing.T, sessions ...lease.Lease) *model {
 	t.Helper()
 	dir := t.TempDir()
 	// sync waits for the disk under what it remembers.
@@ -236,65 +236,65 @@ func newWorld(t *testing.T, sessions ...lease.Lease) *world {
 		dir = shm
 		t.Cleanup(func() { os.RemoveAll(shm) })
 	}
-	w := &world{server: startZoneServer(t, "example.", modelReverse), sessions: sessions}
-	w.testGateway = newTestGateway(t, &bind{t: t, dir: dir, addr: w.server.addr}, "--key", "none", "--reverse-zones", modelReverse, "--timeout", "20s")
-	w.now.live = make([]bool, len(sessions))
-	ask := w.askCharon
-	w.askCharon = func(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
-		turns := w.turns()
+	m := &model{server: startZoneServer(t, "example.", modelReverse), sessions: sessions}
+	m.testGateway = newTestGateway(t, &bind{t: t, dir: dir, addr: m.server.addr}, "--key", "none", "--reverse-zones", modelReverse, "--timeout", "20s")
+	m.now.live = make([]bool, len(sessions))
+	ask := m.askCharon
+	m.askCharon = func(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
+		turns := m.turns()
 		if !turns.listFirst {
 			<-turns.transferred
 		}
 		defer turns.endList()
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.lists++
-		if f := w.atList[w.lists][0]; f != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.lists++
+		if f := m.atList[m.lists][0]; f != nil {
 			f()
 		}
-		w.server.mu.Lock()
-		w.live = w.live[:0]
-		for i, l := range w.sessions {
-			if w.now.live[i] && !(w.lists == 1 && w.missed != nil && w.missed(i)) {
-				w.live = append(w.live, l)
+		m.server.mu.Lock()
+		m.live = m.live[:0]
+		for i, l := range m.sessions {
+			if m.now.live[i] && !(m.lists == 1 && m.missed != nil && m.missed(i)) {
+				m.live = append(m.live, l)
 			}
 		}
-		w.server.mu.Unlock()
+		m.server.mu.Unlock()
 		leases, pools, err := ask(ctx)
-		if f := w.atList[w.lists][1]; f != nil {
+		if f := m.atList[m.lists][1]; f != nil {
 			f()
 		}
 		return leases, pools, err
 	}
-	w.server.beforeTransfer = func(string) {
-		if turns := w.turns(); turns.listFirst {
+	m.server.beforeTransfer = func(string) {
+		if turns := m.turns(); turns.listFirst {
 			<-turns.listed
 		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.atTransfer != nil {
-			w.atTransfer()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.atTransfer != nil {
+			m.atTransfer()
 		}
 	}
-	w.server.afterTransfer = func(zone string) {
+	m.server.afterTransfer = func(zone string) {
 		if zone == modelReverse { // the last one
-			w.turns().endTransfer()
+			m.turns().endTransfer()
 		}
 	}
-	w.server.removed = func(rr lease.RR) {
-		for i := range w.sessions {
-			if w.now.live[i] && slices.Contains(w.rrs(i)[:1], rr) {
-				w.t.Errorf("the live %v is removed, after %s", rr, w.trace())
+	m.server.removed = func(rr lease.RR) {
+		for i := range m.sessions {
+			if m.now.live[i] && slices.Contains(m.rrs(i)[:1], rr) {
+				m.t.Errorf("the live %v is removed, after %s", rr, m.trace())
 			}
 		}
 	}
 	for _, rr := range handMade {
-		w.server.zones[map[bool]string{true: modelReverse, false: "example."}[rr.Type == "PTR"]][rr] = true
+		m.server.zones[map[bool]string{true: modelReverse, false: "example."}[rr.Type == "PTR"]][rr] = true
 	}
-	w.trace = func() string { return "the start" }
-	w.sync()
-	w.now = w.leave()
-	return w
+	m.trace = func() string { return "the start" }
+	m.sync()
+	m.now = m.leave()
+	return m
 }
 
 // turns are those of a sync's first round. It reads the zones and asks charon at
@@ -305,48 +305,48 @@ type turns struct {
 	endList, endTransfer func()
 }
 
-func (w *world) turns() turns {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.order
+func (m *model) turns() turns {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.order
 }
 
-func (w *world) sync() {
-	w.t.Helper()
+func (m *model) sync() {
+	m.t.Helper()
 	listed, transferred := make(chan struct{}), make(chan struct{})
-	w.mu.Lock()
-	w.lists = 0
-	w.order = turns{w.order.listFirst, listed, transferred,
+	m.mu.Lock()
+	m.lists = 0
+	m.order = turns{m.order.listFirst, listed, transferred,
 		sync.OnceFunc(func() { close(listed) }), sync.OnceFunc(func() { close(transferred) })}
-	w.mu.Unlock()
-	w.testGateway.sync()
-	w.mu.Lock() // what the others did is seen from here on
-	defer w.mu.Unlock()
+	m.mu.Unlock()
+	m.testGateway.sync()
+	m.mu.Lock() // what the others did is seen from here on
+	defer m.mu.Unlock()
 }
 
 // rrs returns the address and the pointer that a session is to have.
-func (w *world) rrs(i int) []lease.RR {
-	l := w.sessions[i]
-	name, err := w.rules.Name(l.Identity)
+func (m *model) rrs(i int) []lease.RR {
+	l := m.sessions[i]
+	name, err := m.rules.Name(l.Identity)
 	if err != nil {
-		w.t.Fatal(err)
+		m.t.Fatal(err)
 	}
-	_, ptr, _ := w.rules.Pointer(l.Addresses[0], name)
+	_, ptr, _ := m.rules.Pointer(l.Addresses[0], name)
 	return []lease.RR{lease.Address(name, l.Addresses[0]), ptr}
 }
 
-func (w *world) run(name string) string { return filepath.Join(string(w.dir), name) }
+func (m *model) run(name string) string { return filepath.Join(string(m.dir), name) }
 
-// leave returns the point that the world is at.
-func (w *world) leave() point {
-	w.t.Helper()
-	p := point{live: slices.Clone(w.now.live), zones: map[string]map[lease.RR]bool{}, files: map[string]string{}}
-	w.server.mu.Lock()
-	defer w.server.mu.Unlock()
-	for zone, rrs := range w.server.zones {
+// leave returns the point that the model is at.
+func (m *model) leave() point {
+	m.t.Helper()
+	p := point{live: slices.Clone(m.now.live), zones: map[string]map[lease.RR]bool{}, files: map[string]string{}}
+	m.server.mu.Lock()
+	defer m.server.mu.Unlock()
+	for zone, rrs := range m.server.zones {
 		p.zones[zone] = maps.Clone(rrs)
 	}
-	for _, pattern := range []string{w.run("pools"), w.run("leases"), w.run("poke/*"), w.state.names(), w.state.fresh() + "/*"} {
+	for _, pattern := range []string{m.run("pools"), m.run("leases"), m.run("poke/*"), m.memory.File(), m.memory.NewDir() + "/*"} {
 		names, _ := filepath.Glob(pattern)
 		for _, name := range names {
 			if filepath.Base(name) == "down" {
@@ -354,7 +354,7 @@ func (w *world) leave() point {
 			}
 			content, err := os.ReadFile(name)
 			if err != nil {
-				w.t.Fatal(err)
+				m.t.Fatal(err)
 			}
 			p.files[name] = string(content)
 		}
@@ -362,88 +362,88 @@ func (w *world) leave() point {
 	return p
 }
 
-// enter takes the world back to a point.
-func (w *world) enter(p point) {
-	w.t.Helper()
-	here := w.leave()
+// enter takes the model back to a point.
+func (m *model) enter(p point) {
+	m.t.Helper()
+	here := m.leave()
 	for name, content := range p.files {
 		if have, ok := here.files[name]; !ok || have != content {
 			if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
-				w.t.Fatal(err)
+				m.t.Fatal(err)
 			}
 		}
 	}
 	for name := range here.files {
 		if _, ok := p.files[name]; !ok {
 			if err := os.Remove(name); err != nil {
-				w.t.Fatal(err)
+				m.t.Fatal(err)
 			}
 		}
 	}
-	w.server.mu.Lock()
-	defer w.server.mu.Unlock()
+	m.server.mu.Lock()
+	defer m.server.mu.Unlock()
 	for zone, rrs := range p.zones {
-		w.server.zones[zone] = maps.Clone(rrs)
+		m.server.zones[zone] = maps.Clone(rrs)
 	}
-	w.now.live = slices.Clone(p.live)
+	m.now.live = slices.Clone(p.live)
 }
 
 // call is charon's call of the hook for a session.
-func (w *world) call(verb string, i int) {
-	w.t.Helper()
-	l := w.sessions[i]
-	w.vars = map[string]string{"PLUTO_VERB": verb + "-client", "PLUTO_XAUTH_ID": l.Identity, "PLUTO_PEER_SOURCEIP4_1": l.Addresses[0].String()}
-	if err := w.hook(w.t.Context()); err != nil {
-		w.t.Errorf("%s of %d: %v, after %s", verb, i, err, w.trace())
+func (m *model) call(verb string, i int) {
+	m.t.Helper()
+	l := m.sessions[i]
+	m.vars = map[string]string{"PLUTO_VERB": verb + "-client", "PLUTO_XAUTH_ID": l.Identity, "PLUTO_PEER_SOURCEIP4_1": l.Addresses[0].String()}
+	if err := m.hook(m.t.Context()); err != nil {
+		m.t.Errorf("%s of %d: %v, after %s", verb, i, err, m.trace())
 	}
-	w.server.mu.Lock()
-	defer w.server.mu.Unlock()
-	if verb == "up" && !w.server.zones["example."][w.rrs(i)[0]] {
-		w.t.Errorf("%v is not there as its hook returns, after %s", w.rrs(i)[0], w.trace())
+	m.server.mu.Lock()
+	defer m.server.mu.Unlock()
+	if verb == "up" && !m.server.zones["example."][m.rrs(i)[0]] {
+		m.t.Errorf("%v is not there as its hook returns, after %s", m.rrs(i)[0], m.trace())
 	}
 }
 
 // settle is a sync with nothing beside it: then the zones hold exactly the live
 // sessions.
-func (w *world) settle() {
-	w.t.Helper()
-	w.sync()
-	w.server.mu.Lock()
-	defer w.server.mu.Unlock()
+func (m *model) settle() {
+	m.t.Helper()
+	m.sync()
+	m.server.mu.Lock()
+	defer m.server.mu.Unlock()
 	want := map[string]map[lease.RR]bool{"example.": {handMade[0]: true}, modelReverse: {handMade[1]: true, handMade[2]: true}}
-	for i := range w.sessions {
-		if w.now.live[i] {
-			rrs := w.rrs(i)
+	for i := range m.sessions {
+		if m.now.live[i] {
+			rrs := m.rrs(i)
 			want["example."][rrs[0]], want[modelReverse][rrs[1]] = true, true
 		}
 	}
-	if got := fmt.Sprint(w.server.zones); got != fmt.Sprint(want) {
-		w.t.Errorf("the zones are %s, live is %v, after %s", got, want, w.trace())
+	if got := fmt.Sprint(m.server.zones); got != fmt.Sprint(want) {
+		m.t.Errorf("the zones are %s, live is %v, after %s", got, want, m.trace())
 	}
 }
 
 // connect and disconnect are the whole of it: charon calls first.
-func (w *world) connect(i int) {
-	w.call("up", i)
-	w.setLive(i, true)
+func (m *model) connect(i int) {
+	m.call("up", i)
+	m.setLive(i, true)
 }
 
-func (w *world) disconnect(i int) {
-	w.call("down", i)
-	w.setLive(i, false)
+func (m *model) disconnect(i int) {
+	m.call("down", i)
+	m.setLive(i, false)
 }
 
-func (w *world) setLive(i int, live bool) {
-	w.server.mu.Lock()
-	defer w.server.mu.Unlock()
-	w.now.live[i] = live
+func (m *model) setLive(i int, live bool) {
+	m.server.mu.Lock()
+	defer m.server.mu.Unlock()
+	m.now.live[i] = live
 }
 
 // mayLive tells whether charon could have this session: an address is never two
 // identities'.
-func (w *world) mayLive(i int) bool {
-	for j, l := range w.sessions {
-		if w.now.live[j] && l.Addresses[0] == w.sessions[i].Addresses[0] && l.Identity != w.sessions[i].Identity {
+func (m *model) mayLive(i int) bool {
+	for j, l := range m.sessions {
+		if m.now.live[j] && l.Addresses[0] == m.sessions[i].Addresses[0] && l.Identity != m.sessions[i].Identity {
 			return false
 		}
 	}
@@ -456,27 +456,27 @@ type step struct {
 }
 
 // change is the whole of what a session does next.
-func (w *world) change(i int) (do func(), name string) {
-	if w.now.live[i] {
-		return func() { w.disconnect(i) }, fmt.Sprint("disconnect ", i)
+func (m *model) change(i int) (do func(), name string) {
+	if m.now.live[i] {
+		return func() { m.disconnect(i) }, fmt.Sprint("disconnect ", i)
 	}
-	return func() { w.connect(i) }, fmt.Sprint("connect ", i)
+	return func() { m.connect(i) }, fmt.Sprint("connect ", i)
 }
 
 // powerCut ends every session and takes what is in /run. What is on disk stays.
-func (w *world) powerCut() {
-	w.t.Helper()
-	for i := range w.sessions {
-		w.setLive(i, false)
+func (m *model) powerCut() {
+	m.t.Helper()
+	for i := range m.sessions {
+		m.setLive(i, false)
 	}
 	for _, pattern := range []string{"*", "poke/*"} {
-		names, _ := filepath.Glob(w.run(pattern))
+		names, _ := filepath.Glob(m.run(pattern))
 		for _, name := range names {
 			if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
 				continue
 			}
 			if err := os.Remove(name); err != nil {
-				w.t.Fatal(err)
+				m.t.Fatal(err)
 			}
 		}
 	}
@@ -485,56 +485,56 @@ func (w *world) powerCut() {
 // steps returns all that may happen at this point. A call that is lost is a
 // session that comes or goes without one; a doubled one, one for a session that
 // has come or gone before; a late one is that for a session gone long ago.
-func (w *world) steps() []step {
-	steps := []step{{"down", func() { w.call("down", 0) }}, {"power cut", w.powerCut}}
+func (m *model) steps() []step {
+	steps := []step{{"down", func() { m.call("down", 0) }}, {"power cut", m.powerCut}}
 	for _, listFirst := range []bool{false, true} {
-		for _, s := range w.syncs() {
+		for _, s := range m.syncs() {
 			name := s.name
 			if listFirst {
 				name += ", list first"
 			}
 			steps = append(steps, step{name, func() {
-				w.order.listFirst = listFirst
+				m.order.listFirst = listFirst
 				s.do()
 			}})
 		}
 	}
-	for i := range w.sessions {
-		_, comes := w.change(i)
-		steps = append(steps, step{fmt.Sprint("up ", i), func() { w.call("up", i) }})
-		if w.now.live[i] || w.mayLive(i) {
-			steps = append(steps, step{fmt.Sprintf("%s, unheard", comes), func() { w.setLive(i, !w.now.live[i]) }})
+	for i := range m.sessions {
+		_, comes := m.change(i)
+		steps = append(steps, step{fmt.Sprint("up ", i), func() { m.call("up", i) }})
+		if m.now.live[i] || m.mayLive(i) {
+			steps = append(steps, step{fmt.Sprintf("%s, unheard", comes), func() { m.setLive(i, !m.now.live[i]) }})
 		}
 	}
 	return steps
 }
 
 // syncs are those steps that are one.
-func (w *world) syncs() []step {
-	steps := []step{{"sync", w.settle}}
-	for i := range w.sessions {
-		come, comes := w.change(i)
+func (m *model) syncs() []step {
+	steps := []step{{"sync", m.settle}}
+	for i := range m.sessions {
+		come, comes := m.change(i)
 		steps = append(steps, step{fmt.Sprintf("sync that is told of %d in the second list only", i), func() {
-			w.missed = func(j int) bool { return i == j }
-			w.sync()
-			w.missed = nil
+			m.missed = func(j int) bool { return i == j }
+			m.sync()
+			m.missed = nil
 		}})
-		if !w.now.live[i] && !w.mayLive(i) {
+		if !m.now.live[i] && !m.mayLive(i) {
 			continue
 		}
-		for _, meanwhile := range []step{{comes, come}, {fmt.Sprint("up ", i), func() { w.call("up", i) }}} {
+		for _, meanwhile := range []step{{comes, come}, {fmt.Sprint("up ", i), func() { m.call("up", i) }}} {
 			during := func(when string, set func(f func())) {
 				steps = append(steps, step{fmt.Sprintf("sync, and %s it %s", when, meanwhile.name), func() {
 					once := sync.OnceFunc(meanwhile.do)
 					set(once)
-					w.sync()
-					w.atTransfer, w.atList = nil, nil
+					m.sync()
+					m.atTransfer, m.atList = nil, nil
 				}})
 			}
-			during("before", func(f func()) { w.atTransfer = f })
+			during("before", func(f func()) { m.atTransfer = f })
 			for n := 1; n <= 2; n++ {
-				during(fmt.Sprintf("before list %d of", n), func(f func()) { w.atList = map[int][2]func(){n: {f, nil}} })
-				during(fmt.Sprintf("behind list %d of", n), func(f func()) { w.atList = map[int][2]func(){n: {nil, f}} })
+				during(fmt.Sprintf("before list %d of", n), func(f func()) { m.atList = map[int][2]func(){n: {f, nil}} })
+				during(fmt.Sprintf("behind list %d of", n), func(f func()) { m.atList = map[int][2]func(){n: {nil, f}} })
 			}
 		}
 	}
@@ -561,13 +561,13 @@ func TestModelOfTwoSessions(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, sessions...)
+			m := newModel(t, sessions...)
 			type visit struct {
 				point
 				from string // the point before
 				by   string // the step from there
 			}
-			start := w.leave()
+			start := m.leave()
 			visited := map[string]visit{start.String(): {point: start}}
 			queue := []string{start.String()}
 			tried := 0
@@ -575,9 +575,9 @@ func TestModelOfTwoSessions(t *testing.T) {
 				key := queue[0]
 				queue = queue[1:]
 				here := visited[key]
-				w.enter(here.point)
-				for _, s := range w.steps() {
-					w.trace = func() string {
+				m.enter(here.point)
+				for _, s := range m.steps() {
+					m.trace = func() string {
 						path := []string{s.name}
 						for v := here; v.by != ""; v = visited[v.from] {
 							path = append(path, v.by)
@@ -585,10 +585,10 @@ func TestModelOfTwoSessions(t *testing.T) {
 						slices.Reverse(path)
 						return strings.Join(path, "; ")
 					}
-					w.enter(here.point)
+					m.enter(here.point)
 					s.do()
 					tried++
-					next := w.leave()
+					next := m.leave()
 					if k := next.String(); visited[k].zones == nil {
 						visited[k] = visit{next, key, s.name}
 						queue = append(queue, k)
@@ -608,19 +608,19 @@ func TestModelOfThreeSessions(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, sessions...)
-			start := w.leave()
+			m := newModel(t, sessions...)
+			start := m.leave()
 			rapid.Check(t, func(rt *rapid.T) {
-				w.enter(start)
+				m.enter(start)
 				var path []string
-				w.trace = func() string { return strings.Join(path, "; ") }
+				m.trace = func() string { return strings.Join(path, "; ") }
 				for range rapid.IntRange(1, 12).Draw(rt, "length") {
-					s := rapid.SampledFrom(w.steps()).Draw(rt, "step")
+					s := rapid.SampledFrom(m.steps()).Draw(rt, "step")
 					path = append(path, s.name)
 					s.do()
 				}
 				path = append(path, "sync")
-				w.settle()
+				m.settle()
 				if t.Failed() {
 					rt.FailNow()
 				}

@@ -3,11 +3,9 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
-	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
 )
 
@@ -22,11 +20,6 @@ func TestBindNamesOfTheSettings(t *testing.T) {
 "C=US, O=Acme, Inc., CN=carol" = "carol"
 `)
 	g := newTestGateway(t, b, "--config", file)
-	var short cli
-	plain := hook.Settings(hook.Env{Name: "updown", Args: []string{"--config", file}}, &short)
-	if !plain || short.Mend != g.Mend || !reflect.DeepEqual(short.Names, g.Names) {
-		t.Errorf("the hook reads other names: %+v", short)
-	}
 	g.sync() // learns the pools
 	for _, test := range []struct {
 		lease lease.Lease

@@ -12,15 +12,15 @@ import (
 	"tunnelcast/internal/hook"
 )
 
-// The hook reads its settings the short way. Every one of them can be read so,
-// and is what kong makes of it.
-func TestHookHasAllSettings(t *testing.T) {
+// Each key that the shipped file explains is accepted in a call by charon and in one
+// by a person, and both get the same settings.
+func TestEveryKeyIsASetting(t *testing.T) {
 	shipped, err := os.ReadFile("../../packaging/etc/updown.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	examples := regexp.MustCompile(`(?m)^# Example: (.*)\n#.*$`).ReplaceAllString(string(shipped), "#$1")
-	var set strings.Builder // each key with its example, or as the file has it, and one that the file explains
+	var set strings.Builder // each key with its example, otherwise with its default
 	for line := range strings.Lines(examples) {
 		if key, ok := strings.CutPrefix(line, "#"); ok && !strings.HasPrefix(key, " ") &&
 			(strings.Contains(key, " = ") || strings.HasPrefix(key, "[")) {
@@ -32,39 +32,17 @@ func TestHookHasAllSettings(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		env := hook.Env{Name: "updown", Args: []string{"--config", file, "iptables"}, Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer)}
-		var short, long cli
-		if !hook.Settings(env, &short) {
-			t.Errorf("%s: left to kong:\n%s", name, text)
+		var called hookCLI
+		var typed cli
+		for cli, args := range map[any][]string{&called: {"iptables", "--any"}, &typed: {"sync"}} {
+			env := hook.Env{Name: "updown", Args: append([]string{"--config", file}, args...),
+				Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer)}
+			if _, err := hook.Parse(env, cli, ""); err != nil {
+				t.Errorf("%s, %s: %v", name, args, err)
+			}
 		}
-		if _, err := hook.Parse(env, &long, ""); err != nil {
-			t.Fatal(err)
-		}
-		short.Config, short.Hook, short.List.Format = long.Config, long.Hook, long.List.Format
-		if !reflect.DeepEqual(short, long) {
-			t.Errorf("%s:\nSettings %+v\nParse    %+v", name, short, long)
-		}
-	}
-}
-
-// The reconciler's call is known without kong too, and nothing else is taken for
-// it.
-func TestPlainSync(t *testing.T) {
-	for line, want := range map[string]bool{
-		"sync":                  true,
-		"--config x.toml sync":  true,
-		"sync --dry-run":        false,
-		"--dry-run sync":        false,
-		"sync sync":             false,
-		"--zone example sync":   false,
-		"--config sync":         false,
-		"iptables":              false,
-		"--config x.toml check": false,
-		"--config a --config b": false,
-		"--config a sync x":     false,
-	} {
-		if got := plainSync(strings.Fields(line)); got != want {
-			t.Errorf("%q: %v", line, got)
+		if got, want := called.settings, typed.settings; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\nby charon   %+v\nby a person %+v", name, got, want)
 		}
 	}
 }

@@ -1,30 +1,24 @@
 package main
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"tunnelcast/internal/rundir"
 )
 
-// isSetUp tells whether somebody has given this program something to do: a hook was called since the boot, a connection names
-// one, or there is a setting. Until then a run of the unit that finds no DNS server, key or charon is no failure, for the
-// package may be on a server that has none; from then on it is.
-func (c cli) isSetUp() bool {
-	dir := runDir(c.RunDir)
-	if _, err := os.Lstat(filepath.Join(c.RunDir, "hooks.lock")); err == nil {
+// isSetUp reports whether this program is in use: a hook was called since the last
+// boot, a connection in swanctl.conf names one, or updown.toml has a setting. Until
+// then the unit's runs do nothing and succeed, because the package may be installed
+// on a server that has no DNS server, key or charon.
+func (c settings) isSetUp() bool {
+	if rundir.Dir(c.RunDir).InUse() {
 		return true
 	}
-	if pokes, err := dir.pokes(); len(pokes) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return true
-	}
-	file := string(c.Config)
-	if file == "" { // not filled in for a call without flags
-		file = "/etc/tunnelcast/updown.toml"
-	}
-	return hasLine(file, setting) || namesUpdown(c.SwanctlDir)
+	return hasLine(string(c.Config), setting) || namesUpdown(c.SwanctlDir)
 }
 
 var (
@@ -32,7 +26,7 @@ var (
 	updownLine = regexp.MustCompile(`^[^#]*\bupdown\b`)
 )
 
-// namesUpdown looks for a hook in swanctl's configuration, whatever file includes which.
+// namesUpdown reports whether any file of swanctl's configuration has an updown line.
 func namesUpdown(swanctl string) bool {
 	found := false
 	filepath.WalkDir(swanctl, func(file string, entry fs.DirEntry, err error) error {
@@ -45,7 +39,8 @@ func namesUpdown(swanctl string) bool {
 	return found
 }
 
-// hasLine tells whether a line of a file matches. Of a file that is there and cannot be read nobody knows: it counts.
+// hasLine reports whether a line of a file matches. A file that exists and cannot be
+// read counts as if one did.
 func hasLine(file string, match *regexp.Regexp) bool {
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -34,7 +34,7 @@ func TestIsSetUp(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c := cli{RunDir: filepath.Join(base, "run"), SwanctlDir: filepath.Join(base, "swanctl")}
+			c := settings{RunDir: filepath.Join(base, "run"), SwanctlDir: filepath.Join(base, "swanctl")}
 			*(*string)(&c.Config) = filepath.Join(base, "updown.toml")
 			if got := c.isSetUp(); got != test.want {
 				t.Errorf("got %v", got)

@@ -92,16 +92,8 @@ func (s *sa) lease(now time.Time) (l lease.Lease, ok bool, err error) {
 		return l, false, nil
 	}
 	l.Remote = string(s.remoteHost)
-	// charon sends the EAP or XAuth identity only where it differs from the IKE
-	// identity, so this is what the hook has in PLUTO_XAUTH_ID, else in
-	// PLUTO_PEER_ID.
-	identity := s.remoteID
-	for _, id := range [][]byte{s.xauthID, s.eapID} {
-		if len(id) > 0 {
-			identity = id
-		}
-	}
-	l.Identity = string(identity)
+	// charon sends an EAP or XAuth identity only if it differs from the IKE identity.
+	l.Identity = lease.Identity(string(s.eapID), string(s.xauthID), string(s.remoteID))
 	if len(s.established) > 0 {
 		seconds, err := strconv.ParseInt(string(s.established), 10, 64)
 		if err != nil {

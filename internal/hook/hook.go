@@ -119,14 +119,6 @@ func Main(name string, run func(context.Context, Env) error, failures Failures) 
 	return status
 }
 
-// CatchSignals has SIGTERM and SIGINT cancel the context that Main gave. Parse does
-// it too.
-func (e Env) CatchSignals() {
-	if e.catchSignals != nil {
-		e.catchSignals()
-	}
-}
-
 // catchSignals costs a thread, so it waits until there is something to interrupt.
 func catchSignals(cancel context.CancelCauseFunc) {
 	signals := make(chan os.Signal, 1)

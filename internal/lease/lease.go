@@ -8,6 +8,7 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -48,9 +49,11 @@ type Call struct {
 // (src/libcharon/plugins/updown/updown_listener.c). PLUTO_PEER_CLIENT is not
 // among them: it is one traffic selector and may be the client's own LAN.
 func ReadCall(getenv func(string) string) (Call, error) {
-	c := Call{Identity: getenv("PLUTO_XAUTH_ID"), SA: getenv("PLUTO_UNIQUEID"), Child: getenv("PLUTO_CONNECTION")}
-	if c.Identity == "" {
-		c.Identity = getenv("PLUTO_PEER_ID")
+	c := Call{
+		// charon has either the EAP or the XAuth identity in PLUTO_XAUTH_ID.
+		Identity: Identity(getenv("PLUTO_XAUTH_ID"), "", getenv("PLUTO_PEER_ID")),
+		SA:       getenv("PLUTO_UNIQUEID"),
+		Child:    getenv("PLUTO_CONNECTION"),
 	}
 	switch getenv("PLUTO_VERB") {
 	case "up-host", "up-client", "up-host-v6", "up-client-v6":
@@ -75,6 +78,11 @@ func ReadCall(getenv func(string) string) (Call, error) {
 	}
 	return c, nil
 }
+
+// Identity returns the identity that a client is known by: the one that it proved
+// by EAP, otherwise by XAuth, otherwise that of its IKE_SA. Each may be "". The
+// hook and sync must agree on it, so nothing else decides this.
+func Identity(eap, xauth, ike string) string { return cmp.Or(eap, xauth, ike) }
 
 // maxIdentity is where charon cuts an identity (BUF_LEN in
 // src/libstrongswan/utils/identification.c). What is that long may be the

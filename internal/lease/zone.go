@@ -405,25 +405,20 @@ func (r Rules) pointers(zone string, wanted []RR) (pointers []RR) {
 // wanted returns the addresses that ought to stand in the forward zone, sorted,
 // each once. The rules know what is live.
 func (r Rules) wanted(live []Lease, at map[string][]RR) (wanted []RR, refused []Refusal) {
-	claims := make(map[string][]Lease, len(live))
+	byName := make(map[string][]Lease, len(live))
 	for i, l := range live {
 		name, err := r.nameOf(l)
 		if err != nil {
 			refused = append(refused, Refusal{Lease: l, Err: err})
 			continue
 		}
-		claims[name] = appendAt(claims[name], live, i)
+		byName[name] = appendAt(byName[name], live, i)
 	}
-	for _, name := range slices.Sorted(maps.Keys(claims)) {
-		claim := claims[name]
-		first := slices.MinFunc(claim, func(a, b Lease) int {
-			return cmp.Or(
-				-cmp.Compare(standing(a, name, at[name]), standing(b, name, at[name])),
-				byAge(a, b),
-				cmp.Compare(a.Identity, b.Identity))
-		})
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		leases := byName[name]
+		first := keeper(leases, name, at[name])
 		held := r.held(at[name])
-		for _, l := range claim {
+		for _, l := range leases {
 			if !SameIdentity(l.Identity, first.Identity) {
 				refused = append(refused, Refusal{Lease: l, Err: fmt.Errorf("%w: %s is %q", ErrHeld, name, first.Identity)})
 				continue
@@ -443,27 +438,6 @@ func (r Rules) wanted(live []Lease, at map[string][]RR) (wanted []RR, refused []
 	}
 	slices.SortFunc(wanted, compareRR)
 	return slices.Compact(wanted), refused
-}
-
-// standing is 1 if an address of the lease stands at the name, else 0.
-func standing(l Lease, name string, rrs []RR) int {
-	for _, addr := range l.Addresses {
-		if slices.Contains(rrs, Address(name, addr)) {
-			return 1
-		}
-	}
-	return 0
-}
-
-// byAge orders the older lease first, one without an age last.
-func byAge(a, b Lease) int {
-	if a.Established.IsZero() != b.Established.IsZero() {
-		if a.Established.IsZero() {
-			return 1
-		}
-		return -1
-	}
-	return a.Established.Compare(b.Established)
 }
 
 // difference returns the change that leads a zone to the wanted RRs, which are

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"tunnelcast/internal/hook"
+	"tunnelcast/internal/lease"
+)
+
+// settings are the flags that are keys of updown.toml too.
+type settings struct {
+	hook.Common
+	Server       string        `help:"Send updates to this DNS server, HOST or HOST:PORT." default:"127.0.0.1:53"`
+	Zone         string        `help:"The zone that gets the clients' names." default:"example"`
+	ReverseZones []string      `help:"Zones that get the clients' PTRs, such as 0.0.10.in-addr.arpa." placeholder:"ZONE"`
+	Key          string        `help:"Sign with the TSIG key in this file. The word none signs nothing, for a server on this host only." default:"/run/named/session.key"`
+	TTL          seconds       `name:"ttl" help:"How long a resolver may keep a client's name, in seconds or as 5m." default:"60"`
+	Timeout      time.Duration `help:"The longest that one call holds charon, over all tries." default:"1s"`
+	Pools        []string      `help:"The gateway's pools, as 10.0.0.0/24 or 10.0.0.100-10.0.0.200. Without them charon is asked for its own." placeholder:"POOL"`
+	Connections  []string      `help:"The connections of swanctl.conf whose clients get names. Without them it is all but those without an updown line." placeholder:"NAME"`
+	Reserved     []string      `help:"Names besides ns, wpad, isatap and localhost that no client gets." placeholder:"LABEL"`
+	Mend         bool          `help:"Give a client whose login is not a name one with a hyphen for each run of other characters."`
+	Names        nameTable     `kong:"-" toml:"names"`
+	Vici         string        `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
+	Unit         string        `help:"charon's systemd unit." default:"strongswan.service"`
+	RunDir       string        `hidden:"" default:"/run/tunnelcast"`
+	StateDir     string        `hidden:"" default:"/var/lib/tunnelcast"`
+	SwanctlDir   string        `hidden:"" default:"/etc/swanctl"`
+}
+
+// hookCLI is the command line in a call by charon. It has no commands, because kong
+// builds its whole model before it reads the first argument and charon waits for that.
+type hookCLI struct {
+	settings
+	Args []string `arg:"" optional:"" passthrough:""` // ignored, such as iptables
+}
+
+// cli is the command line in a call by a person or a unit.
+type cli struct {
+	settings
+
+	Hook struct {
+		Args []string `arg:"" optional:"" passthrough:"" help:"Ignored."`
+	} `cmd:"" default:"withargs" hidden:""`
+	Sync syncFlags `cmd:"" help:"Make the zones hold exactly the live clients."`
+	List struct {
+		Format string `help:"table, json or html." enum:"table,json,html" default:"table"`
+	} `cmd:"" help:"Print who is connected, under which name, since when and from where."`
+	Check struct{} `cmd:"" help:"Say whether this host is ready."`
+}
+
+type syncFlags struct {
+	DryRun bool `help:"Print what would be changed, as dig prints an update, and change nothing."`
+	Force  bool `help:"Also remove names inside the pools that this gateway did not add and no client has."`
+}
+
+// seconds is a TTL: a bare number is in seconds, as in a zone file.
+type seconds time.Duration
+
+func (s *seconds) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if n, numErr := strconv.ParseUint(string(text), 10, 31); numErr == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || d < time.Second || d > 7*24*time.Hour || d%time.Second != 0 {
+		return fmt.Errorf("%q is no TTL between 1 second and a week", text)
+	}
+	*s = seconds(d)
+	return nil
+}
+
+// nameTable has the labels of certain identities.
+type nameTable struct{ lease.Names }
+
+// UnmarshalTOML implements hook.Table.
+func (n *nameTable) UnmarshalTOML(value any) error {
+	table, ok := value.(map[string]any)
+	if !ok {
+		return errors.New(`names is a table: [names] and below it lines such as "first.last@corp" = "flast"`)
+	}
+	labels := make(map[string]string, len(table))
+	for identity, value := range table {
+		if labels[identity], ok = value.(string); !ok {
+			return fmt.Errorf("names: %q: the name must be in quotes, and so must be an identity with a dot", identity)
+		}
+	}
+	names, err := lease.ParseNames(labels)
+	if err != nil {
+		return fmt.Errorf("names: %w", err)
+	}
+	n.Names = names
+	return nil
+}
