@@ -152,8 +152,8 @@ func skippedAs(why error) leftKind {
 	switch why {
 	case archive.ErrMount:
 		return leftMount
-	case archive.ErrForeign:
-		return leftForeign
+	case archive.ErrLostAndFound:
+		return leftLostAndFound
 	}
 	return leftExcluded
 }

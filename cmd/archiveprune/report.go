@@ -53,20 +53,20 @@ const (
 	leftOther
 	leftExcluded
 	leftMount
-	leftForeign
+	leftLostAndFound
 	leftKinds
 )
 
 // text is what a dry run and json say of one, count what the summary says of n.
 func (l leftKind) text() string {
-	return [...]string{"in use", "not a recording", "excluded", "another file system", "root's directory"}[l]
+	return [...]string{"in use", "not a recording", "excluded", "another file system", "system directory"}[l]
 }
 
 func (l leftKind) count(n int) string {
 	if n == 1 {
-		return "1 " + [...]string{"in use", "not a recording", "excluded", "other file system", "directory of root's"}[l]
+		return "1 " + [...]string{"in use", "not a recording", "excluded", "other file system", "system directory"}[l]
 	}
-	many := [...]string{"in use", "not recordings", "excluded", "other file systems", "directories of root's"}
+	many := [...]string{"in use", "not recordings", "excluded", "other file systems", "system directories"}
 	return fmt.Sprint(n, " ", many[l])
 }
 
@@ -107,7 +107,7 @@ type summary struct {
 	Other       int   `json:"not_recordings"`
 	Excluded    int   `json:"excluded"`
 	Mounts      int   `json:"other_file_systems"`
-	Foreign     int   `json:"directories_of_root"`
+	LostFound   int   `json:"directories_of_root"` // lost+found of a file system
 	Directories int   `json:"directories_removed"`
 	Streams     int   `json:"streams,omitempty"` // with keep-last
 }
@@ -284,7 +284,7 @@ func (r *report) finish() error {
 	switch {
 	case r.json:
 		r.object(summary{r.dryRun, r.Removed, int64(r.Freed), r.Kept, int64(r.size), r.Failed,
-			r.left[leftInUse], r.left[leftOther], r.left[leftExcluded], r.left[leftMount], r.left[leftForeign],
+			r.left[leftInUse], r.left[leftOther], r.left[leftExcluded], r.left[leftMount], r.left[leftLostAndFound],
 			r.emptied, r.streams})
 	case r.dryRun:
 		fmt.Fprintf(r.out, "would remove %d, free %s, keep %d (%s), fail %d", r.Removed, r.Freed, r.Kept, r.size, r.Failed)

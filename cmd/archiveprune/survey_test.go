@@ -14,7 +14,11 @@ import (
 // TestSurvey: check names what a run would leave alone, and the place where it could
 // not remove.
 func TestSurvey(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
 	dir := t.TempDir()
+	archivetest.Mount(t, dir, "tmpfs", "tmpfs", 0, "")
 	record := func(uid int, elem ...string) {
 		t.Helper()
 		path := filepath.Join(append([]string{dir}, elem...)...)
@@ -50,9 +54,16 @@ func TestSurvey(t *testing.T) {
 		return c.survey(t.Context(), hook.Env{Now: time.Now}, dir)
 	}
 	const found = ": 3 recordings, 12 KB, 2 streams; 4 not recordings (a.jpg, b.txt, c.ts, ...); " +
-		"1 excluded (best-1.mp4); 1 directory of root's (lost+found)"
+		"1 excluded (best-1.mp4); 1 system directory (lost+found)"
 	if what, err := survey(); what != found || err != nil {
 		t.Errorf("found %q, error %v", what, err)
+	}
+	// A directory that cannot be read is a failure.
+	if err := os.Chmod(filepath.Join(dir, "cam"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := survey(); err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "cam")+": permission denied") {
+		t.Errorf("error %v, want one of cam", err)
 	}
 	// What the administrator made with mkdir is not www-data's.
 	if err := os.Chmod(filepath.Join(dir, "cam"), 0o555); err != nil {

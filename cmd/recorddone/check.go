@@ -36,6 +36,13 @@ func (c *cli) check(ctx context.Context, env hook.Env) error {
 		for _, lack := range lacks {
 			what += fmt.Sprintf("; no %s: %s", lack, lack.Effect())
 		}
+		if err == nil {
+			var found leftovers
+			err = errors.Join(found.look(dir), found.unreadable())
+			if len(found.lostAndFound) > 0 {
+				what += "; lost+found is skipped, because only root may read it"
+			}
+		}
 		checks.Say(what, err, archive.Remedy(dir, err))
 		remedy, err := units.CheckWrites(ctx, sweepService, dir)
 		checks.Say(sweepService+" may write to "+dir, err, remedy)

@@ -20,7 +20,7 @@ var (
 	endedInPacket      = hook.Event("49b7d3878be442d5a6f4e89eefe3ee2d")
 	emptyStay          = hook.Event("1e31abd555d84b6f9586910ad98c4312")
 	leftoverRemoved    = hook.Event("d5ee152a0bc940be94da1e95051bf474")
-	rootsDirectory     = hook.Event("e51cb37ff0bc4f8aa762674c488a5c66")
+	lostFoundSkipped   = hook.Event("e51cb37ff0bc4f8aa762674c488a5c66")
 	leftoverStays      = hook.Event("c12f4eb64fc84b20b81b1ee13d754841")
 	ordinaryPriority   = hook.Event("50c8ad12685f445db9eabfab2d67e024")
 	noJobLocks         = hook.Event("fff29a81ee1148199d1672d1ede15448")

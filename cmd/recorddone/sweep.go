@@ -66,8 +66,8 @@ func (c *cli) sweep(ctx context.Context, env hook.Env) error {
 		env.Log.Warn("directory is not searched", failures.Event(dir.err), "path", dir.path, "error", dir.err)
 		failed++
 	}
-	if len(found.foreign) > 0 {
-		env.Log.Info("directories of root's are not searched", rootsDirectory, "paths", strings.Join(found.foreign, " "))
+	if len(found.lostAndFound) > 0 {
+		env.Log.Info("skipped, because only root may read it", lostFoundSkipped, "paths", strings.Join(found.lostAndFound, " "))
 	}
 	for _, path := range found.hidden {
 		if err := w.tidy(ctx, path, &found); err != nil {
@@ -146,7 +146,7 @@ func size(path string) int64 {
 type leftovers struct {
 	recordings, hidden []string
 	unread             []unread
-	foreign            []string // directories that only root may read
+	lostAndFound       []string // the lost+found of an ext4 file system, which only root may read
 }
 
 // unread is a directory that cannot be read.
@@ -155,18 +155,18 @@ type unread struct {
 	err  error
 }
 
-// look searches dir and what is below. What it cannot read keeps it from nothing else;
-// only root reads the lost+found of a file system's top, which holds no recordings.
+// look searches dir and what is below. A directory that cannot be read does not keep it from the
+// others.
 func (l *leftovers) look(dir string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err == nil:
 		case path == dir:
 			return err
-		case notThere(err), filepath.Base(path) == archive.LostAndFound:
+		case notThere(err):
 			return nil
-		case errors.Is(err, fs.ErrPermission) && archive.Foreign(path):
-			l.foreign = append(l.foreign, path)
+		case errors.Is(err, fs.ErrPermission) && archive.IsLostAndFound(path):
+			l.lostAndFound = append(l.lostAndFound, path)
 			return nil
 		default:
 			l.unread = append(l.unread, unread{path, err})
@@ -183,6 +183,18 @@ func (l *leftovers) look(dir string) error {
 		}
 		return nil
 	})
+}
+
+// unreadable returns an error if a directory could not be read.
+func (l *leftovers) unreadable() error {
+	switch len(l.unread) {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("not all recordings are found: %w", l.unread[0].err)
+	}
+	return fmt.Errorf("not all recordings are found: %d directories cannot be read, the first: %w",
+		len(l.unread), l.unread[0].err)
 }
 
 // tidy removes unfinished work. A recording that had been set aside for removal

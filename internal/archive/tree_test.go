@@ -222,48 +222,6 @@ func skippedIn(t *testing.T, dir string) (skipped []string) {
 	return skipped
 }
 
-// TestRootsDirectoriesAreSkipped: every ext4 has a lost+found, and nobody but root
-// reads it. A directory that the user of the run has closed is a failure.
-func TestRootsDirectoriesAreSkipped(t *testing.T) {
-	dir := t.TempDir()
-	inside := place(t, dir, "sub", "a.mp4")
-	for name, uid := range map[string]int{"lost+found": 0, "root's": 0, "theirs/lost+found": 7, "theirs/closed": 7, "ours": archivetest.WWWData, "not-this": 0} {
-		place(t, dir, name, "b.mp4")
-		if os.Getuid() == 0 {
-			must(t, os.Chown(filepath.Join(dir, name), uid, uid))
-		}
-		must(t, os.Chmod(filepath.Join(dir, name), 0))
-	}
-	archivetest.As(t, archivetest.WWWData, dir)
-	tree := openTree(t, dir)
-	var mu sync.Mutex
-	var seen, skipped, unread []string
-	add := func(to *[]string, path string) {
-		mu.Lock()
-		defer mu.Unlock()
-		*to = append(*to, strings.TrimPrefix(path, dir+"/"))
-	}
-	must(t, tree.Walk(t.Context(), Walk{
-		Want:    func(string) bool { return true },
-		File:    func(f *File) error { add(&seen, f.Path()); return nil },
-		Enter:   func(name string) bool { return name != "not-this" },
-		Unread:  func(path string, err error) { add(&unread, path) },
-		Skipped: func(path string, why error) { add(&skipped, path+": "+why.Error()) },
-	}))
-	slices.Sort(skipped)
-	slices.Sort(unread)
-	foreign := ": " + ErrForeign.Error()
-	if want := []string{"lost+found" + foreign, "not-this: excluded", "root's" + foreign, "theirs/lost+found" + foreign}; !slices.Equal(skipped, want) {
-		t.Errorf("skipped %q, want %q", skipped, want)
-	}
-	if want := []string{"ours", "theirs/closed"}; !slices.Equal(unread, want) {
-		t.Errorf("unread %q, want %q", unread, want)
-	}
-	if !slices.Equal(seen, []string{strings.TrimPrefix(inside, dir+"/")}) {
-		t.Errorf("seen %q", seen)
-	}
-}
-
 // TestRemovableForesees: what unlinkat(2) refuses, Removable refuses with the same
 // words.
 func TestRemovableForesees(t *testing.T) {

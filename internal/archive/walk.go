@@ -171,7 +171,7 @@ type Walk struct {
 	// Enter, if not nil, chooses directories by their base name.
 	Enter func(name string) bool
 	// Skipped, if not nil, is called for each directory that was not entered
-	// and each file that was not looked at: ErrMount, ErrForeign or ErrExcluded.
+	// and each file that was not looked at: ErrMount, ErrLostAndFound or ErrExcluded.
 	Skipped func(path string, why error)
 	// Unread is called for each file and directory that could not be looked
 	// at, except for those that have just vanished.
@@ -184,9 +184,9 @@ type Walk struct {
 
 // The reasons why a walk does not look at something.
 var (
-	ErrMount    = errors.New("another file system is mounted here")
-	ErrForeign  = errors.New("this directory belongs to root, who alone may read it")
-	ErrExcluded = errors.New("excluded")
+	ErrMount        = errors.New("another file system is mounted here")
+	ErrLostAndFound = errors.New("only root may read it, and nothing is recorded there")
+	ErrExcluded     = errors.New("excluded")
 )
 
 const (
@@ -580,8 +580,8 @@ func (w *walker) descend(parent *dir, name string, f *File) {
 		switch {
 		case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 			// Replaced by a file or a link since it was listed: not ours to enter.
-		case errors.Is(err, unix.EACCES) && foreign(parent.fd, name):
-			w.skipped(where, ErrForeign)
+		case errors.Is(err, unix.EACCES) && isLostAndFound(parent.fd, name):
+			w.skipped(where, ErrLostAndFound)
 		default:
 			w.unread(where, err)
 		}
@@ -631,20 +631,6 @@ func (w *walker) other(f *File) {
 	if w.Other != nil {
 		w.Other(f)
 	}
-}
-
-// LostAndFound is the directory that every ext4 has at its top.
-const LostAndFound = "lost+found"
-
-// Foreign reports whether a directory that may not be read is nobody's fault: root's,
-// so that nothing in it was recorded by the user that runs this. In a user namespace
-// that root may have no number, but lost+found is always root's.
-func Foreign(path string) bool { return foreign(unix.AT_FDCWD, path) }
-
-func foreign(at int, name string) bool {
-	var stat unix.Stat_t
-	err := unix.Fstatat(at, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
-	return err == nil && unix.Geteuid() != 0 && (stat.Uid == 0 || path.Base(name) == LostAndFound)
 }
 
 func openDir(at int, name string) (int, error) {
