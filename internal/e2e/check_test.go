@@ -10,10 +10,11 @@ import (
 	"tunnelcast/internal/e2e/box"
 )
 
-// check runs a program's check as the user that it works as, and gives what it said.
+// check runs a program's check as a user, and returns its output and exit status.
 func check(t *testing.T, b *box.Box, program, user string) (out string, status int) {
 	t.Helper()
-	out, err := b.Gateway.Run(t.Context(), "runuser", "-u", user, "--", "sh", "-c", "exec tunnelcast-"+program+" check 2>&1")
+	command := "exec tunnelcast-" + program + " check 2>&1"
+	out, err := b.Gateway.Run(t.Context(), "runuser", "-u", user, "--", "sh", "-c", command)
 	if failed := new(box.CommandError); errors.As(err, &failed) {
 		return failed.Output, failed.ExitCode()
 	}
@@ -23,150 +24,272 @@ func check(t *testing.T, b *box.Box, program, user string) (out string, status i
 	return out, 0
 }
 
-// ready fails the test unless all four programs find the host ready.
+// ready fails the test unless the checks of all four programs succeed.
 func ready(t *testing.T, b *box.Box) {
 	t.Helper()
 	for _, c := range []struct{ program, user string }{
-		{"updown", "root"}, {"certhook", "root"}, {"recorddone", "www-data"}, {"archiveprune", "www-data"}, {"archiveprune", "root"},
+		{"updown", "root"},
+		{"certhook", "root"},
+		{"recorddone", "www-data"},
+		{"archiveprune", "www-data"},
+		{"archiveprune", "root"},
 	} {
 		out, status := check(t, b, c.program, c.user)
-		lines, _, _ := strings.Cut(out, "\n\n") // certhook's table
+		lines, _, _ := strings.Cut(out, "\n\n") // certhook's table follows
 		for line := range strings.Lines(lines) {
-			// Whose crontabs www-data may not see, its check cannot praise.
+			// www-data may not read the crontabs, so its check cannot vouch for them.
 			unseen := c.user != "root" && strings.HasPrefix(line, "?     no cron line ")
 			if status != 0 || !unseen && !strings.HasPrefix(line, "ok    ") {
-				t.Fatalf("check of %s as %s on a host set up rightly: status %d\n%s", c.program, c.user, status, out)
+				t.Fatalf("check of %s as %s on a correct host: status %d\n%s", c.program, c.user, status, out)
 			}
 		}
 	}
 }
 
-// What is set up wrongly is named, with the remedy, by the check of the program that it keeps from its work.
+// The files that the mistakes below are made in.
+const (
+	vpnConf     = "/etc/swanctl/conf.d/vpn.conf"
+	zoneConf    = "/etc/bind/named.conf.local"
+	rtmpConf    = "/etc/nginx/rtmp.conf"
+	rootCrontab = "/var/spool/cron/crontabs/root"
+	updownToml  = "/etc/tunnelcast/updown.toml"
+	pruneToml   = "/etc/tunnelcast/archiveprune.toml"
+)
+
+// A mistake is a wrong setting of a host that a program's check has to report.
+type mistake struct {
+	name        string
+	wrong       string   // the script that makes it
+	right       string   // the script that undoes it
+	want        []string // regular expressions for FAIL lines, without "FAIL  "
+	program, as string   // whose check, and the user it runs as
+}
+
+// keep is a script that saves a file before the rest of a mistake changes it; putBack restores the file.
+func keep(file string) string    { return "cp -a " + file + " /root/kept; " }
+func putBack(file string) string { return "mv /root/kept " + file }
+
+// edit changes a file by a sed command until right is run.
+func (m mistake) edit(file, sed string) mistake {
+	m.wrong, m.right = keep(file)+"sed -i '"+sed+"' "+file, putBack(file)
+	return m
+}
+
+// append adds a line to a file until right is run.
+func (m mistake) append(file, line string) mistake {
+	m.wrong, m.right = keep(file)+"echo '"+line+"' >>"+file, putBack(file)
+	return m
+}
+
+// then adds commands to both scripts.
+func (m mistake) then(wrong, right string) mistake {
+	m.wrong += "; " + wrong
+	m.right += "; " + right
+	return m
+}
+
+// do sets both scripts.
+func (m mistake) do(wrong, right string) mistake {
+	m.wrong, m.right = wrong, right
+	return m
+}
+
+// dropin is a script that adds a line to a unit's settings; noDropins removes all of them.
+func dropin(unit, line string) string {
+	dir := "/etc/systemd/system/" + unit + ".service.d"
+	write := "printf '[Service]\\n%s\\n' '" + line + "' >" + dir + "/wrong.conf"
+	return "mkdir -p " + dir + "; " + write + "; systemctl daemon-reload"
+}
+
+const noDropins = "rm -r /etc/systemd/system/tunnelcast-*.service.d; systemctl daemon-reload"
+
+// elsewhere is a script that moves the archive's setting to a directory that does not exist; back undoes it.
+const (
+	elsewhere = `for p in recorddone archiveprune; do
+	cp -a /etc/tunnelcast/$p.toml /root
+	echo 'archive = "/srv/recordings"' >>/etc/tunnelcast/$p.toml
+done`
+	back          = "mv /root/recorddone.toml /root/archiveprune.toml /etc/tunnelcast/"
+	makeElsewhere = "; install -d -o www-data /srv/recordings"
+	rmElsewhere   = "; rmdir /srv/recordings"
+)
+
+// mount is a script that mounts a tmpfs over the archive; unmount removes it.
+func mount(options string) string {
+	return "mount -t tmpfs -o nosuid," + options + " tmpfs " + box.Archive
+}
+
+const unmount = "umount " + box.Archive
+
+// forUpdown and its siblings begin a mistake: the program whose check has to report it, and as which user.
+func forUpdown(name string, want ...string) mistake {
+	return mistake{name: name, want: want, program: "updown", as: "root"}
+}
+func forCerthook(name string, want ...string) mistake {
+	return mistake{name: name, want: want, program: "certhook", as: "root"}
+}
+func forRecorddone(name string, want ...string) mistake {
+	return mistake{name: name, want: want, program: "recorddone", as: "www-data"}
+}
+func forPrune(name string, want ...string) mistake {
+	return mistake{name: name, want: want, program: "archiveprune", as: "www-data"}
+}
+func forRootsPrune(name string, want ...string) mistake {
+	return mistake{name: name, want: want, program: "archiveprune", as: "root"}
+}
+
+// mistakes are tried one after the other. Their expressions go from the name of the thing to the remedy.
+var mistakes = []mistake{
+	forUpdown("key missing",
+		`key /etc/bind/none\.key: .*no such file.*`+
+			"\\(the key `key` in /etc/tunnelcast/updown\\.toml; .*\\)",
+	).append(updownToml, `key = "/etc/bind/none.key"`),
+	forUpdown("key for everybody",
+		`key /run/named/session\.key: .*mode 06[0-7]4.*\(chmod o= /run/named/session\.key\)`,
+	).do("chmod o+r /run/named/session.key", "chmod o= /run/named/session.key"),
+	forUpdown("zone not dynamic",
+		`update of zone example\.: .*REFUSED.*\(update-policy local; in .*named\.conf\)`,
+	).edit(zoneConf, "/allow-update/d").then("rndc reconfig", "rndc reconfig"),
+	forUpdown("no transfer",
+		`transfer of zone example\.,.*REFUSED.*\(allow-transfer \{ key local-ddns; \}; in .*named\.conf\)`,
+	).edit(zoneConf, "s/allow-update.*/& allow-transfer { none; };/").then("rndc reconfig", "rndc reconfig"),
+	forUpdown("zone not there",
+		`zone example\. at 127\.0\.0\.1:53: .*\(.*zone and server in /etc/tunnelcast/updown\.toml\)`,
+	).edit(zoneConf, `s/zone "example"/zone "example2"/`).then("rndc reconfig", "rndc reconfig"),
+	forUpdown("named stopped",
+		`key /run/named/session\.key: .*\(is named running\?.*\)`,
+	).do("systemctl stop named", "systemctl start named"),
+	forUpdown("charon stopped",
+		`charon at /run/charon\.vici: .*\(systemctl start strongswan\.service\)`,
+	).do("systemctl stop strongswan", "systemctl start strongswan"),
+	forCerthook("charon stopped",
+		`charon on /run/charon\.vici: .*\(systemctl start strongswan\.service\)`,
+	).do("systemctl stop strongswan", "systemctl start strongswan"),
+	forUpdown("no updown line",
+		`updown line in /etc/swanctl/swanctl\.conf: no child of a connection has one `+
+			`\(updown = /etc/swanctl/script/updown\.sh iptables .*\)`,
+	).edit(vpnConf, "/updown =/d"),
+	forUpdown("another script",
+		`updown line in .*: child net of connection vpn calls /usr/bin/true \(updown = .*\)`,
+	).edit(vpnConf, "s,updown = [^ ]*,updown = /usr/bin/true,"),
+	forCerthook("wrong path in certs",
+		`certs of connection vpn, /etc/letsencrypt/live/vpn\.exmaple/cert\.pem: .*no such file.* `+
+			`\(certs = /etc/letsencrypt/live/NAME/cert\.pem .*\)`,
+		`lineages: no connection in /etc/swanctl/swanctl\.conf names a certificate of certbot \(certs = .*\)`,
+	).edit(vpnConf, "s,live/vpn.example/cert,live/vpn.exmaple/cert,"),
+	forCerthook("key not in private",
+		`lineage /etc/letsencrypt/live/vpn\.example: .*no file in /etc/swanctl/private holds it `+
+			`\(ln -s /etc/letsencrypt/live/vpn\.example/privkey\.pem /etc/swanctl/private/vpn\.example\.pem\)`,
+	).do("rm /etc/swanctl/private/vpn.example.pem",
+		"ln -s /etc/letsencrypt/live/vpn.example/privkey.pem /etc/swanctl/private/vpn.example.pem"),
+	forCerthook("certbot calls nobody",
+		`certbot's hook in /etc/letsencrypt/renewal-hooks/deploy: .*\(ln -s /usr/sbin/tunnelcast-certhook .*\)`,
+	).do("mv "+box.Links["certhook"]+" /root/hook", "mv /root/hook "+box.Links["certhook"]),
+	forRecorddone("no exec_record_done",
+		`exec_record_done in /etc/nginx: no file has the line `+
+			`\(exec_record_done /etc/nginx/conf\.d/record_done\.sh \$path .*\)`,
+	).edit(rtmpConf, "/exec_record_done/d"),
+	forRecorddone("archive missing",
+		`recordings in /srv/recordings, .*no such file.* \(install -d -o www-data -g www-data /srv/recordings.*\)`,
+	).do(elsewhere, back),
+	forPrune("archive missing",
+		`archive /srv/recordings: .*no such file.* \(install -d -o www-data -g www-data /srv/recordings.*\)`,
+	).do(elsewhere, back),
+	forRecorddone("strict drop-in",
+		`tunnelcast-sweep\.service may write to /srv/recordings: ProtectSystem=strict keeps it away `+
+			`\(systemctl edit tunnelcast-sweep\.service: \[Service\] ReadWritePaths=/srv/recordings\)`,
+	).do(elsewhere+makeElsewhere, back+rmElsewhere).then(dropin("tunnelcast-", "ProtectSystem=strict"), noDropins),
+	forPrune("archive elsewhere than nginx's",
+		`recordings of nginx in /var/www/html/archive are pruned: `+
+			`/etc/nginx/rtmp\.conf:[0-9]+ has record_path /var/www/html/archive, .*\(archive = .*\)`,
+	).do(elsewhere+makeElsewhere, back+rmElsewhere),
+	forPrune("no sandbox for want of a path",
+		`tunnelcast-archiveprune\.service may write to /var/www/html/archive: `+
+			`ReadWritePaths=/srv/none does not exist.*\(systemctl edit .*ReadWritePaths=-/srv/none\)`,
+	).do(dropin("tunnelcast-archiveprune", "ReadWritePaths=/srv/none"), noDropins),
+	forRootsPrune("no user",
+		`tunnelcast-archiveprune\.service may write to .*: its User=www-data: .*unknown user.*`,
+	).edit("/etc/passwd", "/^www-data:/d"),
+	forRecorddone("archive in a home",
+		`tunnelcast-sweep\.service may write to /home/pi/a: ProtectHome=yes keeps it away \(.*ProtectHome=no\)`,
+	).append(pruneToml, `archive = "/home/pi/a"`).
+		then("mkdir -p /home/pi/a; chown www-data /home/pi/a", "rm -r /home/pi"),
+	forRecorddone("archive full",
+		`recordings in /var/www/html/archive, .*no space left.* \(df /var/www/html/archive; .*\)`,
+	).do(mount("size=256k,uid=33")+"; head -c 300k /dev/zero >"+box.Archive+"/full.flv || true", unmount),
+	forRecorddone("archive read-only",
+		`recordings in /var/www/html/archive, .*read-only.* \(.*remount,rw.*\)`,
+	).do(mount("ro,uid=33"), unmount),
+	forPrune("archive read-only",
+		`archive /var/www/html/archive: .*read-only.* \(.*remount,rw.*\)`,
+	).do(mount("ro,uid=33"), unmount),
+	forRecorddone("archive root's",
+		`recordings in /var/www/html/archive, .*permission denied.* \(chown www-data .*\)`,
+	).do(mount("mode=755"), unmount),
+	forPrune("archive root's",
+		`archive /var/www/html/archive: .*permission denied.* \(chown www-data .*\)`,
+	).do(mount("mode=755"), unmount),
+	forRootsPrune("old cron line",
+		`no cron line removes from /var/www/html/archive: `+
+			`/var/spool/cron/crontabs/root:[0-9]+: .*find .* \(remove the line.*\)`,
+	).do("cp -a /root/cron "+rootCrontab, "rm "+rootCrontab),
+	forUpdown("timer stopped",
+		`unit tunnelcast-sync\.timer: it is inactive \(systemctl enable --now tunnelcast-sync\.timer\)`,
+	).do("systemctl stop tunnelcast-sync.timer", "systemctl start tunnelcast-sync.timer"),
+	forUpdown("path masked",
+		`unit tunnelcast-sync\.path: it is masked \(systemctl unmask tunnelcast-sync\.path && .*\)`,
+	).do("systemctl -q mask --now tunnelcast-sync.path",
+		"systemctl -q unmask tunnelcast-sync.path; systemctl start tunnelcast-sync.path"),
+	forPrune("timer disabled",
+		`unit tunnelcast-archiveprune\.timer: it is disabled `+
+			`.*\(systemctl enable --now tunnelcast-archiveprune\.timer\)`,
+	).do("systemctl -q disable tunnelcast-archiveprune.timer", "systemctl -q enable tunnelcast-archiveprune.timer"),
+	forRecorddone("timer disabled",
+		`unit tunnelcast-sweep\.timer: it is inactive \(systemctl enable --now tunnelcast-sweep\.timer\)`,
+	).do("systemctl -q disable --now tunnelcast-sweep.timer", "systemctl -q enable --now tunnelcast-sweep.timer"),
+	forCerthook("timer masked",
+		`unit tunnelcast-certcheck\.timer: it is masked \(systemctl unmask tunnelcast-certcheck\.timer && .*\)`,
+	).do("systemctl -q mask --now tunnelcast-certcheck.timer",
+		"systemctl -q unmask tunnelcast-certcheck.timer; systemctl start tunnelcast-certcheck.timer"),
+}
+
+// The check of the program that a mistake affects names what is wrong, with the remedy.
 func TestCheckNamesWhatIsWrong(t *testing.T) {
 	b := server(t)
-	const (
-		vpn, local, rtmp, cron = "/etc/swanctl/conf.d/vpn.conf", "/etc/bind/named.conf.local", "/etc/nginx/rtmp.conf", "/var/spool/cron/crontabs/root"
-		tmpfs                  = "mount -t tmpfs -o nosuid,"
-		archive                = " tmpfs " + box.Archive
-		elsewhere              = `for p in recorddone archiveprune; do cp -a /etc/tunnelcast/$p.toml /root; echo 'archive = "/srv/recordings"' >>/etc/tunnelcast/$p.toml; done`
-		back                   = "mv /root/recorddone.toml /root/archiveprune.toml /etc/tunnelcast/"
-	)
-	keep := func(file string) string { return "cp -a " + file + " /root/kept; " }
-	put := func(file string) string { return "mv /root/kept " + file }
-	dropin := func(unit, line string) string {
-		dir := "/etc/systemd/system/" + unit + ".service.d"
-		return "mkdir -p " + dir + "; printf '[Service]\\n%s\\n' '" + line + "' >" + dir + "/wrong.conf; systemctl daemon-reload"
-	}
-	const noDropin = "rm -r /etc/systemd/system/tunnelcast-*.service.d; systemctl daemon-reload; "
 	script := func(t *testing.T, s string) {
 		t.Helper()
 		run(t, b, "sh", "-ec", s)
 	}
 
-	// The guide's cron line, which the package only names.
-	script(t, "mv "+cron+" /root/cron")
+	// The guide's cron line, which the package does not remove.
+	script(t, "mv "+rootCrontab+" /root/cron")
 	t.Cleanup(func() {
-		if _, err := b.Gateway.Run(context.Background(), "mv", "/root/cron", cron); err != nil {
+		if _, err := b.Gateway.Run(context.Background(), "mv", "/root/cron", rootCrontab); err != nil {
 			t.Error(err)
 		}
 	})
-	// The timer's first run, at midnight, would give charon its issuers as files.
+	// Without this, charon would not have its issuers as files before the timer's first run.
 	script(t, "systemctl start tunnelcast-certcheck.service")
 	ready(t, b)
 
-	for _, c := range []struct {
-		name          string
-		wrong, right  string   // shell scripts
-		program, user string   // whose check
-		want          []string // expressions for FAIL lines, from the name of the thing to the remedy
-	}{
-		{"key missing", keep("/etc/tunnelcast/updown.toml") + `echo 'key = "/etc/bind/none.key"' >>/etc/tunnelcast/updown.toml`, put("/etc/tunnelcast/updown.toml"),
-			"updown", "root", []string{"key /etc/bind/none\\.key: .*no such file.*\\(the key `key` in /etc/tunnelcast/updown\\.toml; .*\\)"}},
-		{"key for everybody", "chmod o+r /run/named/session.key", "chmod o= /run/named/session.key",
-			"updown", "root", []string{`key /run/named/session\.key: .*mode 0604.*\(chmod o= /run/named/session\.key\)|key /run/named/session\.key: .*mode 06[0-7]4.*\(chmod o= /run/named/session\.key\)`}},
-		{"zone not dynamic", keep(local) + "sed -i '/allow-update/d' " + local + "; rndc reconfig", put(local) + "; rndc reconfig",
-			"updown", "root", []string{`update of zone example\.: .*REFUSED.*\(update-policy local; in .*named\.conf\)`}},
-		{"no transfer", keep(local) + "sed -i 's/allow-update.*/& allow-transfer { none; };/' " + local + "; rndc reconfig", put(local) + "; rndc reconfig",
-			"updown", "root", []string{`transfer of zone example\.,.*REFUSED.*\(allow-transfer \{ key local-ddns; \}; in .*named\.conf\)`}},
-		{"zone not there", keep(local) + "sed -i 's/zone \"example\"/zone \"example2\"/' " + local + "; rndc reconfig", put(local) + "; rndc reconfig",
-			"updown", "root", []string{`zone example\. at 127\.0\.0\.1:53: .*\(.*zone and server in /etc/tunnelcast/updown\.toml\)`}},
-		{"named stopped", "systemctl stop named", "systemctl start named",
-			"updown", "root", []string{`key /run/named/session\.key: .*\(is named running\?.*\)`}},
-		{"charon stopped", "systemctl stop strongswan", "systemctl start strongswan",
-			"updown", "root", []string{`charon at /run/charon\.vici: .*\(systemctl start strongswan\.service\)`}},
-		{"charon stopped", "systemctl stop strongswan", "systemctl start strongswan",
-			"certhook", "root", []string{`charon on /run/charon\.vici: .*\(systemctl start strongswan\.service\)`}},
-		{"no updown line", keep(vpn) + "sed -i '/updown =/d' " + vpn, put(vpn),
-			"updown", "root", []string{`updown line in /etc/swanctl/swanctl\.conf: no child of a connection has one \(updown = /etc/swanctl/script/updown\.sh iptables .*\)`}},
-		{"another script", keep(vpn) + "sed -i 's,updown = [^ ]*,updown = /usr/bin/true,' " + vpn, put(vpn),
-			"updown", "root", []string{`updown line in .*: child net of connection vpn calls /usr/bin/true \(updown = .*\)`}},
-		{"wrong path in certs", keep(vpn) + "sed -i 's,live/vpn.example/cert,live/vpn.exmaple/cert,' " + vpn, put(vpn),
-			"certhook", "root", []string{
-				`certs of connection vpn, /etc/letsencrypt/live/vpn\.exmaple/cert\.pem: .*no such file.* \(certs = /etc/letsencrypt/live/NAME/cert\.pem .*\)`,
-				`lineages: no connection in /etc/swanctl/swanctl\.conf names a certificate of certbot \(certs = .*\)`}},
-		{"key not in private", "rm /etc/swanctl/private/vpn.example.pem", "ln -s /etc/letsencrypt/live/vpn.example/privkey.pem /etc/swanctl/private/vpn.example.pem",
-			"certhook", "root", []string{`lineage /etc/letsencrypt/live/vpn\.example: .*no file in /etc/swanctl/private holds it \(ln -s /etc/letsencrypt/live/vpn\.example/privkey\.pem /etc/swanctl/private/vpn\.example\.pem\)`}},
-		{"certbot calls nobody", "mv " + box.Links["certhook"] + " /root/hook", "mv /root/hook " + box.Links["certhook"],
-			"certhook", "root", []string{`certbot's hook in /etc/letsencrypt/renewal-hooks/deploy: .*\(ln -s /usr/sbin/tunnelcast-certhook .*\)`}},
-		{"no exec_record_done", keep(rtmp) + "sed -i '/exec_record_done/d' " + rtmp, put(rtmp),
-			"recorddone", "www-data", []string{`exec_record_done in /etc/nginx: no file has the line \(exec_record_done /etc/nginx/conf\.d/record_done\.sh \$path .*\)`}},
-		{"archive missing", elsewhere, back,
-			"recorddone", "www-data", []string{`recordings in /srv/recordings, .*no such file.* \(install -d -o www-data -g www-data /srv/recordings.*\)`}},
-		{"archive missing", elsewhere, back,
-			"archiveprune", "www-data", []string{`archive /srv/recordings: .*no such file.* \(install -d -o www-data -g www-data /srv/recordings.*\)`}},
-		{"strict drop-in", elsewhere + "; install -d -o www-data /srv/recordings; " + dropin("tunnelcast-", "ProtectSystem=strict"), noDropin + back + "; rmdir /srv/recordings",
-			"recorddone", "www-data", []string{`tunnelcast-sweep\.service may write to /srv/recordings: ProtectSystem=strict keeps it away \(systemctl edit tunnelcast-sweep\.service: \[Service\] ReadWritePaths=/srv/recordings\)`}},
-		{"archive elsewhere than nginx's", elsewhere + "; install -d -o www-data /srv/recordings", back + "; rmdir /srv/recordings",
-			"archiveprune", "www-data", []string{`recordings of nginx in /var/www/html/archive are pruned: /etc/nginx/rtmp\.conf:[0-9]+ has record_path /var/www/html/archive, .*\(archive = .*\)`}},
-		{"no sandbox for want of a path", dropin("tunnelcast-archiveprune", "ReadWritePaths=/srv/none"), noDropin + "true",
-			"archiveprune", "www-data", []string{`tunnelcast-archiveprune\.service may write to /var/www/html/archive: ReadWritePaths=/srv/none does not exist.*\(systemctl edit .*ReadWritePaths=-/srv/none\)`}},
-		{"no user", keep("/etc/passwd") + "sed -i '/^www-data:/d' /etc/passwd", put("/etc/passwd"),
-			"archiveprune", "root", []string{`tunnelcast-archiveprune\.service may write to .*: its User=www-data: .*unknown user.*`}},
-		{"archive in a home", "mkdir -p /home/pi/a; chown www-data /home/pi/a; " + keep("/etc/tunnelcast/archiveprune.toml") + `echo 'archive = "/home/pi/a"' >>/etc/tunnelcast/archiveprune.toml`,
-			put("/etc/tunnelcast/archiveprune.toml") + "; rm -r /home/pi",
-			"recorddone", "www-data", []string{`tunnelcast-sweep\.service may write to /home/pi/a: ProtectHome=yes keeps it away \(.*ProtectHome=no\)`}},
-		{"archive full", tmpfs + "size=256k,uid=33" + archive + "; head -c 300k /dev/zero >" + box.Archive + "/full.flv || true", "umount " + box.Archive,
-			"recorddone", "www-data", []string{`recordings in /var/www/html/archive, .*no space left.* \(df /var/www/html/archive; .*\)`}},
-		{"archive read-only", tmpfs + "ro,uid=33" + archive, "umount " + box.Archive,
-			"recorddone", "www-data", []string{`recordings in /var/www/html/archive, .*read-only.* \(.*remount,rw.*\)`}},
-		{"archive read-only", tmpfs + "ro,uid=33" + archive, "umount " + box.Archive,
-			"archiveprune", "www-data", []string{`archive /var/www/html/archive: .*read-only.* \(.*remount,rw.*\)`}},
-		{"archive root's", tmpfs + "mode=755" + archive, "umount " + box.Archive,
-			"recorddone", "www-data", []string{`recordings in /var/www/html/archive, .*permission denied.* \(chown www-data .*\)`}},
-		{"archive root's", tmpfs + "mode=755" + archive, "umount " + box.Archive,
-			"archiveprune", "www-data", []string{`archive /var/www/html/archive: .*permission denied.* \(chown www-data .*\)`}},
-		{"old cron line", "cp -a /root/cron " + cron, "rm " + cron,
-			"archiveprune", "root", []string{`no cron line removes from /var/www/html/archive: /var/spool/cron/crontabs/root:[0-9]+: .*find .* \(remove the line.*\)`}},
-		{"timer stopped", "systemctl stop tunnelcast-sync.timer", "systemctl start tunnelcast-sync.timer",
-			"updown", "root", []string{`unit tunnelcast-sync\.timer: it is inactive \(systemctl enable --now tunnelcast-sync\.timer\)`}},
-		{"path masked", "systemctl -q mask --now tunnelcast-sync.path", "systemctl -q unmask tunnelcast-sync.path; systemctl start tunnelcast-sync.path",
-			"updown", "root", []string{`unit tunnelcast-sync\.path: it is masked \(systemctl unmask tunnelcast-sync\.path && .*\)`}},
-		{"timer disabled", "systemctl -q disable tunnelcast-archiveprune.timer", "systemctl -q enable tunnelcast-archiveprune.timer",
-			"archiveprune", "www-data", []string{`unit tunnelcast-archiveprune\.timer: it is disabled .*\(systemctl enable --now tunnelcast-archiveprune\.timer\)`}},
-		{"timer disabled", "systemctl -q disable --now tunnelcast-sweep.timer", "systemctl -q enable --now tunnelcast-sweep.timer",
-			"recorddone", "www-data", []string{`unit tunnelcast-sweep\.timer: it is inactive \(systemctl enable --now tunnelcast-sweep\.timer\)`}},
-		{"timer masked", "systemctl -q mask --now tunnelcast-certcheck.timer", "systemctl -q unmask tunnelcast-certcheck.timer; systemctl start tunnelcast-certcheck.timer",
-			"certhook", "root", []string{`unit tunnelcast-certcheck\.timer: it is masked \(systemctl unmask tunnelcast-certcheck\.timer && .*\)`}},
-	} {
-		t.Run(c.program+": "+c.name, func(t *testing.T) {
-			script(t, c.wrong)
-			out, status := check(t, b, c.program, c.user)
-			script(t, c.right)
+	for _, m := range mistakes {
+		t.Run(m.program+": "+m.name, func(t *testing.T) {
+			script(t, m.wrong)
+			out, status := check(t, b, m.program, m.as)
+			script(t, m.right)
 			if status != 1 {
 				t.Errorf("status %d, want 1", status)
 			}
-			for _, want := range c.want {
+			for _, want := range m.want {
 				if !regexp.MustCompile(`(?m)^FAIL  (?:` + want + `)$`).MatchString(out) {
 					t.Errorf("no line FAIL  %s in\n%s", want, out)
 				}
 			}
-			if n := strings.Count(out, "\nFAIL") + strings.Count(out[:min(4, len(out))], "FAIL"); n < len(c.want) {
-				t.Errorf("%d lines FAIL", n)
+			if n := len(regexp.MustCompile(`(?m)^FAIL`).FindAllString(out, -1)); n < len(m.want) {
+				t.Errorf("%d lines FAIL, want at least %d", n, len(m.want))
 			}
 		})
 	}
-	if err := b.Gateway.WaitRunning(t.Context()); err != nil {
-		t.Error(err)
-	}
+	runUnits(t, b) // also those that a timer started in the middle of a mistake
 	ready(t, b)
 }

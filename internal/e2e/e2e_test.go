@@ -101,6 +101,17 @@ func run(t *testing.T, b *box.Box, args ...string) string {
 	return out
 }
 
+// runUnits runs all services that have a timer. None may fail, and no unit may be in the failed state afterwards.
+func runUnits(t *testing.T, b *box.Box) {
+	t.Helper()
+	run(t, b, "systemctl", "start", "tunnelcast-sync.service", "tunnelcast-sweep.service",
+		"tunnelcast-certcheck.service", "tunnelcast-archiveprune.service", "tunnelcast-minfree.service")
+	if err := b.Gateway.WaitRunning(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// connect connects a device and returns its virtual IP.
 func connect(t *testing.T, c *box.Client, user string) string {
 	t.Helper()
 	address, err := c.Connect(t.Context(), user)

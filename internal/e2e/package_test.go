@@ -222,15 +222,6 @@ func (l *life) step(what string, installed bool, command string) string {
 	return out
 }
 
-// quiet runs all that timers would, of which none may fail.
-func (l *life) quiet() {
-	l.Helper()
-	run(l.T, l.box, "sh", "-c", "systemctl start tunnelcast-sync.service tunnelcast-sweep.service tunnelcast-certcheck.service tunnelcast-archiveprune.service tunnelcast-minfree.service")
-	if err := l.box.Gateway.WaitRunning(l.Context()); err != nil {
-		l.Error(err)
-	}
-}
-
 // end compares the log with the one of the last time, which is the same for every release.
 func (l *life) end(name string) {
 	l.Helper()
@@ -312,7 +303,7 @@ func TestPackageOnABareServer(t *testing.T) {
 			l.Fatal(err)
 		}
 		l.step("install", true, apt+"install /var/cache/new.deb")
-		l.quiet()
+		runUnits(l.T, l.box)
 		l.step("a package that has nginx's directory", true, apt+"install /var/cache/claims.deb")
 		l.step("remove", false, apt+"remove tunnelcast")
 		l.step("removal of that package", false, apt+"remove claims")
@@ -326,7 +317,7 @@ func TestPackageOnABareServer(t *testing.T) {
 func TestPackageOnStockDaemons(t *testing.T) {
 	eachRelease(t, box.Stock, func(l *life) {
 		l.step("install", true, apt+"install /var/cache/new.deb")
-		l.quiet()
+		runUnits(l.T, l.box)
 		// A unit that has failed, here because there is no zone, does not stay failed when it is gone.
 		run(l.T, l.box, "sh", "-c", "touch /run/tunnelcast/poke/down; ! systemctl start tunnelcast-sync.service")
 		l.step("purge", false, apt+"purge tunnelcast")
@@ -372,7 +363,7 @@ func TestPackageOnTheGuidesServer(t *testing.T) {
 			l.Errorf("the installation says in %d lines:\n%s", n, ours)
 		}
 		serves("with the old version")
-		l.quiet()
+		runUnits(l.T, l.box)
 		if out := run(l.T, l.box, "sh", "-c", "systemd-analyze --man=no verify /usr/lib/systemd/system/tunnelcast-*.* strongswan.service named.service 2>&1"); out != "" {
 			l.Errorf("systemd-analyze verify says:\n%s", out)
 		}
