@@ -345,8 +345,19 @@ func world(t *rapid.T) (live []Lease, zones map[string][]RR, busy map[RR]bool) {
 	addr := rapid.Custom(func(t *rapid.T) netip.Addr {
 		return netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(98, 107).Draw(t, "octet"))})
 	})
+	holder := map[netip.Addr]string{}
 	for range rapid.IntRange(0, 6).Draw(t, "leases") {
-		live = append(live, Lease{Identity: identity.Draw(t, "identity"), Addresses: rapid.SliceOfN(addr, 1, 2).Draw(t, "addresses")})
+		l := Lease{Identity: identity.Draw(t, "identity"), Addresses: rapid.SliceOfN(addr, 1, 2).Draw(t, "addresses")}
+		// charon gives an address to one identity at a time.
+		l.Addresses = slices.DeleteFunc(l.Addresses, func(addr netip.Addr) bool {
+			return holder[addr] != "" && !SameIdentity(holder[addr], l.Identity)
+		})
+		for _, addr := range l.Addresses {
+			holder[addr] = l.Identity
+		}
+		if len(l.Addresses) > 0 {
+			live = append(live, l)
+		}
 	}
 	owner := func() string { return strings.TrimPrefix(label.Draw(t, "label")+".example.", ".") }
 	in := map[RR]bool{}
