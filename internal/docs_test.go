@@ -75,6 +75,24 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
+// TestPathsExist looks up the files and packages that the pages name. NAME stands for each program.
+func TestPathsExist(t *testing.T) {
+	named := regexp.MustCompile("`((?:cmd|internal|packaging|docs|\\.ci)/[^` ]*)`")
+	for name, page := range pages(t) {
+		if name == "CHANGELOG.md" { // it names what existed at the time
+			continue
+		}
+		for _, m := range named.FindAllStringSubmatch(page, -1) {
+			for _, program := range []string{"updown", "recorddone", "archiveprune", "certhook"} {
+				found, err := filepath.Glob(filepath.Join("..", strings.ReplaceAll(m[1], "NAME", program)))
+				if err != nil || len(found) == 0 {
+					t.Errorf("%s names %s, which does not exist (%v)", name, m[1], err)
+				}
+			}
+		}
+	}
+}
+
 // TestVariablesAreListed compares the variables in CONTRIBUTING.md with those in the tree. Names of the same form in a message
 // catalog are fields of journal entries; those in a man page are explained to users there.
 func TestVariablesAreListed(t *testing.T) {
