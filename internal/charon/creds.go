@@ -21,25 +21,29 @@ func (s *Session) Certificates(ctx context.Context) ([]Certificate, error) {
 	defer cancel()
 	var certs []Certificate
 	err := s.stream(ctx, "list-certs", "list-cert", func(message vici.Message) error {
-		var c Certificate
-		for e, err := range message.Elements() {
-			switch {
-			case err != nil:
-				return err
-			case e.Kind != vici.KeyValue || e.Depth > 0:
-			case string(e.Key) == "data":
-				c.DER = bytes.Clone(e.Value)
-			case string(e.Key) == "has_privkey":
-				c.HasKey = string(e.Value) == "yes"
-			}
-		}
+		c, err := readCertificate(message)
 		certs = append(certs, c)
-		return nil
+		return err
 	}, vici.Value("type", "X509"))
 	if err != nil {
 		return nil, fmt.Errorf("charon list-certs: %w", err)
 	}
 	return certs, nil
+}
+
+func readCertificate(message vici.Message) (c Certificate, err error) {
+	for e, err := range message.Elements() {
+		switch {
+		case err != nil:
+			return Certificate{}, err
+		case e.Kind != vici.KeyValue || e.Depth > 0:
+		case string(e.Key) == "data":
+			c.DER = bytes.Clone(e.Value)
+		case string(e.Key) == "has_privkey":
+			c.HasKey = string(e.Value) == "yes"
+		}
+	}
+	return c, nil
 }
 
 // LoadKey loads a private key in PEM and returns its id: the SHA-1 of the public key

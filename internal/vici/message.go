@@ -40,10 +40,34 @@ var ErrMalformed = errors.New("malformed VICI message")
 // Elements iterates over the elements of a message. An error is the last it yields.
 func (m Message) Elements() iter.Seq2[Element, error] {
 	return func(yield func(Element, error) bool) {
-		d := decoder{rest: m}
-		for len(d.rest) > 0 {
-			e, ok := d.next()
-			if !ok {
+		var list []byte // the name of the list that is open
+		depth, inList := 0, false
+		for at := 0; at < len(m); {
+			e := Element{Kind: Kind(m[at]), Depth: depth}
+			at++
+			ok := inList == (e.Kind == ListItem || e.Kind == ListEnd)
+			switch e.Kind {
+			case SectionStart:
+				e.Key, at = m.name(at)
+				depth++
+			case SectionEnd:
+				depth--
+				e.Depth, ok = depth, ok && depth >= 0
+			case KeyValue:
+				e.Key, at = m.name(at)
+				e.Value, at = m.value(at)
+			case ListStart:
+				e.Key, at = m.name(at)
+				list, inList = e.Key, true
+			case ListItem:
+				e.Key = list
+				e.Value, at = m.value(at)
+			case ListEnd:
+				inList = false
+			default:
+				ok = false
+			}
+			if !ok || at > len(m) {
 				yield(Element{}, ErrMalformed)
 				return
 			}
@@ -51,72 +75,35 @@ func (m Message) Elements() iter.Seq2[Element, error] {
 				return
 			}
 		}
-		if d.depth > 0 || d.inList {
+		if depth > 0 || inList {
 			yield(Element{}, ErrMalformed)
 		}
 	}
 }
 
-// decoder reads the elements of a message.
-type decoder struct {
-	rest   []byte
-	depth  int
-	list   []byte // name of the list that is open
-	inList bool
+// name returns a name that begins with its length, an octet, and where it ends. That
+// is behind the end of a message that does not hold all of it.
+func (m Message) name(at int) (name []byte, end int) {
+	if at >= len(m) {
+		return nil, len(m) + 1
+	}
+	start := at + 1
+	if end = start + int(m[at]); end > len(m) {
+		return nil, end
+	}
+	return m[start:end:end], end
 }
 
-func (d *decoder) next() (e Element, ok bool) {
-	e = Element{Kind: Kind(d.rest[0]), Depth: d.depth}
-	d.rest = d.rest[1:]
-	if d.inList != (e.Kind == ListItem || e.Kind == ListEnd) {
-		return e, false
+// value is name for a value, with a length of two octets.
+func (m Message) value(at int) (value []byte, end int) {
+	if at+1 >= len(m) {
+		return nil, len(m) + 1
 	}
-	switch e.Kind {
-	case SectionStart:
-		e.Key, ok = d.name()
-		d.depth++
-	case SectionEnd:
-		d.depth--
-		e.Depth, ok = d.depth, d.depth >= 0
-	case KeyValue:
-		if e.Key, ok = d.name(); ok {
-			e.Value, ok = d.value()
-		}
-	case ListStart:
-		e.Key, ok = d.name()
-		d.list, d.inList = e.Key, true
-	case ListItem:
-		e.Key = d.list
-		e.Value, ok = d.value()
-	case ListEnd:
-		d.inList, ok = false, true
+	start := at + 2
+	if end = start + int(binary.BigEndian.Uint16(m[at:])); end > len(m) {
+		return nil, end
 	}
-	return e, ok
-}
-
-// name reads a length of one octet and as many bytes.
-func (d *decoder) name() (b []byte, ok bool) {
-	if len(d.rest) < 1 {
-		return nil, false
-	}
-	return d.take(1, int(d.rest[0]))
-}
-
-// value reads a length of two octets and as many bytes.
-func (d *decoder) value() (b []byte, ok bool) {
-	if len(d.rest) < 2 {
-		return nil, false
-	}
-	return d.take(2, int(binary.BigEndian.Uint16(d.rest)))
-}
-
-func (d *decoder) take(from, length int) (b []byte, ok bool) {
-	end := from + length
-	if len(d.rest) < end {
-		return nil, false
-	}
-	b, d.rest = d.rest[from:end:end], d.rest[end:]
-	return b, true
+	return m[start:end:end], end
 }
 
 // Sections walks the top-level sections of a message: it calls set for every element

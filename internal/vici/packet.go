@@ -87,12 +87,11 @@ func (r *Reader) Next() (Packet, error) {
 	}
 	p := Packet{Type: PacketType(r.last[0]), Message: r.last[1:]}
 	if p.Type.named() {
-		d := decoder{rest: p.Message}
-		name, ok := d.name()
-		if !ok {
+		name, end := p.Message.name(0)
+		if end > len(p.Message) {
 			return Packet{}, errors.New("a VICI packet ends within its name")
 		}
-		p.Name, p.Message = name, d.rest
+		p.Name, p.Message = name, p.Message[end:]
 	}
 	return p, nil
 }

@@ -165,39 +165,3 @@ func forward(to net.Conn, p vici.Packet) error {
 	_, err = to.Write(encoded)
 	return err
 }
-
-// Message encodes fields. It panics if they are invalid.
-func Message(fields ...vici.Field) vici.Message {
-	m, err := vici.Encode(fields...)
-	if err != nil {
-		panic(err)
-	}
-	return m
-}
-
-// Tree decodes a message into strings, string slices and further maps.
-func Tree(m vici.Message) (map[string]any, error) {
-	root := map[string]any{}
-	open := []map[string]any{root}
-	for e, err := range m.Elements() {
-		if err != nil {
-			return nil, err
-		}
-		in, key := open[len(open)-1], string(e.Key)
-		switch e.Kind {
-		case vici.SectionStart:
-			section := map[string]any{}
-			in[key] = section
-			open = append(open, section)
-		case vici.SectionEnd:
-			open = open[:len(open)-1]
-		case vici.KeyValue:
-			in[key] = string(e.Value)
-		case vici.ListStart:
-			in[key] = []string{}
-		case vici.ListItem:
-			in[key] = append(in[key].([]string), string(e.Value))
-		}
-	}
-	return root, nil
-}

@@ -1,0 +1,51 @@
+package charon
+
+import (
+	"testing"
+	"time"
+)
+
+// Whatever charon sends, a lease has a client's address, and nothing is in the future
+// by more than a negative age can say.
+func FuzzLeases(f *testing.F) {
+	f.Fuzz(func(t *testing.T, message []byte) {
+		leases, err := appendLeases(nil, message, time.Unix(1_800_000_000, 0))
+		if err != nil {
+			return
+		}
+		for _, l := range leases {
+			if len(l.Addresses) == 0 {
+				t.Fatalf("%v has no address", l)
+			}
+			for _, addr := range l.Addresses {
+				if !addr.IsValid() || addr.Is4In6() {
+					t.Fatalf("%v has the address %v", l, addr)
+				}
+			}
+		}
+	})
+}
+
+// Whatever charon sends, a pool is a range.
+func FuzzPools(f *testing.F) {
+	f.Fuzz(func(t *testing.T, message []byte) {
+		pools, err := readPools(message)
+		if err != nil {
+			return
+		}
+		for _, r := range pools {
+			if !r.First.IsValid() || r.First.BitLen() != r.Last.BitLen() || r.Last.Less(r.First) {
+				t.Fatalf("%v is not a range", r)
+			}
+		}
+	})
+}
+
+func FuzzCertificate(f *testing.F) {
+	f.Fuzz(func(t *testing.T, message []byte) {
+		c, err := readCertificate(message)
+		if len(c.DER) > len(message) || err != nil && (c.DER != nil || c.HasKey) {
+			t.Fatalf("%d bytes of DER in %d, error %v", len(c.DER), len(message), err)
+		}
+	})
+}
