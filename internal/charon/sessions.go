@@ -66,8 +66,9 @@ func (s *Sessions) read(message vici.Message, now time.Time) error {
 				return fmt.Errorf("connection %s: %w", connection, err)
 			}
 			if live {
-				s.Live = append(s.Live, session.SA{ID: id, Identity: l.Identity, Addresses: l.Addresses, Remote: l.Remote,
-					Connection: connection, Established: l.Established, Children: slices.Clone(children)})
+				s.Live = append(s.Live, session.SA{ID: id, Identity: l.Identity, Addresses: l.Addresses,
+					Remote: l.Remote, Connection: connection, Established: l.Established,
+					Children: slices.Clone(children)})
 			}
 		}
 	}

@@ -14,18 +14,21 @@ import (
 func TestSessions(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	child := func(id string, more ...vici.Field) vici.Field {
-		return vici.Section("net-"+id, append([]vici.Field{vici.Value("name", "net"), vici.Value("uniqueid", id),
-			vici.Value("reqid", "1"), vici.Value("state", "INSTALLED"), vici.List("local-ts", "0.0.0.0/0")}, more...)...)
+		fields := []vici.Field{vici.Value("name", "net"), vici.Value("uniqueid", id), vici.Value("reqid", "1"),
+			vici.Value("state", "INSTALLED"), vici.List("local-ts", "0.0.0.0/0")}
+		return vici.Section("net-"+id, append(fields, more...)...)
 	}
 	sa := func(id, state string, more ...vici.Field) vici.Message {
-		return vicitest.Message(vici.Section("vpn", append([]vici.Field{vici.Value("uniqueid", id), vici.Value("state", state),
-			vici.Value("remote-host", "198.51.100.1"), vici.Value("remote-id", "x"), vici.Value("remote-eap-id", "alice"),
-			vici.Value("established", "60")}, more...)...))
+		fields := []vici.Field{vici.Value("uniqueid", id), vici.Value("state", state),
+			vici.Value("remote-host", "198.51.100.1"), vici.Value("remote-id", "x"),
+			vici.Value("remote-eap-id", "alice"), vici.Value("established", "60")}
+		return vicitest.Message(vici.Section("vpn", append(fields, more...)...))
 	}
 	vips := vici.List("remote-vips", "10.0.0.100")
 	s := answers{"list-sas": {Events: []vici.Message{
 		sa("7", "ESTABLISHED", vips, vici.Section("child-sas",
-			child("3", vici.Value("bytes-in", "100"), vici.Value("use-in", "5"), vici.Value("bytes-out", "200"), vici.Value("use-out", "4")),
+			child("3", vici.Value("bytes-in", "100"), vici.Value("use-in", "5"),
+				vici.Value("bytes-out", "200"), vici.Value("use-out", "4")),
 			child("4", vici.Value("bytes-in", "0"), vici.Value("bytes-out", "0")))),
 		sa("8", "DELETING", vips),
 		sa("9", "ESTABLISHED"), // site to site
@@ -53,14 +56,16 @@ func TestSessions(t *testing.T) {
 		children = append(children, fmt.Sprint(c.ID, " ", c.ReqID, " ", c.In, " ", in, " ", c.Out, " ", out))
 	}
 	want := "7 alice [10.0.0.100] 198.51.100.1 vpn 1m0s: 3 1 100 5s 200 4s; 4 1 0 never 0 never"
-	if line := fmt.Sprint(live.ID, " ", live.Identity, " ", live.Addresses, " ", live.Remote, " ", live.Connection, " ",
-		now.Sub(live.Established), ": ", strings.Join(children, "; ")); line != want {
+	line := fmt.Sprint(live.ID, " ", live.Identity, " ", live.Addresses, " ", live.Remote, " ", live.Connection, " ",
+		now.Sub(live.Established), ": ", strings.Join(children, "; "))
+	if line != want {
 		t.Errorf("got  %s\nwant %s", line, want)
 	}
 
-	s = answers{"list-sas": {Events: []vici.Message{
-		sa("7", "ESTABLISHED", vips, vici.Section("child-sas", child("3", vici.Value("bytes-in", "many"))))}}}.session(t)
-	if got, err := s.Sessions(t.Context(), now); err == nil || !strings.Contains(err.Error(), `bytes-in "many" is not a number`) {
+	many := vici.Section("child-sas", child("3", vici.Value("bytes-in", "many")))
+	s = answers{"list-sas": {Events: []vici.Message{sa("7", "ESTABLISHED", vips, many)}}}.session(t)
+	got, err = s.Sessions(t.Context(), now)
+	if err == nil || !strings.Contains(err.Error(), `bytes-in "many" is not a number`) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -77,7 +82,8 @@ func TestTerminate(t *testing.T) {
 			if errmsg == "" {
 				return response(vici.Value("success", "yes")), command == "terminate"
 			}
-			return response(vici.Value("success", "no"), vici.Value("errmsg", errmsg)), command == "terminate"
+			refusal := response(vici.Value("success", "no"), vici.Value("errmsg", errmsg))
+			return refusal, command == "terminate"
 		}})
 		err := s.Terminate(t.Context(), "7")
 		if (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {

@@ -1,7 +1,6 @@
 package vici
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -20,13 +19,15 @@ func encode(t testing.TB, fields ...Field) Message {
 
 // outline has a line per element, indented by its depth.
 func outline(m Message) (string, error) {
+	marks := map[Kind]string{
+		SectionStart: "{", SectionEnd: "}", KeyValue: "=", ListStart: "[", ListItem: "+", ListEnd: "]",
+	}
 	var lines []string
 	for e, err := range m.Elements() {
 		if err != nil {
 			return "", err
 		}
-		mark := map[Kind]string{SectionStart: "{", SectionEnd: "}", KeyValue: "=", ListStart: "[", ListItem: "+", ListEnd: "]"}
-		lines = append(lines, strings.Repeat(" ", e.Depth)+string(e.Key)+mark[e.Kind]+string(e.Value))
+		lines = append(lines, strings.Repeat(" ", e.Depth)+string(e.Key)+marks[e.Kind]+string(e.Value))
 	}
 	return strings.Join(lines, "\n"), nil
 }
@@ -35,16 +36,27 @@ func outline(m Message) (string, error) {
 func TestExampleOfTheProtocol(t *testing.T) {
 	m := encode(t, Value("key1", "value1"),
 		Section("section1", Section("sub-section", Value("key2", "value2")), List("list1", "item1", "item2")))
-	want := slices.Concat([]byte{3, 4}, []byte("key1"), []byte{0, 6}, []byte("value1"),
-		[]byte{1, 8}, []byte("section1"), []byte{1, 11}, []byte("sub-section"),
-		[]byte{3, 4}, []byte("key2"), []byte{0, 6}, []byte("value2"), []byte{2},
-		[]byte{4, 5}, []byte("list1"), []byte{5, 0, 5}, []byte("item1"), []byte{5, 0, 5}, []byte("item2"), []byte{6}, []byte{2})
-	if !bytes.Equal(m, want) {
+	want := "\x03\x04key1\x00\x06value1" +
+		"\x01\x08section1" +
+		"\x01\x0bsub-section" + "\x03\x04key2\x00\x06value2" + "\x02" +
+		"\x04\x05list1" + "\x05\x00\x05item1" + "\x05\x00\x05item2" + "\x06" +
+		"\x02"
+	if string(m) != want {
 		t.Errorf("got  %q\nwant %q", m, want)
 	}
-	lines, err := outline(m)
-	if want := "key1=value1\nsection1{\n sub-section{\n  key2=value2\n }\n list1[\n list1+item1\n list1+item2\n ]\n}"; err != nil || lines != want {
-		t.Errorf("got %v\n%s\nwant\n%s", err, lines, want)
+	got, err := outline(m)
+	want = `key1=value1
+section1{
+ sub-section{
+  key2=value2
+ }
+ list1[
+ list1+item1
+ list1+item2
+ ]
+}`
+	if err != nil || got != want {
+		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
 	}
 }
 
@@ -86,7 +98,8 @@ func TestMalformedMessages(t *testing.T) {
 }
 
 func TestValueAndList(t *testing.T) {
-	m := encode(t, Section("s", Value("a", "inner"), List("l", "inner")), Value("a", "1"), List("l", "x", "y"), List("none"))
+	m := encode(t, Section("s", Value("a", "inner"), List("l", "inner")),
+		Value("a", "1"), List("l", "x", "y"), List("none"))
 	for key, want := range map[string]string{"a": "1", "l": "", "s": "", "b": ""} {
 		if got, err := m.Value(key); err != nil || got != want {
 			t.Errorf("value of %s is %q, error %v, want %q", key, got, err, want)
@@ -103,29 +116,35 @@ func TestValueAndList(t *testing.T) {
 }
 
 func TestEncodeRefuses(t *testing.T) {
-	long := strings.Repeat("x", maxName)
-	for name, test := range map[string]struct {
-		field Field
-		want  string // "" if it is accepted
+	name, value := strings.Repeat("x", maxName), strings.Repeat("x", maxValue)
+	for _, test := range []struct {
+		situation string
+		field     Field
+		want      string // "" if it is accepted
 	}{
-		"longest name":       {Value(long, ""), ""},
-		"name too long":      {Value(long+"x", ""), "is not 1 to 255 printable ASCII characters"},
-		"no name":            {List(""), `the name "" is not`},
-		"name in UTF-8":      {Section("büro"), `the name "büro" is not`},
-		"name of two lines":  {Section("a\nb"), `the name "a\nb" is not`},
-		"longest value":      {Value("a", strings.Repeat("x", maxValue)), ""},
-		"value too long":     {Value("a", strings.Repeat("x", maxValue+1)), "a: a value of 65536 bytes: VICI allows 65535"},
-		"item too long":      {List("a", strings.Repeat("x", maxValue+1)), "a: a value of 65536 bytes: VICI allows 65535"},
-		"inner name":         {Section("s", Value("", "")), `s: the name "" is not`},
-		"message too long":   {List("a", slices.Repeat([]string{strings.Repeat("x", maxValue)}, 8)...), "a message of 524308 bytes: VICI allows 524288"},
-		"any bytes as value": {Value("a", "\x00\xff\n"), ""},
+		{"longest name", Value(name, ""), ""},
+		{"name too long", Value(name+"x", ""), "is not 1 to 255 printable ASCII characters"},
+		{"no name", List(""), `the name "" is not`},
+		{"name in UTF-8", Section("büro"), `the name "büro" is not`},
+		{"name of two lines", Section("a\nb"), `the name "a\nb" is not`},
+		{"name in a section", Section("s", Value("", "")), `s: the name "" is not`},
+		{"any bytes as value", Value("a", "\x00\xff\n"), ""},
+		{"longest value", Value("a", value), ""},
+		{"value too long", Value("a", value+"x"), "a: a value of 65536 bytes: VICI allows 65535"},
+		{"item too long", List("a", value+"x"), "a: a value of 65536 bytes: VICI allows 65535"},
+		{"message too long", List("a", slices.Repeat([]string{value}, 8)...),
+			"a message of 524308 bytes: VICI allows 524288"},
 	} {
 		m, err := Encode(test.field)
-		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
-			t.Errorf("%s: %v, want %q", name, err, test.want)
-		}
-		if err != nil && m != nil {
-			t.Errorf("%s: a message of %d bytes beside an error", name, len(m))
+		switch {
+		case test.want == "":
+			if err != nil {
+				t.Errorf("%s: %v", test.situation, err)
+			}
+		case err == nil || !strings.Contains(err.Error(), test.want):
+			t.Errorf("%s: got %v, want %s", test.situation, err, test.want)
+		case m != nil:
+			t.Errorf("%s: a message of %d bytes beside an error", test.situation, len(m))
 		}
 	}
 }
