@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"internal/recording":           {"internal/flv", "internal/h264"},
 	"internal/retention":           {},
 	"internal/lineage":             {},
+	"internal/rotation":            {"internal/lineage"},
 	"internal/ddns":                {"internal/lease"},
 	"internal/rundir":              {"internal/file", "internal/lease"},
 	"internal/file":                {},
@@ -53,7 +54,7 @@ var arrows = map[string][]string{
 // decisions must not reach for files, network, clock or logger.
 var decisions = []string{
 	"internal/lease", "internal/session", "internal/flv", "internal/h264", "internal/recording", "internal/retention",
-	"internal/lineage",
+	"internal/lineage", "internal/rotation",
 }
 
 var effects = []string{"os", "os/exec", "os/signal", "net", "net/http", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}

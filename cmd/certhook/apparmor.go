@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"tunnelcast/internal/rotation"
 )
 
 // swanctlLabel is the profile of swanctl on Debian and Ubuntu.
@@ -17,66 +19,75 @@ const swanctlLabel = "/usr/sbin/swanctl"
 // appArmorDir is below the host's root.
 const appArmorDir = "sys/kernel/security/apparmor"
 
-const appArmorRemedy = "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and run " +
-	"apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl"
+var (
+	// The sandbox of a unit has all of /sys read-only, which says nothing about the profile.
+	errReadOnly = errors.New("the kernel cannot be asked from here, where /sys is read-only")
 
-// A denial says that AppArmor keeps swanctl from reading a file, so that the next
-// reload of charon's unit would lose what is in it.
-type denial struct{ file string }
+	errNoProfile = errors.New("no profile of that name is loaded")
+)
 
-func (d denial) Error() string {
-	rule := d.file
-	// One rule for every renewal.
-	if dir := filepath.Dir(d.file); filepath.Base(filepath.Dir(dir)) == "archive" {
-		kind := strings.TrimRight(strings.TrimSuffix(filepath.Base(d.file), ".pem"), "0123456789")
-		rule = filepath.Join(filepath.Dir(dir), "*", kind+"*.pem")
-	}
-	return fmt.Sprintf("it does not let swanctl read %s: it lacks %q", d.file, rule+" r,")
+// appArmor asks the kernel whether AppArmor lets swanctl read files. It does not read
+// rules: only the kernel knows which are loaded and what a rule with deny, owner or a
+// variable means. A host without AppArmor, a profile that is not loaded and one in
+// complain mode allow everything.
+type appArmor struct {
+	root string
+
+	asked    bool
+	enforced bool
 }
 
-// mayRead asks the kernel whether AppArmor lets swanctl read a file. Rules are not
-// read: only the kernel knows which are loaded and what a rule with deny, owner or
-// a variable comes to. A host without AppArmor, a profile that is not loaded and one
-// in complain mode allow everything.
-func mayRead(root, file string) error {
+func (a *appArmor) access(file string) rotation.Access {
 	real, err := filepath.EvalSymlinks(file)
-	if err != nil {
-		return nil // what is wrong with the file is said elsewhere
+	if err != nil || !a.enforces() {
+		return rotation.Access{} // what is wrong with the file is reported elsewhere
 	}
-	profiles, err := os.ReadFile(filepath.Join(root, appArmorDir, "profiles"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	enforced := err != nil // an unreadable list says nothing
-	for line := range strings.Lines(string(profiles)) {
-		name, mode, _ := strings.Cut(strings.TrimSpace(line), " (")
-		enforced = enforced || name == swanctlLabel && (mode == "enforce)" || mode == "kill)")
-	}
-	if !enforced {
-		return nil
-	}
-	allowed, err := queryAppArmor(filepath.Join(root, appArmorDir, ".access"), real)
+	allowed, err := queryAppArmor(filepath.Join(a.root, appArmorDir, ".access"), real)
 	switch {
 	case errors.Is(err, errNoProfile):
-		return nil
+		return rotation.Access{}
 	case errors.Is(err, syscall.EROFS):
-		return errNotAsked
+		return rotation.Access{Err: errReadOnly}
 	case err != nil:
-		return fmt.Errorf("ask AppArmor whether swanctl may read %s: %w", real, err)
+		return rotation.Access{Err: fmt.Errorf("ask AppArmor whether swanctl may read %s: %w", real, err)}
 	case !allowed:
-		return denial{real}
+		return rotation.Access{Denied: real, Rule: rule(real)}
 	}
-	return nil
+	return rotation.Access{}
 }
 
-// errNotAsked is of a sandbox that has all of /sys read-only, which says nothing about the profile.
-var errNotAsked = errors.New("the kernel cannot be asked from here, where /sys is read-only")
+// enforces reports whether the profile of swanctl is loaded and enforced. If the list of
+// profiles cannot be read, it may be.
+func (a *appArmor) enforces() bool {
+	if a.asked {
+		return a.enforced
+	}
+	a.asked = true
+	profiles, err := os.ReadFile(filepath.Join(a.root, appArmorDir, "profiles"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	a.enforced = err != nil
+	for line := range strings.Lines(string(profiles)) {
+		name, mode, _ := strings.Cut(strings.TrimSpace(line), " (")
+		a.enforced = a.enforced || name == swanctlLabel && (mode == "enforce)" || mode == "kill)")
+	}
+	return a.enforced
+}
 
-var errNoProfile = errors.New("no profile of that name is loaded")
+// rule returns the rule that lets swanctl read a file: in certbot's archive, one for every
+// renewal.
+func rule(file string) string {
+	if dir := filepath.Dir(file); filepath.Base(filepath.Dir(dir)) == "archive" {
+		kind := strings.TrimRight(strings.TrimSuffix(filepath.Base(file), ".pem"), "0123456789")
+		file = filepath.Join(filepath.Dir(dir), "*", kind+"*.pem")
+	}
+	return file + " r,"
+}
 
-// queryAppArmor makes one query of a file of the kernel that answers what was
-// written to it before (security/apparmor/apparmorfs.c, query_label: label, path's
-// class, path; the answer has a line "allow 0x...").
+// queryAppArmor asks a file of the kernel, which answers what was written to it before
+// (query_label in security/apparmor/apparmorfs.c). The query is label, class and path; the
+// answer has a line "allow 0x...".
 func queryAppArmor(access, path string) (allowed bool, err error) {
 	const (
 		classFile = "\x02"

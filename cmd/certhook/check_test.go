@@ -14,10 +14,12 @@ import (
 	"golang.org/x/term"
 
 	"tunnelcast/internal/archive/archivetest"
+	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage/lineagetest"
+	"tunnelcast/internal/rotation"
 )
 
-func TestMayReadWithoutAnEnforcedProfile(t *testing.T) {
+func TestAccessWithoutAnEnforcedProfile(t *testing.T) {
 	for name, profiles := range map[string]string{
 		"no AppArmor":   "",
 		"complain mode": "/usr/sbin/named (enforce)\n/usr/sbin/swanctl (complain)\n",
@@ -38,8 +40,8 @@ func TestMayReadWithoutAnEnforcedProfile(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := mayRead(root, key); err != nil {
-				t.Error(err)
+			if got := (&appArmor{root: root}).access(key); got != (rotation.Access{}) {
+				t.Errorf("got %v", got)
 			}
 		})
 	}
@@ -47,7 +49,7 @@ func TestMayReadWithoutAnEnforcedProfile(t *testing.T) {
 
 // The kernel's file gives the answer to what was written to it. A terminal in raw mode
 // can stand for it: its other end is the kernel here.
-func TestMayReadAsksTheKernel(t *testing.T) {
+func TestAccessAsksTheKernel(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer string
 		want   string // in the error
@@ -72,9 +74,9 @@ func TestMayReadAsksTheKernel(t *testing.T) {
 				kernel.WriteString(test.answer)
 				asked <- string(question[:n])
 			}()
-			err = mayRead(root, key)
-			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v, want %q", err, test.want)
+			got := (&appArmor{root: root}).access(key)
+			if (got == rotation.Access{}) != (test.want == "") || !strings.Contains(got.Error(), test.want) {
+				t.Errorf("got %v, want %q", got, test.want)
 			}
 			if want := "label\x00/usr/sbin/swanctl\x00\x02" + key; <-asked != want {
 				t.Errorf("the kernel was not asked %q", want)
@@ -89,8 +91,9 @@ func TestMayReadAsksTheKernel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := mayRead(root, key); err == nil || !strings.Contains(err.Error(), "ask AppArmor whether swanctl may read "+key) {
-			t.Errorf("got %v", err)
+		got := (&appArmor{root: root}).access(key)
+		if got.Err == nil || !strings.Contains(got.Error(), "ask AppArmor whether swanctl may read "+key) {
+			t.Errorf("got %v", got)
 		}
 	})
 	// As in the sandbox of a unit. That says nothing of the profile, and must not make the daily timer fail.
@@ -106,8 +109,8 @@ func TestMayReadAsksTheKernel(t *testing.T) {
 		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
 			t.Fatal(err)
 		}
-		if err := mayRead(root, key); !errors.Is(err, errNotAsked) {
-			t.Errorf("got %v, want %v", err, errNotAsked)
+		if got := (&appArmor{root: root}).access(key); !errors.Is(got, errReadOnly) {
+			t.Errorf("got %v, want %v", got, errReadOnly)
 		}
 	})
 }
@@ -133,7 +136,7 @@ func pseudoTerminal(t *testing.T) (end *os.File, path string) {
 	return end, fmt.Sprintf("/dev/pts/%d", number)
 }
 
-func TestNamed(t *testing.T) {
+func TestLineageDir(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	if err := os.Mkdir("here", 0o755); err != nil {
@@ -143,7 +146,7 @@ func TestNamed(t *testing.T) {
 		"vpn.example": "/etc/letsencrypt/live/vpn.example", "here": filepath.Join(dir, "here"),
 		"./there": filepath.Join(dir, "there"), "/le/live/vpn/": "/le/live/vpn",
 	} {
-		if got, err := named(lineage); err != nil || got != want {
+		if got, err := lineageDir(lineage); err != nil || got != want {
 			t.Errorf("%s: got %s, error %v, want %s", lineage, got, err, want)
 		}
 	}
@@ -167,22 +170,29 @@ func TestIPsecConf(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(root, "etc/ipsec.conf"), []byte(conf), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		h := &host{root: root, cli: cli{SwanctlDir: filepath.Join(root, "etc/swanctl")}}
-		err := h.unused(t.Context(), nil, live, false)
-		if errors.Is(err, errIPsec) != found || !found && !errors.Is(err, errUnused) {
-			t.Errorf("%q: got %v", conf, err)
+		h := &host{env: hook.Env{Now: time.Now}, root: root,
+			cli: cli{SwanctlDir: filepath.Join(root, "etc/swanctl"), Vici: filepath.Join(root, "none")}}
+		plan, err := h.read(t.Context(), live).decide(live)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := rotation.Unused
+		if found {
+			want = rotation.IPsec
+		}
+		if plan.Reason.Kind != want {
+			t.Errorf("%q: got %v", conf, plan.Reason)
 		}
 	}
 }
 
-func TestDenialNamesOneRuleForAllRenewals(t *testing.T) {
-	for file, rule := range map[string]string{
-		"/etc/letsencrypt/archive/vpn.example/privkey12.pem": `"/etc/letsencrypt/archive/*/privkey*.pem r,"`,
-		"/srv/le/archive/vpn/cert3.pem":                      `"/srv/le/archive/*/cert*.pem r,"`,
-		"/etc/vpn/privkey.pem":                               `"/etc/vpn/privkey.pem r,"`,
+func TestOneRuleForAllRenewals(t *testing.T) {
+	for file, want := range map[string]string{
+		"/etc/letsencrypt/archive/vpn.example/privkey12.pem": "/etc/letsencrypt/archive/*/privkey*.pem r,",
+		"/srv/le/archive/vpn/cert3.pem":                      "/srv/le/archive/*/cert*.pem r,",
+		"/etc/vpn/privkey.pem":                               "/etc/vpn/privkey.pem r,",
 	} {
-		want := "it does not let swanctl read " + file + ": it lacks " + rule
-		if got := (denial{file}).Error(); got != want {
+		if got := rule(file); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}

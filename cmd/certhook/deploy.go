@@ -6,72 +6,131 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
+	"tunnelcast/internal/lineage"
+	"tunnelcast/internal/rotation"
 	"tunnelcast/internal/units"
 )
 
-// deploy moves charon to a lineage's certificate if it uses the lineage. It
-// returns what came of it in one line. After an error charon serves the
-// old pair, or the new one where the error says so.
-func (h *host) deploy(ctx context.Context, dir string) (outcome string, err error) {
-	if dir, err = named(dir); err != nil {
+// deploy moves charon to a lineage's certificate if it uses the lineage, and returns the
+// outcome in one line. After an error charon serves the old pair, or the new one where the
+// error says so.
+func (h *host) deploy(ctx context.Context, name string) (outcome string, err error) {
+	dir, err := lineageDir(name)
+	if err != nil {
 		return "", err
 	}
-	lock, err := h.lock(ctx)
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // no strongSwan: prepare goes on to say so
-	case err != nil:
-		return "", err
-	default:
-		defer lock.Close()
+	if !h.looksAfter(dir) {
+		return "charon does not use this lineage", nil
 	}
+	unlock, err := h.lock(ctx)
+	if err != nil {
+		return "", hook.With(err, "lineage", dir)
+	}
+	defer unlock()
+	s := h.read(ctx, dir)
+	defer s.close()
+	return h.rotate(ctx, s, dir)
+}
 
-	start := time.Now()
-	p, session, err := h.prepare(ctx, dir)
+// rotate is deploy for one lineage of a snapshot. It needs the lock.
+func (h *host) rotate(ctx context.Context, s *snapshot, dir string) (outcome string, err error) {
 	defer func() { err = hook.With(err, "lineage", dir) }()
-	switch {
-	case errors.Is(err, errUnused):
-		return err.Error(), nil
-	case errors.Is(err, errCopied), errors.Is(err, errIPsec): // a notice: certbot may pass it on
-		h.env.Log.Info(err.Error(), otherWay, "lineage", dir)
-		return err.Error(), nil
-	case errors.Is(err, charon.ErrNotRunning):
-		return h.charonDown(ctx, p, err)
-	case err != nil:
+	start := time.Now()
+	plan, err := s.decide(dir)
+	if err != nil {
 		return "", err
 	}
-	defer session.Close()
-	if err := newIssuerDir(h.cli.SwanctlDir).clean(); err != nil {
+	switch kind := plan.Reason.Kind; {
+	case kind == rotation.Invalid, kind == rotation.CopyServed, kind == rotation.NotNamed:
+		return "", fmt.Errorf("lineage %s: %w", dir, failure(plan.Reason))
+	case s.down != nil && !errors.Is(s.down, charon.ErrNotRunning):
+		return "", s.down
+	case kind == rotation.Unused:
+		return plan.Reason.Error(), nil
+	case kind == rotation.Copied, kind == rotation.IPsec: // a notice: certbot may pass it on
+		notice := fmt.Sprintf("lineage %s: %v", dir, plan.Reason)
+		h.env.Log.Info(notice, otherWay, "lineage", dir)
+		return notice, nil
+	}
+	m := &move{host: h, snapshot: s, plan: plan, issuers: newIssuerDir(s.Dir)}
+	if err := m.issuers.clean(); err != nil {
 		return "", err
 	}
-	if p.lacks == "" {
-		h.count(p.lineage.Leaf.NotAfter, dir, true)
-		return fmt.Sprintf("charon serves %s already: nothing to do", describe(p.lineage.Leaf)), h.survives(p)
+	leaf := plan.Leaf()
+	switch plan.Reason.Kind {
+	case rotation.Stopped:
+		return h.charonDown(ctx, m, s.down)
+	case rotation.Current:
+		h.setMetrics(dir, leaf.NotAfter, true)
+		return fmt.Sprintf("charon serves %s already: nothing to do", lineage.Describe(leaf)), h.survives(dir, plan)
 	}
-	after, err := h.switchTo(ctx, session, p)
+	after, err := m.run(ctx)
 	if err != nil {
 		return "", fmt.Errorf("lineage %s: %w", dir, err)
 	}
 	if after != nil {
 		after = fmt.Errorf("lineage %s: %w", dir, after)
 	}
-	proven := !errors.Is(after, errNotProven)
+	proven := !isFinding(after, rotation.NotProven) && !isFinding(after, rotation.OtherSent)
 	if proven {
 		h.env.Result.Info("charon serves the new certificate", switched, "lineage", dir,
-			"serial", p.lineage.Leaf.SerialNumber.Text(16), "until", p.lineage.Leaf.NotAfter.UTC().Format(time.RFC3339),
+			"serial", leaf.SerialNumber.Text(16), "until", leaf.NotAfter.UTC().Format(time.RFC3339),
 			"took", time.Since(start).Round(time.Millisecond))
 	}
-	h.env.Metrics.Add(switches, 1)
-	h.count(p.lineage.Leaf.NotAfter, dir, proven)
-	return "charon serves " + describe(p.lineage.Leaf), together(after, h.reloadUnits(ctx), h.survives(p))
+	h.env.Metrics.Add(metricSwitches, 1)
+	h.setMetrics(dir, leaf.NotAfter, proven)
+	return "charon serves " + lineage.Describe(leaf), together(after, h.reloadUnits(ctx), h.survives(dir, plan))
 }
 
-// notRoot adds what helps to an error of somebody who may not do it.
+func isFinding(err error, kind rotation.Kind) bool {
+	return errors.Is(err, rotation.Finding{Kind: kind})
+}
+
+// dryRun prints what deploy would do.
+func (h *host) dryRun(ctx context.Context, name string) error {
+	dir, err := lineageDir(name)
+	if err != nil {
+		return err
+	}
+	nothing := func(why any) error {
+		_, err := fmt.Fprintf(h.env.Stdout, "nothing to do: %v\n", why)
+		return err
+	}
+	if !h.looksAfter(dir) {
+		return nothing("charon does not use this lineage")
+	}
+	s := h.read(ctx, dir)
+	defer s.close()
+	plan, err := s.decide(dir)
+	if err != nil {
+		return err
+	}
+	switch kind := plan.Reason.Kind; {
+	case kind == rotation.Invalid, kind == rotation.CopyServed, kind == rotation.NotNamed:
+		return fmt.Errorf("lineage %s: %w", dir, failure(plan.Reason))
+	case s.down != nil && !errors.Is(s.down, charon.ErrNotRunning):
+		return s.down
+	case kind == rotation.Unused, kind == rotation.Copied, kind == rotation.IPsec:
+		return nothing(plan.Reason)
+	case kind == rotation.Stopped:
+		return nothing(s.down)
+	case kind == rotation.Current:
+		return nothing(fmt.Sprintf("charon serves %s already", lineage.Describe(plan.Leaf())))
+	}
+	for _, step := range plan.Steps {
+		fmt.Fprintln(h.env.Stdout, step)
+	}
+	for _, unit := range h.cli.ReloadUnits {
+		fmt.Fprintln(h.env.Stdout, rotation.Step{Action: "reload", Name: unit})
+	}
+	return nil
+}
+
+// notRoot adds a hint to the error of somebody who lacks a permission.
 func notRoot(err error) error {
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		return fmt.Errorf("%w (run it as root)", err)
@@ -79,128 +138,27 @@ func notRoot(err error) error {
 	return err
 }
 
-// named returns the directory of a lineage that may be given by certbot's name.
-func named(lineage string) (dir string, err error) {
-	if !strings.Contains(lineage, "/") {
-		if _, err := os.Stat(lineage); errors.Is(err, fs.ErrNotExist) {
-			lineage = filepath.Join(liveDir, lineage)
-		}
-	}
-	if dir, err = filepath.Abs(lineage); err != nil {
-		return "", fmt.Errorf("read lineage: %w", err)
-	}
-	return dir, nil
-}
-
-// liveDir is where certbot keeps lineages by name.
-const liveDir = "/etc/letsencrypt/live"
-
-var (
-	errKeyNotKept  = errors.New("charon serves it now, but the next reload")
-	errDenied      = errors.New("charon serves it now, but AppArmor's profile of swanctl is in the way of the next reload")
-	errRivalIssuer = errors.New("charon sends its issuers now, but the next reload")
-)
-
-// survives says why the next reload or restart of charon's unit, which loads
-// everything from files, would lose what was switched.
-func (h *host) survives(p plan) error {
+// survives returns why the next reload or restart of charon's unit, which loads everything
+// from files, would lose what was switched.
+func (h *host) survives(dir string, plan *rotation.Plan) error {
 	var lost []error
-	if keys := h.keysOnDisk(); keys.files[p.lineage.Key.ID()] == "" {
-		private := filepath.Join(h.cli.SwanctlDir, "private")
-		why := fmt.Sprintf("no file in %s holds it (ln -s %s/privkey.pem %s/%s.pem)", private, p.dir, private, filepath.Base(p.dir))
-		if file := keys.refused[p.lineage.Key.ID()]; file != "" {
-			kind := filepath.Base(filepath.Dir(file))
-			why = fmt.Sprintf("%s holds it, and from %s swanctl loads %s keys only, which this %s is not (mv %s %s/)",
-				file, kind, strings.ToUpper(kind), p.lineage.Key, file, private)
-		}
-		lost = append(lost, hook.Critical(fmt.Errorf("lineage %s: %w of %s loses the key: %s", p.dir, errKeyNotKept, h.cli.Unit, why)))
-	}
-	if err := h.denied(p); errors.As(err, new(denial)) { // check says if it cannot be asked
-		lost = append(lost, hook.Critical(fmt.Errorf("lineage %s: %w of %s: %w (%s)", p.dir, errDenied, h.cli.Unit, err, appArmorRemedy)))
-	}
-	for file, cert := range h.rivals(p) {
-		lost = append(lost, hook.Critical(fmt.Errorf("lineage %s: %w or restart of %s may send another certificate of %s, signed by %s: "+
-			"it is in %s, left by something else (rm %s)",
-			p.dir, errRivalIssuer, h.cli.Unit, cert.Subject.CommonName, cert.Issuer.CommonName, file, file)))
+	for _, f := range plan.Survives() {
+		lost = append(lost, fmt.Errorf("lineage %s: %w", dir, failure(f)))
 	}
 	return together(lost...)
 }
 
-// denied says why swanctl itself, which reloads and restarts of charon's unit rely
-// on, may not read the files that lead to the lineage. A copy of the key in private/
-// may be read where the lineage's own may not.
-func (h *host) denied(p plan) error {
-	files := []string{h.keysOnDisk().files[p.lineage.Key.ID()]}
-	for _, c := range p.use.connections {
-		files = append(files, c.file)
-	}
-	for _, file := range files {
-		if file == "" {
-			continue
-		}
-		if err := mayRead(h.root, file); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// charonDown leaves charon's next start to find the issuers; its unit loads the
+// charonDown makes sure that charon's next start finds the issuers; its unit loads the
 // rest itself.
-func (h *host) charonDown(ctx context.Context, p plan, down error) (string, error) {
+func (h *host) charonDown(ctx context.Context, m *move, down error) (string, error) {
 	if state, err := units.Get(ctx, h.cli.Unit); err == nil && state.Active == "active" {
-		return "", fmt.Errorf("%w, although %s is active (vici names another socket?)", down, h.cli.Unit)
+		return "", hook.With(fmt.Errorf("%w, although %s is active (vici names another socket?)", down, h.cli.Unit),
+			charonSilent)
 	}
-	log := h.env.Log.With("lineage", p.dir) // a notice: certbot may pass it on
-	files := newIssuerDir(h.cli.SwanctlDir)
-	if err := files.clean(); err != nil {
+	if err := m.takeAll(ctx); err != nil {
 		return "", err
 	}
-	for _, f := range p.files {
-		if _, err := files.put(filepath.Base(f.path), f.pem); err != nil {
-			return "", err
-		}
-	}
-	if err := files.commit(); err != nil {
-		return "", err
-	}
-	if err := removeStale(files, p); err != nil {
-		return "", err
-	}
-	log.Info(down.Error()+": it loads the certificate when it starts", charonIdle)
-	return down.Error() + ": it loads the certificate when it starts", h.reloadUnits(ctx)
-}
-
-// reloadUnits reloads the others that serve the certificate.
-func (h *host) reloadUnits(ctx context.Context) error {
-	var failed []string
-	for _, unit := range h.cli.ReloadUnits {
-		switch runs, err := reload(ctx, unit); {
-		case err != nil:
-			failed = append(failed, err.Error())
-		case runs:
-			h.env.Result.Info("reloaded", unitReloaded, "unit", unit)
-		default:
-			h.env.Result.Info("not reloaded, because it does not run", unitIdle, "unit", unit)
-		}
-	}
-	if len(failed) > 0 {
-		return fmt.Errorf("%w: the certificate is in place, but %s", hook.ErrSome, strings.Join(failed, "; "))
-	}
-	return nil
-}
-
-// reload reloads a unit that runs; one that does not will read its files when it
-// starts.
-func reload(ctx context.Context, unit string) (runs bool, err error) {
-	state, err := units.Get(ctx, unit)
-	switch {
-	case err != nil:
-		return false, err
-	case state.Load == "not-found":
-		return false, fmt.Errorf("reload %s: no such unit", unit)
-	case state.Stopped():
-		return false, nil
-	}
-	return true, units.Reload(ctx, unit)
+	outcome := down.Error() + ": it loads the certificate when it starts"
+	h.env.Log.Info(outcome, charonIdle, "lineage", m.plan.Dir()) // a notice: certbot may pass it on
+	return outcome, h.reloadUnits(ctx)
 }

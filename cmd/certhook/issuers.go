@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"tunnelcast/internal/file"
 )
 
 // issuerDir is swanctl's directory x509ca, of which swanctl loads every regular file.
@@ -16,7 +18,7 @@ import (
 // undo that. Only one run may use it at a time, which lock ensures.
 type issuerDir struct {
 	path string
-	sync func(*os.File) error // (*os.File).Sync; tests watch it
+	sync func(dir *os.File) error // (*os.File).Sync; tests watch it
 }
 
 func newIssuerDir(swanctlDir string) issuerDir {
@@ -41,11 +43,11 @@ func (d issuerDir) clean() error {
 		return fmt.Errorf("remove temporary files: %w", err)
 	}
 	for _, e := range entries {
-		file := filepath.Join(d.path, e.Name())
-		if file != d.unfinished() && !oldUnfinished.MatchString(e.Name()) {
+		path := filepath.Join(d.path, e.Name())
+		if path != d.unfinished() && !oldUnfinished.MatchString(e.Name()) {
 			continue
 		}
-		if err := os.RemoveAll(file); err != nil {
+		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("remove the temporary files of an interrupted run: %w", err)
 		}
 	}
@@ -70,33 +72,26 @@ func (d issuerDir) put(name string, text []byte) (undo func() error, err error) 
 	return undo, d.write(path, text)
 }
 
-// write makes a new file, with its contents on the disk, and renames it to path.
+// write makes a file with its contents on the disk, and renames it to path.
 func (d issuerDir) write(path string, text []byte) (err error) {
 	if err := os.MkdirAll(d.unfinished(), 0o755); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(d.unfinished())) }()
-	f, err := os.CreateTemp(d.unfinished(), "*.pem")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+	unfinished := filepath.Join(d.unfinished(), filepath.Base(path))
+	if err := file.Replace(unfinished, text, 0o644, file.OnDisk); err != nil {
+		return err
 	}
-	_, writeErr := f.Write(text)
-	err = errors.Join(writeErr, f.Chmod(0o644), d.sync(f), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
+	if err := os.Rename(unfinished, path); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
-// remove removes files; those that do not exist are no error.
-func (d issuerDir) remove(names []string) error {
-	for _, name := range names {
-		if err := os.Remove(filepath.Join(d.path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove the file of an issuer of the old chain: %w", err)
-		}
+// remove removes a file, which need not exist.
+func (d issuerDir) remove(name string) error {
+	if err := os.Remove(filepath.Join(d.path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("an issuer's file of the old chain stays: %w", err)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -18,24 +17,17 @@ func newTestIssuerDir(t *testing.T) issuerDir {
 	return d
 }
 
-// A power cut after commit loses neither a file's contents nor its name: each was
-// written to the disk, the contents before the name is there.
+// A power cut after commit does not undo the new name: the directory, and the one above it
+// in case that x509ca is new, are synced when the file is there.
 func TestIssuersAreOnTheDiskBeforeSuccess(t *testing.T) {
 	d := newTestIssuerDir(t)
-	final := filepath.Join(d.path, "tunnelcast-vpn-1.pem")
 	var synced []string
-	d.sync = func(f *os.File) error {
-		_, err := os.Stat(final)
-		there := " before the file"
-		if err == nil {
-			there = " after the file"
+	d.sync = func(dir *os.File) error {
+		if _, err := os.Stat(filepath.Join(d.path, "tunnelcast-vpn-1.pem")); err != nil {
+			t.Errorf("%s is synced too early: %v", dir.Name(), err)
 		}
-		name := f.Name()
-		if filepath.Dir(name) == d.unfinished() {
-			name = "temporary file"
-		}
-		synced = append(synced, strings.TrimPrefix(name, filepath.Dir(d.path))+there)
-		return f.Sync()
+		synced = append(synced, dir.Name())
+		return dir.Sync()
 	}
 	if _, err := d.put("tunnelcast-vpn-1.pem", []byte("new")); err != nil {
 		t.Fatal(err)
@@ -43,28 +35,27 @@ func TestIssuersAreOnTheDiskBeforeSuccess(t *testing.T) {
 	if err := d.commit(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"temporary file before the file", "/x509ca after the file", " after the file"}
-	if !slices.Equal(synced, want) {
+	if want := []string{d.path, filepath.Dir(d.path)}; !slices.Equal(synced, want) {
 		t.Errorf("synced %q, want %q", synced, want)
-	}
-}
-
-// What cannot be written to the disk is a failure, and leaves the file as it was.
-func TestIssuerThatCannotBeSynced(t *testing.T) {
-	d := newTestIssuerDir(t)
-	if _, err := d.put("a.pem", []byte("old")); err != nil {
-		t.Fatal(err)
 	}
 	broken := errors.New("input/output error")
 	d.sync = func(*os.File) error { return broken }
-	if _, err := d.put("a.pem", []byte("new")); !errors.Is(err, broken) {
-		t.Errorf("put returns %v, want %v", err, broken)
-	}
 	if err := d.commit(); !errors.Is(err, broken) {
 		t.Errorf("commit returns %v, want %v", err, broken)
 	}
-	if got := readAll(t, d.path); got != "a.pem\nold" {
-		t.Errorf("the directory holds %q, want the old file alone", got)
+}
+
+// A file that cannot be written stays as it was, and leaves nothing behind.
+func TestIssuerThatCannotBeWritten(t *testing.T) {
+	d := newTestIssuerDir(t)
+	if err := os.MkdirAll(filepath.Join(d.path, "a.pem", "directory"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.write(filepath.Join(d.path, "a.pem"), []byte("new")); err == nil {
+		t.Error("a directory was replaced by a file")
+	}
+	if got := filesIn(d.path, "."); !slices.Equal(got, []string{filepath.Join(d.path, "a.pem")}) {
+		t.Errorf("the directory holds %q", got)
 	}
 }
 

@@ -1,9 +1,13 @@
-// Certhook is called by certbot after a renewal. It moves charon to the new
-// certificate without a gap and asks charon for proof.
+// Command certhook moves charon to a certificate that certbot has renewed, without a
+// moment in which a login fails, and asks charon for proof.
 //
-// certbot sets RENEWED_LINEAGE, calls for every renewed lineage, foreign ones
-// too, sets no deadline, reads the exit status only to log it and mails whatever
-// comes on stderr (certbot/_internal/hooks.py).
+// certbot calls it as a deploy hook, with RENEWED_LINEAGE in the environment, for every
+// renewed lineage, also for those that charon does not use. It sets no deadline, reads the
+// exit status only to log it, and mails whatever the hook writes to standard error
+// (certbot/_internal/hooks.py).
+//
+// A run reads its host once (snapshot.go), has [tunnelcast/internal/rotation] decide what
+// is to be done, and does that (move.go).
 package main
 
 import (
@@ -18,8 +22,6 @@ import (
 
 // deadline is how long one run may take: certbot holds its lock meanwhile.
 const deadline = 60 * time.Second
-
-var errTooLong = fmt.Errorf("not done within %s", deadline)
 
 type cli struct {
 	hook.Common
@@ -53,12 +55,10 @@ func run(ctx context.Context, env hook.Env) error {
 	if c.SwanctlDir, err = filepath.Abs(c.SwanctlDir); err != nil {
 		return fmt.Errorf("find swanctl's directory: %w", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, deadline, errTooLong)
+	late := hook.With(fmt.Errorf("not done within %s", deadline), tooLong)
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, late)
 	defer cancel()
-	h := host{
-		env: env, cli: c,
-		root: "/",
-	}
+	h := host{env: env, cli: c, root: "/"}
 	switch command {
 	case "deploy":
 		if c.Deploy.DryRun {

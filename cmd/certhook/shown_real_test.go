@@ -17,6 +17,7 @@ import (
 	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage/lineagetest"
+	"tunnelcast/internal/rotation"
 )
 
 // issue makes the files of a certificate with a given key.
@@ -182,7 +183,7 @@ func TestCrossSigns(t *testing.T) {
 	g.mustSwanctl("gw", "--load-all", "--noprompt")
 	leaf := use(first)
 	_, _, err := g.hook(g.live)
-	if err == nil || !errors.Is(err, errOtherIssuer) || hook.Status(err) != 1 || !strings.Contains(err.Error(), "systemctl restart tunnelcast-test-none.service") {
+	if err == nil || !isFinding(err, rotation.OtherSent) || hook.Status(err) != 1 || !strings.Contains(err.Error(), "systemctl restart tunnelcast-test-none.service") {
 		t.Errorf("the chain cannot be changed, and the hook says %v", err)
 	}
 	if out, _, _ := g.certhook(nil, "check"); !strings.Contains(out, "charon sends another chain") {
@@ -205,7 +206,7 @@ func TestOtherCertificateOfAnIssuer(t *testing.T) {
 	old := filepath.Join(g.dir, "gw/x509ca/lets-encrypt-cross-signed.pem")
 	g.write("gw/x509ca/lets-encrypt-cross-signed.pem", string(lineagetest.PEM(expired.Chain()[1])))
 	leaf := g.renew()
-	if _, _, err := g.hook(g.live); err == nil || !errors.Is(err, errRivalIssuer) || !strings.Contains(err.Error(), "rm "+old) {
+	if _, _, err := g.hook(g.live); err == nil || !isFinding(err, rotation.RivalIssuer) || !strings.Contains(err.Error(), "rm "+old) {
 		t.Errorf("the hook says %v", err)
 	}
 	if !g.presented("c1").Equal(leaf) {
@@ -275,7 +276,7 @@ func TestWhatAReloadKeeps(t *testing.T) {
 		leaf := g.renew()
 		_, _, err := g.hook(g.live)
 		command := "mv " + filepath.Join(g.dir, "gw/rsa/vpn.pem") + " " + filepath.Join(g.dir, "gw/private") + "/"
-		if err == nil || !errors.Is(err, errKeyNotKept) || !strings.Contains(err.Error(), command) {
+		if err == nil || !isFinding(err, rotation.KeyNotKept) || !strings.Contains(err.Error(), command) {
 			t.Fatalf("the hook says %v, want %q", err, command)
 		}
 		if out, _, err := g.certhook(nil, "check", "--heal"); err == nil || !strings.Contains(out, command) {
@@ -369,7 +370,7 @@ func TestADeniedKeyIsCritical(t *testing.T) {
 	leaf := g.renew()
 	for range 2 { // as long as it is so
 		_, err := h.deploy(t.Context(), g.live)
-		if !errors.Is(err, errDenied) || hook.Status(err) != 1 || !strings.Contains(err.Error(), `archive/*/privkey*.pem r,"`) {
+		if !isFinding(err, rotation.KeyDenied) || hook.Status(err) != 1 || !strings.Contains(err.Error(), `archive/*/privkey*.pem r,"`) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -377,6 +378,9 @@ func TestADeniedKeyIsCritical(t *testing.T) {
 		t.Error("the next client does not see the new certificate")
 	}
 }
+
+// firstCertificate returns the certificate that charon reads from a file.
+func firstCertificate(path string) *x509.Certificate { return newReader().file(path).First }
 
 // keeps fails the test unless charon holds the certificate with its key.
 func (g *gateway) keeps(cert *x509.Certificate) {
@@ -386,12 +390,12 @@ func (g *gateway) keeps(cert *x509.Certificate) {
 		g.t.Fatal(err)
 	}
 	defer s.Close()
-	all, err := new(host).credentials(g.t.Context(), s)
+	all, err := credentials(g.t.Context(), s)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	if held, key := all.holds(cert); !held || !key {
-		g.t.Errorf("charon holds the other certificate: %v, its key: %v", held, key)
+	if !slices.ContainsFunc(all, func(c rotation.Credential) bool { return c.Equal(cert) && c.HasKey }) {
+		g.t.Error("charon does not hold the other certificate with its key")
 	}
 }
 
@@ -429,7 +433,7 @@ func TestOtherClientsLayouts(t *testing.T) {
 			t.Errorf("error %v, output %q, log %s", err, out, log)
 		}
 		g.renew()
-		if _, _, err := g.hook(g.live); !errors.Is(err, errCopy) {
+		if _, _, err := g.hook(g.live); !isFinding(err, rotation.CopyServed) {
 			t.Errorf("the copy is old, and the hook says %v", err)
 		}
 	})

@@ -392,7 +392,8 @@ func TestTheOrdinaryDays(t *testing.T) {
 		for line := range strings.Lines(out) {
 			verbs = append(verbs, strings.Fields(line)[0])
 		}
-		if want := "load-key write load-cert write load-cert load-authority load-conn prove unload-key"; err != nil || strings.Join(verbs, " ") != want {
+		want := "load-key load-issuer load-issuer load-authority load-conn flush-certs prove unload-key prove-choice"
+		if err != nil || strings.Join(verbs, " ") != want {
 			t.Errorf("error %v, plan:\n%s", err, out)
 		}
 		if out, _, _ := g.certhook(nil, "check"); !strings.Contains(out, "charon does not serve what is on disk") {

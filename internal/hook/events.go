@@ -60,10 +60,12 @@ func With(err error, attrs ...any) error {
 	if err == nil {
 		return nil
 	}
-	return fieldsError{err, append(attrs, errorAttrs(err)...)}
+	return fieldsError{err, append(attrs, Attrs(err)...)}
 }
 
-func errorAttrs(err error) []any {
+// Attrs returns the fields that With gave an error, for a log entry of an error that a
+// run does not return.
+func Attrs(err error) []any {
 	var e fieldsError
 	errors.As(err, &e)
 	return e.attrs

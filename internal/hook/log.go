@@ -80,7 +80,7 @@ func (s *sink) fail(err error, event slog.Attr) {
 	// The text says it all; the attributes are for the fields.
 	entry := slog.NewRecord(time.Time{}, level, line, 0)
 	entry.AddAttrs(event)
-	entry.Add(errorAttrs(err)...)
+	entry.Add(Attrs(err)...)
 	_, fields := render(entry, nil)
 	s.log(level, line, fields)
 	if s.send != nil && s.echo {

@@ -134,3 +134,14 @@ func sameName(subject pkix.Name, text string) bool {
 	}
 	return strings.EqualFold(strings.Join(parts, ","), strings.Join(want, ","))
 }
+
+// Describe returns a certificate's name, serial number and end for a message. The subject
+// is often empty; then the names that clients ask for stand for it.
+func Describe(cert *x509.Certificate) string {
+	name := cert.Subject.CommonName
+	if name == "" {
+		name = strings.Join(Names(cert), ", ")
+	}
+	return fmt.Sprintf("%s (serial %s, until %s)", name, cert.SerialNumber.Text(16),
+		cert.NotAfter.UTC().Format("2006-01-02 15:04Z"))
+}

@@ -1,0 +1,91 @@
+package rotation
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// Remedy is how a rule that AppArmor lacks is added.
+const Remedy = "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and run " +
+	"apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl"
+
+// Survives returns what the next reload or restart of charon's unit, which loads
+// everything from files, loses of what charon serves now. It is for plans that move charon
+// or find it current.
+func (p *Plan) Survives() []Finding {
+	var lost []Finding
+	key, unit := p.lineage.Pair.Key, p.snapshot.Unit
+	if p.snapshot.keyFile(key.ID()) == nil {
+		private := path.Join(p.snapshot.Dir, "private")
+		why := fmt.Sprintf("no file in %s holds it (ln -s %s/privkey.pem %[1]s/%[3]s.pem)",
+			private, p.lineage.Dir, path.Base(p.lineage.Dir))
+		for _, k := range p.snapshot.Keys {
+			if k.Key.ID() == key.ID() {
+				kind := path.Base(path.Dir(k.Path))
+				why = fmt.Sprintf("%s holds it, and from %s swanctl loads %s keys only, which this %s is not (mv %[1]s %[5]s/)",
+					k.Path, kind, strings.ToUpper(kind), key, private)
+			}
+		}
+		lost = append(lost, find(KeyNotKept, "charon serves it now, but the next reload of %s loses the key: %s", unit, why))
+	}
+	if access := p.Access(); access.Denied != "" {
+		lost = append(lost, find(KeyDenied, "charon serves it now, but AppArmor's profile of swanctl is in the way of the "+
+			"next reload of %s: %w (%s)", unit, access, Remedy))
+	}
+	for _, rival := range p.rivals() {
+		lost = append(lost, find(RivalIssuer, "charon sends its issuers now, but the next reload or restart of %s may send "+
+			"another certificate of %s, signed by %s: it is in %s, left by something else (rm %[4]s)",
+			unit, rival.First.Subject.CommonName, rival.First.Issuer.CommonName, rival.Path))
+	}
+	return lost
+}
+
+// Access returns the first file that leads to the lineage and that swanctl may not read,
+// or of which that is not known. A copy of the key in private may be readable where the
+// lineage's own is not.
+func (p *Plan) Access() Access {
+	var all []Access
+	if p.lineage.Pair != nil {
+		if k := p.snapshot.keyFile(p.lineage.Pair.Key.ID()); k != nil {
+			all = append(all, k.Access)
+		}
+	}
+	for _, section := range p.use.named {
+		all = append(all, section.file.Access)
+	}
+	for _, a := range all {
+		if a != (Access{}) {
+			return a
+		}
+	}
+	return Access{}
+}
+
+// Error implements error.
+func (a Access) Error() string {
+	if a.Err != nil {
+		return a.Err.Error()
+	}
+	return fmt.Sprintf("it does not let swanctl read %s: it lacks %q", a.Denied, a.Rule)
+}
+
+// Unwrap returns why AppArmor gave no answer.
+func (a Access) Unwrap() error { return a.Err }
+
+// Broken returns the connections that name a file that cannot be read. The next reload of
+// charon's unit fails at them, and its next start ends there. A lineage whose own files do
+// not count may be given.
+func (s *Snapshot) Broken(except *Lineage) []Finding {
+	var all []Finding
+	for _, section := range s.Sections {
+		for _, file := range section.Certs {
+			if file.ReadError == nil || except != nil && except.has(file) {
+				continue
+			}
+			all = append(all, find(OtherBroken, "the next reload of %s (swanctl --load-all) fails at connection %s: certs: %w "+
+				"(certbot certificates lists what there is)", s.Unit, section.Connection, file.ReadError))
+		}
+	}
+	return all
+}
