@@ -10,25 +10,30 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// settings are the flags that are keys of updown.toml too.
+// settings are the flags that are also keys of updown.toml.
 type settings struct {
 	hook.Common
+
 	Server       string        `help:"Send updates to this DNS server, HOST or HOST:PORT." default:"127.0.0.1:53"`
-	Zone         string        `help:"The zone that gets the clients' names." default:"example"`
-	ReverseZones []string      `help:"Zones that get the clients' PTRs, such as 0.0.10.in-addr.arpa." placeholder:"ZONE"`
-	Key          string        `help:"Sign with the TSIG key in this file. The word none signs nothing, for a server on this host only." default:"/run/named/session.key"`
-	TTL          seconds       `name:"ttl" help:"How long a resolver may keep a client's name, in seconds or as 5m." default:"60"`
-	Timeout      time.Duration `help:"The longest that one call holds charon, over all tries." default:"1s"`
-	Pools        []string      `help:"The gateway's pools, as 10.0.0.0/24 or 10.0.0.100-10.0.0.200. Without them charon is asked for its own." placeholder:"POOL"`
-	Connections  []string      `help:"The connections of swanctl.conf whose clients get names. Without them it is all but those without an updown line." placeholder:"NAME"`
-	Reserved     []string      `help:"Names besides ns, wpad, isatap and localhost that no client gets." placeholder:"LABEL"`
-	Mend         bool          `help:"Give a client whose login is not a name one with a hyphen for each run of other characters."`
-	Names        nameTable     `kong:"-" toml:"names"`
-	Vici         string        `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
-	Unit         string        `help:"charon's systemd unit." default:"strongswan.service"`
-	RunDir       string        `hidden:"" default:"/run/tunnelcast"`
-	StateDir     string        `hidden:"" default:"/var/lib/tunnelcast"`
-	SwanctlDir   string        `hidden:"" default:"/etc/swanctl"`
+	Zone         string        `help:"The zone in which clients get names." default:"example"`
+	ReverseZones []string      `help:"Zones for the clients' PTRs, such as 0.0.10.in-addr.arpa." placeholder:"ZONE"`
+	TTL          seconds       `name:"ttl" help:"The TTL of clients' names, in seconds or as 5m." default:"60"`
+	Timeout      time.Duration `help:"The longest that one call delays charon, over all tries." default:"1s"`
+
+	Key string `help:"Sign with the TSIG key in this file; none: do not sign." default:"/run/named/session.key"`
+
+	Pools       []string `help:"The gateway's pools, such as 10.0.0.0/24 (default: charon's)." placeholder:"POOL"`
+	Connections []string `help:"Connections whose clients get names (default: those with updown)." placeholder:"NAME"`
+	Reserved    []string `help:"Names that no client gets, besides ns, wpad, isatap and localhost." placeholder:"LABEL"`
+	Mend        bool     `help:"Replace characters that a name cannot have by hyphens."`
+
+	Names nameTable `kong:"-" toml:"names"`
+
+	Vici       string `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
+	Unit       string `help:"charon's systemd unit." default:"strongswan.service"`
+	RunDir     string `hidden:"" default:"/run/tunnelcast"`
+	StateDir   string `hidden:"" default:"/var/lib/tunnelcast"`
+	SwanctlDir string `hidden:"" default:"/etc/swanctl"`
 }
 
 // hookCLI is the command line in a call by charon. It has no commands, because kong
@@ -49,7 +54,7 @@ type cli struct {
 	List struct {
 		Format string `help:"table, json or html." enum:"table,json,html" default:"table"`
 	} `cmd:"" help:"Print who is connected, under which name, since when and from where."`
-	Check struct{} `cmd:"" help:"Say whether this host is ready."`
+	Check struct{} `cmd:"" help:"Check whether this host is ready."`
 }
 
 type syncFlags struct {
@@ -57,7 +62,7 @@ type syncFlags struct {
 	Force  bool `help:"Also remove names inside the pools that this gateway did not add and no client has."`
 }
 
-// seconds is a TTL: a bare number is in seconds, as in a zone file.
+// seconds is a TTL. A number without a unit is in seconds, as in a zone file.
 type seconds time.Duration
 
 func (s *seconds) UnmarshalText(text []byte) error {
@@ -66,20 +71,20 @@ func (s *seconds) UnmarshalText(text []byte) error {
 		d, err = time.Duration(n)*time.Second, nil
 	}
 	if err != nil || d < time.Second || d > 7*24*time.Hour || d%time.Second != 0 {
-		return fmt.Errorf("%q is no TTL between 1 second and a week", text)
+		return fmt.Errorf("%q is not a TTL between 1 second and a week", text)
 	}
 	*s = seconds(d)
 	return nil
 }
 
-// nameTable has the labels of certain identities.
+// nameTable is the table [names]: the labels of certain identities.
 type nameTable struct{ lease.Names }
 
 // UnmarshalTOML implements hook.Table.
 func (n *nameTable) UnmarshalTOML(value any) error {
 	table, ok := value.(map[string]any)
 	if !ok {
-		return errors.New(`names is a table: [names] and below it lines such as "first.last@corp" = "flast"`)
+		return errors.New(`names must be a table: [names] and below it lines such as "first.last@corp" = "flast"`)
 	}
 	labels := make(map[string]string, len(table))
 	for identity, value := range table {

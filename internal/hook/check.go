@@ -5,8 +5,8 @@ import (
 	"io"
 )
 
-// Checks prints what a check subcommand looked at, one line per thing, and
-// remembers whether all was well.
+// Checks prints the results of a check subcommand, one line each, and counts those
+// that failed.
 type Checks struct {
 	w              io.Writer
 	failed, looked int
@@ -15,8 +15,8 @@ type Checks struct {
 // NewChecks returns a Checks that prints to w.
 func NewChecks(w io.Writer) *Checks { return &Checks{w: w} }
 
-// Say prints one line: what is well, or what is not, why, and the remedy, which
-// may be empty.
+// Say prints one result: "ok" and what was checked if err is nil, otherwise "FAIL",
+// the error and the remedy, which may be empty.
 func (c *Checks) Say(what string, err error, remedy string) {
 	c.looked++
 	if err == nil {
@@ -30,11 +30,11 @@ func (c *Checks) Say(what string, err error, remedy string) {
 	fmt.Fprintf(c.w, "FAIL  %s: %s%s\n", what, oneLine(err.Error()), remedy)
 }
 
-// Unknown prints one line: what this user cannot look at, and how to find out. It is
-// neither well nor a failure.
+// Unknown prints what this user or host cannot check, and how to find out. It counts
+// neither as ok nor as failed.
 func (c *Checks) Unknown(what, remedy string) { fmt.Fprintf(c.w, "?     %s (%s)\n", what, remedy) }
 
-// Err returns an error if anything that Say was told was not well.
+// Err returns an error if Say was called with one.
 func (c *Checks) Err() error {
 	if c.failed == 0 {
 		return nil

@@ -5,17 +5,12 @@ import (
 	"log/slog"
 )
 
-// eventKey is the one attribute that becomes a field of journald's own.
+// eventKey is the only attribute that becomes a field of journald itself.
 const eventKey = "MESSAGE_ID"
 
-// Event returns the attribute that says of which kind a log entry is:
-//
-//	var nameAdded = hook.Event("11843122724d492d92b96e79741d568c")
-//	env.Log.Info("name added", nameAdded, "identity", identity)
-//
-// id is made once, by journalctl --new-id128, and stays when the text changes:
-// journalctl -x looks the explanation up by it in packaging/catalog, and people
-// watch for it (journalctl MESSAGE_ID=...).
+// Event returns the attribute for a kind of log entry. id is made once, with
+// journalctl --new-id128, and does not change with the text: people watch for it
+// (journalctl MESSAGE_ID=...).
 func Event(id string) slog.Attr { return slog.String(eventKey, id) }
 
 // A Failure says which entry of the catalogue explains an error.
@@ -46,7 +41,7 @@ var (
 	metricsNotWritten = Event("2c1677a628d744aa88cd333d8c165525")
 )
 
-// fieldsError is an error with what the journal has as fields beside its text.
+// fieldsError is an error with fields for its journal entry.
 type fieldsError struct {
 	error
 	attrs []any
@@ -54,8 +49,9 @@ type fieldsError struct {
 
 func (e fieldsError) Unwrap() error { return e.error }
 
-// With gives the journal's entry of err fields: keys and values as slog's. Those
-// of an error inside stay.
+// With attaches to an error an event and fields for its journal entry: keys and
+// values, or attributes, as for a slog.Logger. It returns nil if err is nil. If an
+// error inside err has the same key or an event too, its value is used.
 func With(err error, attrs ...any) error {
 	if err == nil {
 		return nil

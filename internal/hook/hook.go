@@ -1,9 +1,24 @@
-// Package hook is the ground that the four commands stand on: what they are
-// given by the program that starts them, how they read flags and the
-// configuration file, where they log and with which status they exit.
+// Package hook is what the four commands have in common: the environment that they
+// run in (Env), flags and the configuration file (Parse), the journal, metrics,
+// the lines of a check subcommand (Checks) and exit statuses (Main).
 //
-// None of the hosts reads a hook's exit status and most discard its output, so
-// a failure is an entry in the journal first and a status second.
+// None of the programs that call a hook reads its exit status, and most discard its
+// output. Every failure is therefore an entry in the journal.
+//
+// # Events
+//
+// Each kind of journal entry has an id, made with Event, by which journalctl -x finds
+// its explanation in packaging/catalog. A log entry and an error get it in the same
+// way, together with fields:
+//
+//	var nameHeld = hook.Event("83229d3162fa4c48879680d154c46c77")
+//
+//	env.Log.Warn("no name for a client", nameHeld, "identity", identity)
+//	return hook.With(fmt.Errorf("no name for %q: %w", identity, err), nameHeld, "identity", identity)
+//
+// With is called where the error is made, or where an error of a package below
+// enters the command. A command returns its error to Main, which logs it once; of
+// several events in a chain of errors Main takes the innermost.
 package hook
 
 import (
@@ -19,16 +34,16 @@ import (
 	"time"
 )
 
-// Env is everything a command may read of the world it was started in.
-// A test writes a literal.
+// Env is everything that a command may use of the environment that it was started
+// in. A test writes a literal.
 type Env struct {
 	Name   string              // the command: "updown"
 	Args   []string            // without the program's name
-	Getenv func(string) string // the host's variables; settings never come from here
+	Getenv func(string) string // of the environment; settings never come from here
 	Stdout io.Writer           // results only
-	Stderr io.Writer           // progress for a person; log lines go to Log
+	Stderr io.Writer           // progress for a person; log entries go to Log
 	Log    *slog.Logger
-	Result *slog.Logger // for the journal alone: what Stdout says, or what must not be on stderr
+	Result *slog.Logger // journal only: repeats what Stdout prints, or must not reach stderr
 	Now    func() time.Time
 
 	Metrics *Metrics // may be nil
@@ -36,11 +51,11 @@ type Env struct {
 	catchSignals func() // may be nil
 }
 
-// ErrSome is wrapped by the error of a run in which some items failed and the
-// others were done. Its exit status is 3.
+// ErrSome is wrapped by the error of a run in which some items failed and all others
+// succeeded. Its exit status is 3.
 var ErrSome = errors.New("some items failed")
 
-// errDone ends a run that --help or --version has answered.
+// errDone is the error of a run with --help or --version, after the output.
 var errDone = errors.New("done")
 
 type usageError struct{ err error }
@@ -54,8 +69,8 @@ func Usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-// Status returns the exit status for what a run returned: 0 done or nothing to
-// do, 1 failed, 3 some items failed, 80 wrong flags or configuration.
+// Status returns the exit status for the error of a run: 0 done or nothing to do,
+// 1 failed, 3 some items failed, 80 wrong flags or configuration.
 func Status(err error) int {
 	var usage usageError
 	switch {
@@ -70,15 +85,14 @@ func Status(err error) int {
 	}
 }
 
-// IsUnit tells whether systemd started this very process, as a service's program
+// IsUnit reports whether systemd started this process as the program of a service
 // (systemd.exec(5), SYSTEMD_EXEC_PID).
 func (e Env) IsUnit() bool {
 	return e.Getenv != nil && e.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid())
 }
 
-// UnitStatus is for programs whose service must fail when only some items failed.
-// To systemd a status of 3 means NOTIMPLEMENTED, which is how it is shown, so a
-// service's program ends with 1.
+// UnitStatus returns 1 in place of 3 in a process that systemd started as the
+// program of a service: systemd would show 3 as NOTIMPLEMENTED.
 func UnitStatus(status int) int {
 	if status == 3 && (Env{Getenv: os.Getenv}).IsUnit() {
 		return 1
@@ -87,9 +101,9 @@ func UnitStatus(status int) int {
 }
 
 // Main runs a command in the environment of this process and returns its exit
-// status. After Parse SIGTERM and SIGINT cancel the context. The error that run
-// returns is logged here, once, as the event that failures have for it, so run
-// itself logs no error that it returns.
+// status. After Parse, SIGTERM and SIGINT cancel the context. Main logs the error
+// that run returns, with its event, or with that of failures if it has none; run
+// does not log it.
 func Main(name string, run func(context.Context, Env) error, failures Failures) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -119,7 +133,8 @@ func Main(name string, run func(context.Context, Env) error, failures Failures) 
 	return status
 }
 
-// catchSignals costs a thread, so it waits until there is something to interrupt.
+// catchSignals makes SIGINT and SIGTERM call cancel. It starts a thread, so it is not
+// called before there is work to interrupt.
 func catchSignals(cancel context.CancelCauseFunc) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)

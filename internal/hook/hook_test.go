@@ -60,12 +60,13 @@ func parse(t *testing.T, config string, args ...string) (testCLI, string, string
 }
 
 func TestFlagWinsOverFileWinsOverDefault(t *testing.T) {
-	c, command, _, err := parse(t, "server = '192.0.2.1:53'\ntimeout = '2s'\npools = ['10.0.0.0/24', '10.1.0.0/24']\nstrict = true\n",
-		"--timeout=3s", "sync", "--dry-run")
+	const file = "server = '192.0.2.1:53'\ntimeout = '2s'\npools = ['10.0.0.0/24', '10.1.0.0/24']\nstrict = true\n"
+	c, command, _, err := parse(t, file, "--timeout=3s", "sync", "--dry-run")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if command != "sync" || c.Server != "192.0.2.1:53" || c.Timeout != 3*time.Second || len(c.Pools) != 2 || !c.Strict || !c.Sync.DryRun {
+	if command != "sync" || c.Server != "192.0.2.1:53" || c.Timeout != 3*time.Second || len(c.Pools) != 2 ||
+		!c.Strict || !c.Sync.DryRun {
 		t.Errorf("got command %q and %+v", command, c)
 	}
 	c, command, _, err = parse(t, "", "iptables")
@@ -80,15 +81,17 @@ func TestBadSettingsAreUsageErrors(t *testing.T) {
 		args   []string
 		want   string // in the error
 	}{
-		"unknown flag":             {"", []string{"--bogus"}, "unknown flag --bogus"},
-		"unknown key":              {"\nserver = 'x'\nsevrer = 'y'\n", nil, `c.toml:3: unknown key "sevrer"`},
-		"a command's flag as key":  {"dry-run = true\n", []string{"sync"}, `unknown key "dry-run"`},
-		"table":                    {"[server]\nname = 'x'\n", nil, "c.toml:1: a value of this kind"},
-		"a list for one value":     {"server = ['x', 'y']\n", nil, "c.toml:1: takes one value, not a list"},
-		"text for a table":         {"names = 'x'\n", nil, "c.toml:1: not a table of texts"},
-		"number in a table":        {"\n[names]\nx = 1\n", nil, "c.toml:2: not a table of texts"},
-		"keys behind a table":      {"[names]\nx = 'y'\nmetrics = '/srv'\n", nil, "c.toml:1: the setting metrics is below [names]"},
-		"table that is no setting": {"[name]\nx = 'y'\n", nil, "the keys are metrics, names, pools, server, strict, timeout"},
+		"unknown flag":            {"", []string{"--bogus"}, "unknown flag --bogus"},
+		"unknown key":             {"\nserver = 'x'\nsevrer = 'y'\n", nil, `c.toml:3: unknown key "sevrer"`},
+		"a command's flag as key": {"dry-run = true\n", []string{"sync"}, `unknown key "dry-run"`},
+		"table":                   {"[server]\nname = 'x'\n", nil, "c.toml:1: a value of this kind"},
+		"a list for one value":    {"server = ['x', 'y']\n", nil, "c.toml:1: takes one value, not a list"},
+		"text for a table":        {"names = 'x'\n", nil, "c.toml:1: not a table of texts"},
+		"number in a table":       {"\n[names]\nx = 1\n", nil, "c.toml:2: not a table of texts"},
+		"a setting below a table": {"[names]\nx = 'y'\nmetrics = '/srv'\n", nil,
+			"c.toml:1: the setting metrics is below [names]"},
+		"a table that is not a setting": {"[name]\nx = 'y'\n", nil,
+			"the keys are metrics, names, pools, server, strict, timeout"},
 		"a table as flag":          {"", []string{"--names=x"}, "unknown flag --names"},
 		"broken syntax":            {"server = 'x'\npools = [\n", nil, "c.toml:"},
 		"number without unit":      {"timeout = 1\n", nil, "c.toml:1: "},
@@ -121,7 +124,8 @@ func TestHelpAndVersionAnswerAndEnd(t *testing.T) {
 		if Status(err) != 0 || err == nil {
 			t.Errorf("%s: error %v, want an end with status 0", flag, err)
 		}
-		if flag == "--help" && (!strings.Contains(out, "Exit status: 0 done") || !strings.Contains(out, "how long (default: 1s)")) {
+		if flag == "--help" &&
+			(!strings.Contains(out, "Exit status: 0 done") || !strings.Contains(out, "how long (default: 1s)")) {
 			t.Errorf("--help lacks a default or the exit statuses:\n%s", out)
 		}
 		if !strings.Contains(out, "tunnelcast-updown") {
@@ -143,7 +147,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// A service's program must not end with the number that systemd calls NOTIMPLEMENTED; anybody else gets it.
+// systemd calls the status 3 NOTIMPLEMENTED, so the program of a service exits with 1. Others exit with 3.
 func TestUnitStatus(t *testing.T) {
 	t.Setenv("SYSTEMD_EXEC_PID", fmt.Sprint(os.Getpid()))
 	for status, want := range map[int]int{0: 0, 1: 1, 3: 1, 80: 80} {
@@ -151,7 +155,7 @@ func TestUnitStatus(t *testing.T) {
 			t.Errorf("in a unit %d is %d, want %d", status, got, want)
 		}
 	}
-	t.Setenv("SYSTEMD_EXEC_PID", fmt.Sprint(os.Getppid())) // what a unit's program has started
+	t.Setenv("SYSTEMD_EXEC_PID", fmt.Sprint(os.Getppid())) // a child of a unit's program
 	if got := UnitStatus(3); got != 3 {
 		t.Errorf("elsewhere 3 is %d", got)
 	}
@@ -160,21 +164,24 @@ func TestUnitStatus(t *testing.T) {
 func TestLogLineCannotBeForged(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(handler{sink: &sink{name: "tunnelcast-updown", stderr: &out}})
-	log.With("connection", "rw").Info("name\nrefused", "identity", "al ice\nJan 1 sshd: accepted\x1b[0m", "name", "ns", "empty", "")
-	want := `tunnelcast-updown: name refused connection=rw identity="al ice\nJan 1 sshd: accepted\x1b[0m" name=ns empty=""` + "\n"
+	log.With("connection", "rw").Info("name\nrefused",
+		"identity", "al ice\nJan 1 sshd: accepted\x1b[0m", "name", "ns", "empty", "")
+	want := `tunnelcast-updown: name refused connection=rw ` +
+		`identity="al ice\nJan 1 sshd: accepted\x1b[0m" name=ns empty=""` + "\n"
 	if out.String() != want {
 		t.Errorf("got  %q\nwant %q", out.String(), want)
 	}
 }
 
-func TestJournalGetsFieldsAndStderrIsTheWayOut(t *testing.T) {
+func TestJournalGetsFieldsAndStderrTheRest(t *testing.T) {
 	var out bytes.Buffer
 	var fields map[string]string
 	var gone error
 	s := &sink{name: "tunnelcast-updown", stderr: &out, echo: true,
 		send: func(_ string, _ journal.Priority, f map[string]string) error { fields = f; return gone }}
 	slog.New(handler{sink: s}).Info("name registered", "identity", `DOM\alice`, "message-id", 7)
-	if fields["TUNNELCAST_IDENTITY"] != `DOM\alice` || fields["TUNNELCAST_MESSAGE_ID"] != "7" || fields["SYSLOG_IDENTIFIER"] != "tunnelcast-updown" {
+	if fields["TUNNELCAST_IDENTITY"] != `DOM\alice` || fields["TUNNELCAST_MESSAGE_ID"] != "7" ||
+		fields["SYSLOG_IDENTIFIER"] != "tunnelcast-updown" {
 		t.Errorf("fields %v", fields)
 	}
 	if out.Len() > 0 {
@@ -192,7 +199,7 @@ func TestJournalGetsFieldsAndStderrIsTheWayOut(t *testing.T) {
 	}
 }
 
-func TestMainSaysTheErrorOnceAndGivesTheStatus(t *testing.T) {
+func TestMainLogsTheErrorOnceAndReturnsTheStatus(t *testing.T) {
 	var out bytes.Buffer
 	s := &sink{name: "tunnelcast-x", stderr: &out}
 	s.fail(Critical(errors.New("one\ncause")), slog.Attr{})
@@ -213,7 +220,8 @@ func TestChecks(t *testing.T) {
 	}
 	c.Say("key", errors.New("not\nthere"), "start named")
 	c.Unknown("crontabs", "look as root")
-	if c.Err() == nil || out.String() != "ok    server\nFAIL  key: not there (start named)\n?     crontabs (look as root)\n" {
+	want := "ok    server\nFAIL  key: not there (start named)\n?     crontabs (look as root)\n"
+	if c.Err() == nil || out.String() != want {
 		t.Errorf("error %v, output %q", c.Err(), out.String())
 	}
 }

@@ -22,31 +22,30 @@ type criticalError struct{ error }
 
 func (e criticalError) Unwrap() error { return e.error }
 
-// Critical marks a failure that needs a person before the next client comes:
-// Main logs it at the journal's critical level instead of error.
+// Critical marks a failure that needs a person before the next client connects: Main
+// logs it at the journal's level critical, not error.
 func Critical(err error) error { return criticalError{err} }
 
-// sink takes finished log entries to where somebody can read them: the
-// journal's own socket, because charon cuts a hook's output at 127 bytes a line,
-// nginx discards it and certbot mails it; standard error when a person is
-// looking at it or where there is no journal.
+// sink sends log entries to the journal's socket, because charon cuts each line of a
+// hook's output at 127 bytes, nginx discards the output and certbot mails it. If
+// stderr is a terminal, or there is no journal, it writes them to stderr.
 type sink struct {
 	name   string
 	stderr io.Writer
 	// send is journal.Send, or nil where entries go to stderr.
 	send func(message string, priority journal.Priority, fields map[string]string) error
-	// echo says that stderr reaches somebody besides the journal: a failure is
-	// then said there too, as of any command.
+	// echo is set if stderr does not lead to the journal. A failure is then printed
+	// there, too, as by any command.
 	echo bool
 }
 
-// newSinks returns where entries go, and where those go that repeat what stdout
-// says: to the journal or nowhere.
+// newSinks returns the sink for log entries, and the one for Env.Result, whose
+// entries go to the journal or nowhere.
 func newSinks(name string) (log, result *sink) {
 	log = &sink{name: "tunnelcast-" + name, stderr: os.Stderr}
 	result = &sink{name: log.name, stderr: io.Discard}
-	// journal.Enabled would connect, at a price; an entry that cannot be sent goes to
-	// stderr anyway.
+	// journal.Enabled would connect, which takes time; an entry that cannot be sent
+	// goes to stderr anyway.
 	if _, err := os.Stat("/run/systemd/journal/socket"); err != nil {
 		return log, result
 	}
@@ -63,7 +62,7 @@ func newSinks(name string) (log, result *sink) {
 func (s *sink) log(level slog.Level, line string, fields map[string]string) {
 	if s.send != nil {
 		fields["SYSLOG_IDENTIFIER"] = s.name
-		// A journal that is gone (restarting, full) must not silence us.
+		// If the journal restarts or is full, the entry goes to stderr.
 		if s.send(line, priority(level), fields) == nil {
 			return
 		}
@@ -77,7 +76,7 @@ func (s *sink) fail(err error, event slog.Attr) {
 		level = levelCritical
 	}
 	line := oneLine(err.Error())
-	// The text says it all; the attributes are for the fields.
+	// The text is complete, so the attributes become fields only.
 	entry := slog.NewRecord(time.Time{}, level, line, 0)
 	entry.AddAttrs(event)
 	entry.Add(Attrs(err)...)
@@ -103,8 +102,8 @@ func priority(level slog.Level) journal.Priority {
 	}
 }
 
-// handler turns a slog record into one line for a person and, for the journal,
-// the same attributes as fields: identity becomes TUNNELCAST_IDENTITY.
+// handler makes of a slog.Record one line of text and, for the journal, a field for
+// each attribute: identity becomes TUNNELCAST_IDENTITY.
 type handler struct {
 	sink  *sink
 	attrs []slog.Attr
@@ -146,7 +145,7 @@ func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return h
 }
 
-// WithGroup is not used: journal fields are flat.
+// WithGroup ignores the group: journal fields are flat.
 func (h handler) WithGroup(string) slog.Handler { return h }
 
 // fieldName maps a key to systemd.journal-fields(7): A-Z, 0-9 and underscore.
@@ -162,7 +161,7 @@ func fieldName(key string) string {
 	}, key)
 }
 
-// quote keeps a value from a peer inside its place in the line.
+// quote returns a value in a form that cannot be read as another attribute or line.
 func quote(value string) string {
 	plain := func(r rune) bool { return r > ' ' && r < unicode.MaxASCII && r != '"' && r != '=' && r != '\\' }
 	if value != "" && strings.IndexFunc(value, func(r rune) bool { return !plain(r) }) < 0 {
@@ -171,7 +170,7 @@ func quote(value string) string {
 	return strconv.Quote(value)
 }
 
-// oneLine keeps a message from being two.
+// oneLine replaces control characters, so that a message stays on one line.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

@@ -20,31 +20,33 @@ import (
 	"tunnelcast/internal/file"
 )
 
-// A Metric is a number that Prometheus watches. Names and units follow its
-// conventions (https://prometheus.io/docs/practices/naming/): base units, and
-// _total at the end of what only grows.
+// A Metric is a number for Prometheus. Its name follows the conventions
+// (https://prometheus.io/docs/practices/naming/): base units, and _total at the end
+// of a counter.
 type Metric struct{ Name, Help string }
 
 func (m Metric) counter() bool { return strings.HasSuffix(m.Name, "_total") }
 
-// The metrics of every program.
+// The metrics that every program has.
 var (
-	lastSuccess = Metric{"tunnelcast_last_success_timestamp_seconds", "When the program last did all of its work, in Unix time."}
-	failedRuns  = Metric{"tunnelcast_failures_total", "Runs of the program in which something failed."}
+	lastSuccess = Metric{"tunnelcast_last_success_timestamp_seconds",
+		"When the program last did all of its work, in Unix time."}
+	failedRuns = Metric{"tunnelcast_failures_total", "Runs of the program in which something failed."}
 )
 
-// Metrics are one run's numbers on their way to a file in node_exporter's textfile
-// format, which keeps those of earlier runs: DIR/tunnelcast_NAME.prom.
+// Metrics collects the metrics of one run. At its end they are merged with those of
+// earlier runs in DIR/tunnelcast_NAME.prom, a file for node_exporter's textfile
+// collector.
 type Metrics struct {
 	program string
 	dir     string
 	known   []Metric
-	series  map[string]float64 // what this run has found and done
-	fresh   map[string]bool    // families of which no earlier series stays
+	series  map[string]float64 // of this run
+	fresh   map[string]bool    // metrics whose earlier series are dropped
 }
 
-// Begin says that this run counts, and where: nothing is written if dir is empty,
-// the setting's default. known are all metrics of the program.
+// Begin enables metrics for this run and sets their directory. If dir is empty, the
+// default of the setting, metrics stay disabled. known are all metrics of the program.
 func (m *Metrics) Begin(dir string, known ...Metric) {
 	if m == nil || dir == "" {
 		return
@@ -54,14 +56,15 @@ func (m *Metrics) Begin(dir string, known ...Metric) {
 	m.series, m.fresh = map[string]float64{}, map[string]bool{}
 }
 
-// Reset forgets a gauge's series of earlier runs, whose labels may be no more.
+// Reset drops the series of a gauge that earlier runs wrote, because their labels may
+// no longer exist.
 func (m *Metrics) Reset(metric Metric) {
 	if m != nil && m.dir != "" {
 		m.fresh[metric.Name] = true
 	}
 }
 
-// Set gives a gauge its value. labels are names and values.
+// Set sets a gauge. labels are names and values in turns.
 func (m *Metrics) Set(metric Metric, value float64, labels ...string) {
 	if m != nil && m.dir != "" {
 		m.series[series(metric, labels)] = value
@@ -75,7 +78,7 @@ func (m *Metrics) Add(metric Metric, value float64, labels ...string) {
 	}
 }
 
-// series names one time series as the text format does
+// series returns the name of a time series in the text format
 // (https://prometheus.io/docs/instrumenting/exposition_formats/).
 func series(metric Metric, labels []string) string {
 	if len(labels) == 0 {
@@ -94,9 +97,9 @@ func family(series string) string {
 	return name
 }
 
-// write merges the run's numbers into the file. A reader sees the old file or the
-// new one. It is not synced: after a power cut the counters begin anew, which
-// Prometheus knows how to read.
+// write merges the metrics of this run into the file, which it replaces atomically.
+// It does not sync the file: after a power cut the counters may start at zero again,
+// which Prometheus handles.
 func (m *Metrics) write(now time.Time, success bool) error {
 	if m == nil || m.dir == "" {
 		return nil
@@ -120,7 +123,7 @@ func (m *Metrics) write(now time.Time, success bool) error {
 	return file.Replace(path, m.merge(old), 0o644, file.InMemory)
 }
 
-// merge returns the file's next content.
+// merge returns the new content of the file.
 func (m *Metrics) merge(old []byte) []byte {
 	all := maps.Clone(m.series)
 	lines := bufio.NewScanner(bytes.NewReader(old))
@@ -133,7 +136,7 @@ func (m *Metrics) merge(old []byte) []byte {
 		value, err := strconv.ParseFloat(lines.Text()[end+1:], 64)
 		i := slices.IndexFunc(m.known, func(k Metric) bool { return k.Name == family(name) })
 		if err != nil || i < 0 {
-			continue // a comment, or what an earlier version wrote
+			continue // a comment, or a metric of an earlier version
 		}
 		_, now := m.series[name]
 		switch {
@@ -166,8 +169,8 @@ func (m *Metrics) merge(old []byte) []byte {
 	return out.Bytes()
 }
 
-// lockDir waits for the other runs that write there, but not long: several hooks may end at the
-// same time, and a metric is not worth more.
+// lockDir waits for other runs that write metrics, but for a second only: charon may
+// be waiting for this run.
 func lockDir(dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -182,7 +185,8 @@ func lockDir(dir string) (unlock func(), err error) {
 	return func() { d.Close() }, nil
 }
 
-// read trusts nobody who may write to the directory: www-data may, and root reads.
+// read reads a file in a directory that others may write to: www-data may, and root
+// reads. It follows no link, does not block on a FIFO and limits the size.
 func read(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -192,7 +196,7 @@ func read(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
-// CheckMetrics says whether this user's runs can write their metrics.
+// CheckMetrics checks whether this user's runs can write metrics to the directory.
 func (c *Checks) CheckMetrics(dir string) {
 	if dir == "" {
 		return

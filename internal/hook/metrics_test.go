@@ -90,14 +90,19 @@ func TestMetricsOfRunsAtOnce(t *testing.T) {
 		group.Go(func() { runOnce(t, dir, true, func(m *Metrics) { m.Add(testHealed, 1) }) })
 	}
 	group.Wait()
-	runOnce(t, dir, true, func(m *Metrics) {
-		if got := string(m.merge([]byte(content(t, dir)))); got != "# HELP tunnelcast_healed_total Healed.\n# TYPE tunnelcast_healed_total counter\ntunnelcast_healed_total 20\n"+
-			"# HELP tunnelcast_last_success_timestamp_seconds When the program last did all of its work, in Unix time.\n# TYPE tunnelcast_last_success_timestamp_seconds gauge\n"+
-			"tunnelcast_last_success_timestamp_seconds{program=\"x\"} 1800000000\n"+
-			"# HELP tunnelcast_failures_total Runs of the program in which something failed.\n# TYPE tunnelcast_failures_total counter\ntunnelcast_failures_total{program=\"x\"} 0\n" {
-			t.Errorf("got\n%s", got)
-		}
-	})
+	want := `# HELP tunnelcast_healed_total Healed.
+# TYPE tunnelcast_healed_total counter
+tunnelcast_healed_total 20
+# HELP tunnelcast_last_success_timestamp_seconds When the program last did all of its work, in Unix time.
+# TYPE tunnelcast_last_success_timestamp_seconds gauge
+tunnelcast_last_success_timestamp_seconds{program="x"} 1800000000
+# HELP tunnelcast_failures_total Runs of the program in which something failed.
+# TYPE tunnelcast_failures_total counter
+tunnelcast_failures_total{program="x"} 0
+`
+	if got := content(t, dir); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("%v, error %v: want the one file", entries, err)
@@ -117,7 +122,7 @@ func TestMetricsThatNobodyAskedFor(t *testing.T) {
 	}
 }
 
-// Who may write to the directory must not be able to stop a program of root's.
+// A user who may write to the directory must not be able to block a program that runs as root.
 func TestMetricsBesideATrap(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mkfifo(filepath.Join(dir, "tunnelcast_x.prom"), 0o666); err != nil {

@@ -9,8 +9,9 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// OtherSetting returns what the configuration file of another program of ours, beside this one's, has under a key: nil if
-// there is no such file or key. The file's other keys are for that program to judge; bad syntax is a usage error.
+// OtherSetting returns the value of one key in the configuration file of another of
+// the four programs, or nil if there is no such file or key. It does not check the
+// other keys. Bad syntax is a usage error.
 func OtherSetting(file, key string) (any, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -20,32 +20,33 @@ var version = "unreleased"
 
 // Common holds the flags that every command has. A command's flags embed it.
 type Common struct {
-	Config  configFile  `help:"Read the settings from FILE instead of ${config}." placeholder:"FILE" default:"${config}"`
+	Config  configFile  `help:"Read settings from FILE, not ${config}." placeholder:"FILE" default:"${config}"`
 	Version versionFlag `help:"Print the version and exit."`
-	Metrics string      `help:"Write numbers for Prometheus into this directory of node_exporter's textfile collector." placeholder:"DIR"`
+	Metrics string      `help:"Write metrics for node_exporter's textfile collector to DIR." placeholder:"DIR"`
 }
 
-// Parse reads the flags of env.Args and, for those not given, the settings of
-// the configuration file into cli, a pointer to a struct with kong's tags that
-// embeds Common. It returns the name of the command that was asked for.
+// Parse reads the flags in env.Args and, for those not given, the settings in the
+// configuration file into cli, a pointer to a struct with kong's tags that embeds
+// Common. It returns the name of the command. It is the only reader of settings.
 //
-// The flags on cli itself are the settings: each may stand under its own name in
-// the file. So may a table, which has no flag: a field that implements Table and
-// has the tags `kong:"-"` and `toml:"NAME"`. A key that is no setting is an error, and so is a missing file that
-// --config names. Errors are Usagef's. From here on SIGTERM and SIGINT cancel the
-// context that Main gave.
+// Each flag of cli itself is a setting, with the same name in the file; flags of a
+// command are not. A table is a setting without a flag: a field that implements Table
+// and has the tags `kong:"-"` and `toml:"NAME"`. An unknown key is an error, and so is
+// a missing file that --config names. Errors are those of Usagef. From here on SIGTERM
+// and SIGINT cancel the context of Main.
 func Parse(env Env, cli any, description string) (command string, err error) {
 	return ParseSection(env, cli, description, nil)
 }
 
-// section holds settings of one part of the configuration file.
+// section holds the settings of one table of the configuration file.
 type section map[string]any
 
-// ParseSection is Parse with settings, by name, that stand in for the file's: those of
-// one of several tables for which a program does its work. A flag wins over them too.
+// ParseSection is Parse with settings, by name, that replace those of the file: the
+// settings of one of several tables, for each of which a program does its work. A flag
+// overrides them, too.
 func ParseSection(env Env, cli any, description string, values map[string]any) (command string, err error) {
-	// kong ends the program inside the parser for --help and --version; here
-	// the exit belongs to main alone.
+	// For --help and --version kong exits inside the parser. Only main exits here, so
+	// Exit panics, and the panic ends here.
 	defer func() {
 		switch r := recover(); r {
 		case nil:
@@ -59,7 +60,7 @@ func ParseSection(env Env, cli any, description string, values map[string]any) (
 	parser, err := kong.New(cli,
 		kong.Name(name),
 		kong.Description(description+"\n\n"+statuses),
-		// kong interpolates each variable anew for every flag, so this is the only one.
+		// kong interpolates all variables again for each flag, so this is the only one.
 		kong.Vars{"config": "/etc/tunnelcast/" + env.Name + ".toml"},
 		kong.Bind(section(values), versionLine(name+" "+version)),
 		kong.Writers(env.Stdout, env.Stderr),
@@ -83,7 +84,7 @@ func ParseSection(env Env, cli any, description string, values map[string]any) (
 
 const statuses = "Exit status: 0 done or nothing to do, 1 failed, 3 some items failed, 80 wrong flags or configuration."
 
-// withDefault adds to a flag's help the default that its placeholder hides.
+// withDefault adds the default to a flag's help if a placeholder hides it.
 func withDefault(v *kong.Value) string {
 	if v.Default == "" || v.Flag == nil || v.Flag.PlaceHolder == "" || v.Name == "config" {
 		return v.Help
@@ -96,8 +97,8 @@ type (
 	versionLine string
 )
 
-// BeforeReset answers before anything else is looked at, so that --version
-// works beside a broken configuration file. The name is kong's.
+// BeforeReset prints the version before kong reads anything else, so that --version
+// works with an invalid configuration file, too. kong calls it by this name.
 func (versionFlag) BeforeReset(app *kong.Kong, line versionLine) error {
 	fmt.Fprintln(app.Stdout, line)
 	app.Exit(0)
@@ -106,7 +107,8 @@ func (versionFlag) BeforeReset(app *kong.Kong, line versionLine) error {
 
 type configFile string
 
-// BeforeResolve adds the file's settings below the flags. The name is kong's.
+// BeforeResolve makes the settings in the file the values of flags that are not given.
+// kong calls it by this name.
 func (configFile) BeforeResolve(app *kong.Kong, ctx *kong.Context, trace *kong.Path, part section) error {
 	file := string(ctx.FlagValue(trace.Flag).(configFile))
 	settings, err := readSettings(file, app.Model, part)
@@ -135,7 +137,7 @@ func readSettings(file string, app *kong.Application, part section) (settings, e
 	}
 	s := settings{file: file, text: string(text)}
 	if !setsAny(text) {
-		// parsing the comments would take a fifth of the time of Parse
+		// charon waits for a hook, and the comments take a fifth of the time of Parse
 	} else if err := toml.Unmarshal(text, &s.values); err != nil {
 		var syntax toml.ParseError
 		if errors.As(err, &syntax) {
@@ -148,11 +150,13 @@ func readSettings(file string, app *kong.Application, part section) (settings, e
 	for name, table := range tables {
 		value, ok := s.values[name]
 		if slices.Contains(known, name) {
-			// Of a name that is a flag too, several tables are the table's, and all else the flag's.
+			// If a flag has the same name, a list of tables is for the table and any other
+			// value for the flag.
 			switch value.(type) {
 			case []map[string]any:
 			case []any, map[string]any:
-				return s, fmt.Errorf("%s: %s is one value, or several tables that begin with [[%[2]s]]", s.place(name), name)
+				return s, fmt.Errorf("%s: %s is one value, or several tables that begin with [[%[2]s]]",
+					s.place(name), name)
 			default:
 				continue
 			}
@@ -181,7 +185,7 @@ func readSettings(file string, app *kong.Application, part section) (settings, e
 	return s, nil
 }
 
-// setsAny is false of a file as the package has it: all comments.
+// setsAny reports whether a file has more than comments, unlike the one in the package.
 func setsAny(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
@@ -206,8 +210,8 @@ func tables(flags reflect.Value) map[string]Table {
 	return all
 }
 
-// settingNames returns the flags that are settings: those of the program, not
-// of one of its commands.
+// settingNames returns the names of the flags that are settings: flags of the program,
+// not of one of its commands.
 func settingNames(app *kong.Application) []string {
 	var names []string
 	for _, flag := range app.Flags {
@@ -218,8 +222,8 @@ func settingNames(app *kong.Application) []string {
 	return names
 }
 
-// place names the file and the line that sets key or opens its table. The TOML
-// library knows the place of a syntax error, not of a key.
+// place returns the file and the line that sets a key or opens its table. The TOML
+// library returns the line of a syntax error only.
 func (s settings) place(key string) string {
 	n := 0
 	for line := range strings.Lines(s.text) {
@@ -232,13 +236,13 @@ func (s settings) place(key string) string {
 	return s.file
 }
 
-// Validate implements kong.Resolver; readSettings has looked at the keys.
+// Validate implements kong.Resolver. readSettings has checked the keys.
 func (settings) Validate(*kong.Application) error { return nil }
 
-// Resolve implements kong.Resolver. A scalar goes through the flag's own parser
-// as text, so that a key takes what its flag takes: kong would read the number
-// in "timeout = 1" as one nanosecond. The value is tried here first, because
-// only here the error can name the file.
+// Resolve implements kong.Resolver. It passes a scalar to the flag's own parser as
+// text, so that a key accepts the same values as its flag: kong would read the number
+// in "timeout = 1" as one nanosecond. It parses the value once itself, because kong's
+// error would not name the file.
 func (s settings) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
 	value, ok := s.values[flag.Name]
 	if !ok || parent.App == nil {

@@ -9,12 +9,12 @@ import (
 
 // Table is a setting that is a table of the configuration file.
 type Table interface {
-	// UnmarshalTOML stores the value that the file has under the table's name.
+	// UnmarshalTOML stores the value of the table's key in the file.
 	UnmarshalTOML(value any) error
 }
 
-// readTable stores the file's value in a table. Every key after a table's header
-// belongs to the table, so a setting of the program there is an error.
+// readTable stores a value of the file in a table. In TOML every key after a table's
+// header belongs to that table, so a setting of the program there is an error.
 func readTable(flags reflect.Value, name string, table Table, value any) error {
 	if keys, ok := value.(map[string]any); ok {
 		for key := range keys {
@@ -26,7 +26,7 @@ func readTable(flags reflect.Value, name string, table Table, value any) error {
 	return table.UnmarshalTOML(value)
 }
 
-// isSetting tells whether a struct of flags has one for a key.
+// isSetting reports whether a struct of flags has one with the name of a key.
 func isSetting(flags reflect.Type, key string) bool {
 	for i := range flags.NumField() {
 		field := flags.Field(i)
@@ -37,7 +37,7 @@ func isSetting(flags reflect.Type, key string) bool {
 	return false
 }
 
-// dashed is the flag of a field, RunDir: run-dir.
+// dashed returns the flag's name for a field: run-dir for RunDir.
 func dashed(field string) string {
 	var b strings.Builder
 	for i, r := range field {
