@@ -9,17 +9,19 @@ import (
 	"strings"
 )
 
-// maxIncludes ends a file that includes itself.
+// maxIncludes is how deep files may include others. It ends a file that includes
+// itself.
 const maxIncludes = 10
 
-// parser reads the grammar of src/libstrongswan/settings/settings_lexer.l and
-// settings_parser.y.
+// parser reads one file in the grammar of src/libstrongswan/settings/settings_lexer.l
+// and settings_parser.y.
 type parser struct {
 	depth int // of includes
 	text  string
-	at    int
+	at    int // the position in text
 }
 
+// file reads a file, with those that it includes, into a section.
 func (p *parser) file(path string, into *section) error {
 	if p.depth == maxIncludes {
 		return fmt.Errorf("%s: includes more than %d deep", path, maxIncludes)
@@ -35,6 +37,8 @@ func (p *parser) file(path string, into *section) error {
 	return nil
 }
 
+// statements reads settings and sections up to the end of the file or, if nested, to
+// the closing brace.
 func (p *parser) statements(path string, into *section, nested bool) error {
 	for {
 		p.skip(" \t\r\n")
@@ -60,7 +64,7 @@ func (p *parser) statements(path string, into *section, nested bool) error {
 		}
 		p.skip(" \t\r\n")
 		if name == "include" && !p.next('=') {
-			pattern, err := p.value(" ")
+			pattern, _, err := p.word()
 			if err != nil {
 				return err
 			}
@@ -71,7 +75,7 @@ func (p *parser) statements(path string, into *section, nested bool) error {
 		}
 		switch {
 		case p.take('='):
-			value, err := p.value("")
+			value, err := p.value()
 			if err != nil {
 				return err
 			}
@@ -98,8 +102,8 @@ func (p *parser) statements(path string, into *section, nested bool) error {
 	}
 }
 
-// include reads the files of a pattern, which is relative to the file that
-// names it; a pattern without files is no error.
+// include reads the files that match a pattern, which is relative to the file that
+// names it. A pattern that matches nothing is not an error.
 func (p *parser) include(path, pattern string, into *section) error {
 	if !filepath.IsAbs(pattern) {
 		pattern = filepath.Join(filepath.Dir(path), pattern)
@@ -116,33 +120,39 @@ func (p *parser) include(path, pattern string, into *section) error {
 	return nil
 }
 
-// value reads to the end of the line, a comment, a closing brace or one of the
-// further ends; words are joined by one space, strings taken as they are.
-func (p *parser) value(ends string) (string, error) {
+// value reads words and strings up to the end of the line, a comment or a closing
+// brace, and joins them by one space each.
+func (p *parser) value() (string, error) {
 	var words []string
 	for {
-		p.skip(" \t\r")
-		switch {
-		case p.at == len(p.text), strings.IndexByte("#}\n", p.text[p.at]) >= 0:
-			return strings.Join(words, " "), nil
-		case p.text[p.at] == '"':
-			word, err := p.quoted()
-			if err != nil {
-				return "", err
-			}
-			words = append(words, word)
-		default:
-			words = append(words, p.until("#}\"\r\n\t "))
+		word, ok, err := p.word()
+		if err != nil {
+			return "", err
 		}
-		if ends != "" {
+		if !ok {
 			return strings.Join(words, " "), nil
 		}
+		words = append(words, word)
 	}
 }
 
+// word reads one word or string of a value. ok is false where the value ends.
+func (p *parser) word() (word string, ok bool, err error) {
+	p.skip(" \t\r")
+	switch {
+	case p.at == len(p.text), strings.IndexByte("#}\n", p.text[p.at]) >= 0:
+		return "", false, nil
+	case p.take('"'):
+		word, err = p.quoted()
+		return word, true, err
+	}
+	return p.until("#}\"\r\n\t "), true, nil
+}
+
+// quoted reads a string, after its first quotation mark.
 func (p *parser) quoted() (string, error) {
 	var text strings.Builder
-	for p.at++; p.at < len(p.text); p.at++ {
+	for ; p.at < len(p.text); p.at++ {
 		c := p.text[p.at]
 		if c == '"' {
 			p.at++
@@ -166,12 +176,14 @@ func (p *parser) quoted() (string, error) {
 	return "", errors.New("a string has no end")
 }
 
+// skip skips any of these characters.
 func (p *parser) skip(chars string) {
 	for p.at < len(p.text) && strings.IndexByte(chars, p.text[p.at]) >= 0 {
 		p.at++
 	}
 }
 
+// until returns the text before the first of these characters.
 func (p *parser) until(chars string) string {
 	start := p.at
 	for p.at < len(p.text) && strings.IndexByte(chars, p.text[p.at]) < 0 {
@@ -182,6 +194,7 @@ func (p *parser) until(chars string) string {
 
 func (p *parser) next(c byte) bool { return p.at < len(p.text) && p.text[p.at] == c }
 
+// take skips c and returns true if it is next.
 func (p *parser) take(c byte) bool {
 	if p.next(c) {
 		p.at++

@@ -5,20 +5,20 @@ import (
 	"strings"
 )
 
-// section is a section of strongSwan's settings, see strongswan.conf(5).
+// section is a section of strongSwan's settings (strongswan.conf(5)).
 type section struct {
 	values   map[string]string
 	sections map[string]*section
-	order    []string // of sections
-	refs     []string // absolute names of sections whose contents are inherited
+	order    []string // the names of sections, as they first occur
+	refs     []string // absolute names of the sections that this one inherits from
 }
 
 func newSection() *section {
 	return &section{values: map[string]string{}, sections: map[string]*section{}}
 }
 
-// section returns the named section, made when it is not there: a section that
-// is opened twice is one.
+// section returns the named section and creates it if there is none: a section that
+// is opened twice is one section.
 func (s *section) section(name string) *section {
 	if s.sections[name] == nil {
 		s.sections[name] = newSection()
@@ -27,10 +27,9 @@ func (s *section) section(name string) *section {
 	return s.sections[name]
 }
 
-// merged returns the section with everything that it and its subsections
-// inherit in place. Its own settings win, then those of earlier references. A
-// reference that leads back to one of via is left out: strongSwan refuses such
-// loops.
+// merged returns a copy of the section that includes all that it and the sections in
+// it inherit. Its own settings win, then those of earlier references. A reference back
+// to one of via is ignored: strongSwan refuses such loops.
 func (s *section) merged(root *section, via ...string) *section {
 	all := newSection()
 	all.addMissing(s)
@@ -45,6 +44,7 @@ func (s *section) merged(root *section, via ...string) *section {
 	return all
 }
 
+// addMissing copies the settings and sections of from that s does not have.
 func (s *section) addMissing(from *section) {
 	for key, value := range from.values {
 		if _, set := s.values[key]; !set {
@@ -58,6 +58,7 @@ func (s *section) addMissing(from *section) {
 	}
 }
 
+// find returns the section with an absolute name, such as connections.vpn, or nil.
 func (s *section) find(name string) *section {
 	for part := range strings.SplitSeq(name, ".") {
 		if s = s.sections[part]; s == nil {
@@ -67,8 +68,8 @@ func (s *section) find(name string) *section {
 	return s
 }
 
-// keys returns the keys of a section that have a value, sorted. One without a value
-// was taken back (key =).
+// keys returns the keys that have a value, sorted. A key without a value (key =)
+// removes an inherited one.
 func (s *section) keys() []string {
 	var keys []string
 	for key, value := range s.values {
