@@ -33,13 +33,9 @@ func (h *host) check(ctx context.Context) error {
 	h.checkCharon(ctx, c, leases, pools, charonErr)
 	h.checkLine(c)
 	h.checkMemory(ctx, c)
+	h.checkSessions(ctx, c)
 	for _, unit := range []string{"tunnelcast-sync.path", "tunnelcast-sync.timer"} {
-		state, err := h.askUnit(ctx, unit)
-		remedy := ""
-		if err == nil {
-			remedy, err = state.Fault(unit)
-		}
-		c.Say("unit "+unit, err, remedy)
+		h.checkUnit(ctx, c, unit)
 	}
 	c.CheckMetrics(h.Metrics)
 	return c.Err()

@@ -23,6 +23,12 @@ var (
 	notRegistered  = hook.Event("18361165ece14701a9e3fe5b5fc77815")
 	noPTR          = hook.Event("b3812277dcb143178bb28e8e8f2ef0aa")
 
+	sessionEnded  = hook.Event("45223c3229334922ae0eb84b90a7f651")
+	eventsDropped = hook.Event("144b210724244d4e917da4c0ec7c6016")
+	eventTold     = hook.Event("37cfa6605097478799e8884152288ded")
+	programOutput = hook.Event("f34774039758452785491d5b625ac074")
+	programFailed = hook.Event("9c5ed12ef8894475b5cc3d77263f28e0")
+
 	identityRefused = hook.Event("d95daa26a8014fadbc251c97246b4a1a")
 	nameHeld        = hook.Event("83229d3162fa4c48879680d154c46c77")
 	noPool          = hook.Event("1aabf4989c46473bbd0746465b1643a0")

@@ -16,6 +16,7 @@ import (
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
 	"tunnelcast/internal/rundir"
+	"tunnelcast/internal/session"
 	"tunnelcast/internal/units"
 )
 
@@ -32,6 +33,11 @@ type host struct {
 	// charon.ErrNotRunning.
 	askCharon func(context.Context) ([]lease.Lease, lease.Pools, error)
 	askUnit   func(ctx context.Context, unit string) (units.State, error)
+
+	policy session.Policy
+	// listSessions and endSession ask charon, as askCharon does.
+	listSessions func(context.Context) (charon.Sessions, error)
+	endSession   func(ctx context.Context, id string) error
 
 	clientPort string // the port of the DNS servers that clients use
 
@@ -59,6 +65,12 @@ func newHost(c settings, env hook.Env) (*host, error) {
 	if h.Server, err = withPort(c.Server); err != nil {
 		return nil, hook.Usagef("server %q: not HOST or HOST:PORT, such as 127.0.0.1:53", c.Server)
 	}
+	if h.policy, err = c.policy(); err != nil {
+		return nil, err
+	}
+	if err := c.checkSessionSettings(); err != nil {
+		return nil, err
+	}
 	if c.Timeout <= 0 {
 		return nil, hook.Usagef("timeout %s: must be positive", c.Timeout)
 	}
@@ -74,17 +86,33 @@ func newHost(c settings, env hook.Env) (*host, error) {
 		h.rules.Reverse = append(h.rules.Reverse, lease.FQDN(zone))
 	}
 	h.askCharon = func(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
-		session, err := charon.Dial(ctx, c.Vici)
+		s, err := charon.Dial(ctx, c.Vici)
 		if err != nil {
 			return nil, nil, err
 		}
-		defer session.Close()
-		pools, err := session.Pools(ctx)
+		defer s.Close()
+		pools, err := s.Pools(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
-		leases, err := session.Leases(ctx, env.Now())
+		leases, err := s.Leases(ctx, env.Now())
 		return leases, pools, err
+	}
+	h.listSessions = func(ctx context.Context) (charon.Sessions, error) {
+		s, err := charon.Dial(ctx, c.Vici)
+		if err != nil {
+			return charon.Sessions{}, err
+		}
+		defer s.Close()
+		return s.Sessions(ctx, env.Now())
+	}
+	h.endSession = func(ctx context.Context, id string) error {
+		s, err := charon.Dial(ctx, c.Vici)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return s.Terminate(ctx, id)
 	}
 	return h, nil
 }

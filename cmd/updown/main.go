@@ -37,7 +37,12 @@ func run(ctx context.Context, env hook.Env) error {
 		return err
 	}
 	switch command {
+	case "events":
+		return runEvents(ctx, env, eventQueue(c.RunDir))
 	case "sync":
+		if c.Sync.TestEvent {
+			return h.sessions().testEvent(ctx, env.Stdout)
+		}
 		if env.IsUnit() && !c.isSetUp() {
 			return nil
 		}

@@ -29,6 +29,8 @@ type settings struct {
 
 	Names nameTable `kong:"-" toml:"names"`
 
+	sessionSettings
+
 	Vici       string `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
 	Unit       string `help:"charon's systemd unit." default:"strongswan.service"`
 	RunDir     string `hidden:"" default:"/run/tunnelcast"`
@@ -54,12 +56,15 @@ type cli struct {
 	List struct {
 		Format string `help:"table, json or html." enum:"table,json,html" default:"table"`
 	} `cmd:"" help:"Print who is connected, under which name, since when and from where."`
-	Check struct{} `cmd:"" help:"Check whether this host is ready."`
+	Check  struct{} `cmd:"" help:"Check whether this host is ready."`
+	Events struct{} `cmd:"" hidden:"" help:"Make the calls of on-event that wait; for tunnelcast-events.service."`
 }
 
 type syncFlags struct {
 	DryRun bool `help:"Print what would be changed, as dig prints an update, and change nothing."`
 	Force  bool `help:"Also remove names inside the pools that this gateway did not add and no client has."`
+
+	TestEvent bool `help:"Only call the program of on-event once, for an event that is made up, and print its output."`
 }
 
 // seconds is a TTL. A number without a unit is in seconds, as in a zone file.

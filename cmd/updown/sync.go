@@ -51,6 +51,10 @@ func (h *host) sync(ctx context.Context, flags syncFlags) error {
 		case <-time.After(roundPause << n):
 		}
 	}
+	// If charon did not tell the round who is connected, do not ask again.
+	if !errors.As(err, new(notProven)) {
+		err = combine(err, h.sessions().follow(ctx, flags.DryRun))
+	}
 	unlock()
 	// If new requests are waiting, systemd restarts sync immediately. Pause first, so
 	// that one run serves a whole burst of clients.

@@ -100,7 +100,7 @@ func TestRun(t *testing.T) {
 			call := Call{Command: []string{script(t, test.script)}, Timeout: timeout,
 				Vars: []string{"TUNNELCAST_EVENT=connected\x00x", "TUNNELCAST_IDENTITY=a\nb; $(id)"}}
 			var lines []string
-			err := Run(t.Context(), call, func(line string) { lines = append(lines, line) })
+			err := call.Run(t.Context(), func(line string) { lines = append(lines, line) })
 			if got := strings.Join(lines, "\n"); got != test.want {
 				t.Errorf("output %q, want %q", got, test.want)
 			}
@@ -114,7 +114,7 @@ func TestRun(t *testing.T) {
 func TestRunFlood(t *testing.T) {
 	n, last := 0, ""
 	call := Call{Command: []string{script(t, "seq 1 200000")}, Timeout: time.Minute}
-	err := Run(t.Context(), call, func(line string) { n, last = n+1, line })
+	err := call.Run(t.Context(), func(line string) { n, last = n+1, line })
 	if err != nil || n != maxLines+1 || last != fmt.Sprintf("(%d lines more were dropped)", 200000-maxLines) {
 		t.Errorf("%d lines, the last is %q, error %v", n, last, err)
 	}
@@ -125,7 +125,7 @@ func TestRunRefuses(t *testing.T) {
 	if err := os.Chmod(file, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	err := Run(t.Context(), Call{Command: []string{file}, Timeout: time.Minute}, func(line string) { t.Error(line) })
+	err := Call{Command: []string{file}, Timeout: time.Minute}.Run(t.Context(), func(line string) { t.Error(line) })
 	if !errors.Is(err, ErrUnsafe) {
 		t.Error(err)
 	}

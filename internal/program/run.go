@@ -20,6 +20,24 @@ type Call struct {
 	Vars    []string      `json:"vars"`    // NAME=VALUE; beside PATH its whole environment
 }
 
+// Program returns the path of the program, "" if the call has none.
+func (c Call) Program() string {
+	if len(c.Command) == 0 {
+		return ""
+	}
+	return c.Command[0]
+}
+
+// Var returns the value of a variable of the call.
+func (c Call) Var(name string) string {
+	for _, v := range c.Vars {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
 // What is kept of a program's output. The rest is read and dropped, so that the
 // program does not wait for a reader.
 const (
@@ -36,8 +54,8 @@ const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // either stream. It returns when the program, and all that it started and that
 // print to the same streams, have ended or the time is up: then the processes get
 // SIGTERM and two seconds later SIGKILL. An exit status other than 0 is an error.
-func Run(ctx context.Context, call Call, output func(line string)) error {
-	if err := Check(call.Command); err != nil {
+func (c Call) Run(ctx context.Context, output func(line string)) error {
+	if err := Check(c.Command); err != nil {
 		return err
 	}
 	read, write, err := os.Pipe()
@@ -45,9 +63,9 @@ func Run(ctx context.Context, call Call, output func(line string)) error {
 		return err
 	}
 	defer read.Close()
-	cmd := exec.Command(call.Command[0], call.Command[1:]...)
+	cmd := exec.Command(c.Command[0], c.Command[1:]...)
 	cmd.Dir = "/"
-	cmd.Env = append([]string{path}, withoutNUL(call.Vars)...)
+	cmd.Env = append([]string{path}, withoutNUL(c.Vars)...)
 	cmd.Stdout, cmd.Stderr = write, write
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = cmd.Start()
@@ -55,7 +73,7 @@ func Run(ctx context.Context, call Call, output func(line string)) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, call.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
@@ -69,7 +87,7 @@ func Run(ctx context.Context, call Call, output func(line string)) error {
 	}
 	group := -cmd.Process.Pid
 	_ = syscall.Kill(group, syscall.SIGTERM)
-	late := fmt.Errorf("it did not end within %s and was killed", call.Timeout)
+	late := fmt.Errorf("it did not end within %s and was killed", c.Timeout)
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		late = fmt.Errorf("it was killed: %w", context.Cause(ctx))
 	}

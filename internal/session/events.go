@@ -21,22 +21,16 @@ type Event struct {
 // are gone, then those that are new, both in the order in which they began. A
 // session that both looks have is not reported again.
 func Events(before, now []Session) []Event {
-	// Follow keeps the identity, the virtual IPs and the beginning of a session.
-	type login struct {
-		key   string
-		since int64
-	}
-	of := func(s Session) login { return login{key(s.Identity, s.Addresses), s.Since.UnixNano()} }
 	had, have := map[login]bool{}, map[login]bool{}
 	for _, s := range before {
-		had[of(s)] = true
+		had[s.login()] = true
 	}
 	for _, s := range now {
-		have[of(s)] = true
+		have[s.login()] = true
 	}
 	var events []Event
 	for _, s := range before {
-		if have[of(s)] {
+		if have[s.login()] {
 			continue
 		}
 		if s.Ended != "" {
@@ -46,7 +40,7 @@ func Events(before, now []Session) []Event {
 		}
 	}
 	for _, s := range now {
-		if !had[of(s)] {
+		if !had[s.login()] {
 			events = append(events, Event{Connected, s, ""})
 		}
 	}

@@ -206,6 +206,40 @@ func (s *Session) count(before []Counter, child Child, now time.Time) {
 	}
 }
 
+// Same reports whether two looks at sessions saw the same one.
+func Same(a, b Session) bool { return a.login() == b.login() }
+
+// login tells sessions apart: Follow keeps the identity, the virtual IPs and the
+// beginning of each.
+type login struct {
+	key   string
+	since int64
+}
+
+func (s Session) login() login { return login{key(s.Identity, s.Addresses), s.Since.UnixNano()} }
+
+// Carried returns how many bytes went through the sessions from one look to the
+// next. What a session carried after its last look is not known.
+func Carried(before, now []Session) (in, out uint64) {
+	had := make(map[login]Session, len(before))
+	for _, s := range before {
+		had[s.login()] = s
+	}
+	for _, s := range now {
+		last := had[s.login()]
+		in += s.In - min(s.In, last.In)
+		out += s.Out - min(s.Out, last.Out)
+	}
+	return in, out
+}
+
+// Example returns a session that nobody has, for trying what is told of one.
+func Example(now time.Time) Session {
+	since := now.Add(-time.Minute)
+	return Session{Identity: "test", Name: "test.example", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		Remote: "198.51.100.1", Connection: "test", Since: since, LastMoved: since}
+}
+
 // Shift moves all times of remembered sessions by d, by which somebody has set the
 // host's clock since.
 func Shift(sessions []Session, d time.Duration) {

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"tunnelcast/internal/hook"
+	"tunnelcast/internal/program"
+	"tunnelcast/internal/swanctl"
+)
+
+// checkSessions checks what the settings about sessions need. It prints nothing if
+// there are none.
+func (h *host) checkSessions(ctx context.Context, c *hook.Checks) {
+	if h.policy.Sessions > 0 {
+		// checkLine reports an unreadable file.
+		if conf, err := swanctl.Read(h.SwanctlDir); err == nil {
+			unique := conf.Unique()
+			for _, name := range slices.Sorted(maps.Keys(unique)) {
+				c.Say(fmt.Sprintf("sessions-per-identity %d: connection %s has unique = %s, too, which acts first, at the login",
+					h.policy.Sessions, name, unique[name]), nil, "")
+			}
+		}
+	}
+	if len(h.OnEvent) == 0 {
+		return
+	}
+	what := "on-event " + h.OnEvent[0]
+	if n, err := eventQueue(h.RunDir).Waiting(); err == nil {
+		made, failed := eventQueue(h.RunDir).Counts()
+		what += fmt.Sprintf(": called %d times since boot, failed %d, %d wait", made, failed, n)
+	}
+	c.Say(what, program.Check(h.OnEvent), "tunnelcast-updown sync --test-event calls it once")
+	h.checkUnit(ctx, c, eventsPath)
+}
+
+const eventsPath = "tunnelcast-events.path"
+
+func (h *host) checkUnit(ctx context.Context, c *hook.Checks, unit string) {
+	state, err := h.askUnit(ctx, unit)
+	remedy := ""
+	if err == nil {
+		remedy, err = state.Fault(unit)
+	}
+	c.Say("unit "+unit, err, remedy)
+}
