@@ -29,9 +29,9 @@ const (
 	strokeSocket  = "/run/charon.ctl"  // of a charon that was started for ipsec.conf
 )
 
-// callTime is the deadline of one command, apart from Leases and Pools, which have
-// only their context's. charon answers in milliseconds, unless an updown hook holds
-// it up.
+// callTime limits one command, except Leases, Sessions, Pools and Terminate, which only
+// their context limits. charon answers in milliseconds unless it waits for an updown
+// hook.
 const callTime = 5 * time.Second
 
 // Session is a connection to charon, for one caller at a time. A call ends with its
@@ -80,7 +80,7 @@ func (s *Session) connect(ctx context.Context) error {
 	return nil
 }
 
-// elsewhere returns a hint at another socket of charon, for an error message.
+// elsewhere returns a hint that charon has another socket, for an error message.
 func elsewhere(socket string) string {
 	exists := func(file string) bool { _, err := os.Stat(file); return err == nil }
 	switch {
@@ -101,6 +101,7 @@ func (s *Session) call(ctx context.Context, command string, fields ...vici.Field
 	return s.callMessage(ctx, command, request)
 }
 
+// callMessage is call with a message that is encoded already.
 func (s *Session) callMessage(ctx context.Context, command string, request vici.Message) (vici.Message, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
@@ -115,7 +116,7 @@ func (s *Session) callMessage(ctx context.Context, command string, request vici.
 	return response, nil
 }
 
-// callList is call for a command without fields that charon answers with one list.
+// callList sends a command without fields and returns a list in charon's response.
 func (s *Session) callList(ctx context.Context, command, list string) ([]string, error) {
 	response, err := s.call(ctx, command)
 	if err != nil {
@@ -139,8 +140,8 @@ func (s *Session) stream(
 	return s.do(ctx, func(c *vici.Client) error { return c.Stream(ctx, command, event, request, each) })
 }
 
-// do runs work with a client that is connected. A client that failed, or whose
-// context ended, has closed its connection: the next call needs another.
+// do connects if necessary and runs work. If work fails or ctx ends, the connection is
+// closed and the next call connects again.
 func (s *Session) do(ctx context.Context, work func(*vici.Client) error) error {
 	if s.client == nil {
 		if err := s.connect(ctx); err != nil {
@@ -158,7 +159,7 @@ func (s *Session) do(ctx context.Context, work func(*vici.Client) error) error {
 	return err
 }
 
-// withDeadline sets the deadline of one command, with an error that says so.
+// withDeadline limits ctx to callTime, with an error that reports the limit.
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	silent := fmt.Errorf("no answer within %s: %w", callTime, context.DeadlineExceeded)
 	return context.WithTimeoutCause(ctx, callTime, silent)

@@ -97,7 +97,7 @@ func TestMessageRefuses(t *testing.T) {
 		"connection gone: certs: open " + c.dir:           connection("gone"),
 		"authority gone: open " + c.dir:                   authority("gone"),
 		"connection digits: certs: encoding/hex":          connection("digits"),
-		`the name "büro" is not 1 to 255 printable ASCII`: connection("büro"),
+		`invalid name "büro": VICI requires 1 to 255`:     connection("büro"),
 	} {
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)

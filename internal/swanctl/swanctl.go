@@ -1,8 +1,9 @@
-// Package swanctl reads swanctl.conf as strongSwan's swanctl does, and makes of its
-// connections and authorities the messages by which swanctl loads them into charon.
+// Package swanctl reads swanctl.conf as strongSwan's swanctl does, and encodes its
+// connections and authorities as the messages with which swanctl loads them into
+// charon.
 //
-// It reads files alone and changes nothing. The configuration is read once, by Read;
-// what it names (certificates, keys) is read when a message is made.
+// It only reads files. Read parses the configuration once; the certificates and keys
+// that it names are read when a message is encoded.
 package swanctl
 
 import (

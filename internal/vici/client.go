@@ -9,13 +9,11 @@ import (
 	"net"
 )
 
-// ErrRefused reports that charon received a command and did not carry it out. The
-// client can be used further after a Call that returned it.
+// ErrRefused reports that charon received a command and did not execute it.
 var ErrRefused = errors.New("refused")
 
-// A Client is one connection to charon, for one caller at a time. After an error
-// other than ErrRefused the connection is closed, because the packets on it may be
-// out of step: dial again.
+// A Client is one connection to charon, for one caller at a time. A call that returns
+// an error other than ErrRefused has closed the connection.
 type Client struct {
 	conn net.Conn
 	from *Reader
@@ -59,7 +57,7 @@ func (c *Client) Stream(ctx context.Context, command, event string, request Mess
 }
 
 // withContext runs work and closes the connection when ctx ends or work fails: after
-// an error the packets are out of step. Closing also ends a read or write that waits.
+// an error the packets are out of step. Closing it also interrupts a read or write.
 func (c *Client) withContext(ctx context.Context, work func() error) error {
 	defer context.AfterFunc(ctx, func() { c.conn.Close() })()
 	err := work()
@@ -88,7 +86,7 @@ func (c *Client) command(name string, request Message, each func(Packet) error) 
 	return p.Message, refusal(p.Message)
 }
 
-// register begins or ends the events of a name.
+// register registers or unregisters the client for an event.
 func (c *Client) register(how PacketType, event string) error {
 	p, err := c.exchange(Packet{Type: how, Name: []byte(event)}, nil)
 	switch {
@@ -102,8 +100,8 @@ func (c *Client) register(how PacketType, event string) error {
 	return nil
 }
 
-// exchange sends a packet and returns the first reply that is not an event. The
-// events before it go to each.
+// exchange sends a packet and returns the reply. It calls each for the events before
+// the reply; without each, an event counts as the reply.
 func (c *Client) exchange(request Packet, each func(Packet) error) (Packet, error) {
 	encoded, err := request.AppendTo(nil)
 	if err != nil {
@@ -123,8 +121,8 @@ func (c *Client) exchange(request Packet, each func(Packet) error) (Packet, erro
 	}
 }
 
-// refusal returns ErrRefused with charon's reason if that is what a response says.
-// A response without a key success is not a refusal.
+// refusal returns ErrRefused with charon's reason if a response reports a failure. A
+// response without the key success does not.
 func refusal(response Message) error {
 	success, err := response.Value("success")
 	if err != nil || success == "" || success == "yes" {
@@ -134,5 +132,5 @@ func refusal(response Message) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s", ErrRefused, reason)
+	return fmt.Errorf("%w: %s", ErrRefused, cmp.Or(reason, "charon reports no reason"))
 }

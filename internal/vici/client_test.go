@@ -33,6 +33,8 @@ func charon(sas int) *vicitest.Server {
 			answer.Response = vicitest.Message(vici.Value("version", "5.9.8"))
 		case "reload-settings":
 			answer.Response = vicitest.Message(vici.Value("success", "no"), vici.Value("errmsg", "no such file"))
+		case "flush-certs":
+			answer.Response = vicitest.Message(vici.Value("success", "no"))
 		case "list-sas":
 			for i := range sas {
 				answer.Events = append(answer.Events, vicitest.SA(i))
@@ -61,6 +63,7 @@ func TestCall(t *testing.T) {
 	for command, want := range map[string]string{
 		"reload-settings": "refused: no such file",
 		"restart":         "refused: charon has no such command",
+		"flush-certs":     "refused: charon reports no reason",
 	} {
 		_, err := c.Call(t.Context(), command, nil)
 		if !errors.Is(err, vici.ErrRefused) || err.Error() != want {
@@ -157,17 +160,18 @@ func hostile(t *testing.T, answer string) *vici.Client {
 }
 
 func TestUnexpectedAnswers(t *testing.T) {
+	const fourGiB = "invalid packet length 4294967295: VICI allows 1 to 524288 bytes"
 	for name, test := range map[string]struct{ answer, want string }{
 		"nothing":             {"", "unexpected EOF"},
 		"an event":            {"\x00\x00\x00\x03\x07\x01x", "unexpected packet of type 7 in reply to version"},
 		"a confirmation":      {"\x00\x00\x00\x01\x05", "unexpected packet of type 5 in reply to version"},
 		"a request":           {"\x00\x00\x00\x03\x00\x01x", "unexpected packet of type 0 in reply to version"},
 		"an unknown type":     {"\x00\x00\x00\x01\xff", "unexpected packet of type 255 in reply to version"},
-		"no type":             {"\x00\x00\x00\x00", "a packet of 0 bytes: VICI has 1 to 524288"},
-		"a packet of 4 GiB":   {"\xff\xff\xff\xff\x01", "a packet of 4294967295 bytes: VICI has 1 to 524288"},
+		"no type":             {"\x00\x00\x00\x00", "invalid packet length 0: VICI allows 1 to 524288 bytes"},
+		"a packet of 4 GiB":   {"\xff\xff\xff\xff\x01", fourGiB},
 		"half a length":       {"\x00\x00", "unexpected EOF"},
 		"half a packet":       {"\x00\x00\x00\x09\x01", "unexpected EOF"},
-		"a name that is cut":  {"\x00\x00\x00\x02\x07\x09", "a VICI packet ends within its name"},
+		"a name that is cut":  {"\x00\x00\x00\x02\x07\x09", "malformed VICI packet: it ends within its name"},
 		"a malformed message": {"\x00\x00\x00\x02\x01\x02", "malformed VICI message"},
 	} {
 		if got, err := version(t.Context(), hostile(t, test.answer)); err == nil || err.Error() != test.want {
@@ -183,12 +187,12 @@ func TestUnexpectedAnswers(t *testing.T) {
 // A request that charon would drop without an answer is not sent.
 func TestRefusedRequests(t *testing.T) {
 	c := dial(t, charon(0))
-	if _, err := c.Call(t.Context(), "", nil); err == nil || !strings.Contains(err.Error(), `the name "" is not`) {
+	if _, err := c.Call(t.Context(), "", nil); err == nil || !strings.Contains(err.Error(), `invalid name ""`) {
 		t.Errorf("no command: %v", err)
 	}
 	c = dial(t, charon(0))
 	_, err := c.Call(t.Context(), "load-conn", make(vici.Message, 512<<10))
-	if err == nil || err.Error() != "a packet of 524299 bytes: VICI allows 524288" {
+	if err == nil || err.Error() != "packet too long: 524299 bytes, VICI allows 524288" {
 		t.Errorf("a large message: %v", err)
 	}
 }

@@ -20,9 +20,9 @@ const (
 	ListEnd
 )
 
-// A Message is the encoded content of a packet: a tree of sections, which hold
-// values, lists of values, and further sections. It need not be valid; reading it
-// reports what is not.
+// A Message is the encoded content of a packet: a tree of sections, which contain
+// values, lists of values, and further sections. A message that was received may be
+// malformed; the methods report that.
 type Message []byte
 
 // An Element is the start or the end of a section or list, a value, or one item of a
@@ -34,7 +34,7 @@ type Element struct {
 	Value []byte // of a KeyValue or ListItem
 }
 
-// ErrMalformed reports a message that ends early or is not one.
+// ErrMalformed reports a message that is cut off or violates the format.
 var ErrMalformed = errors.New("malformed VICI message")
 
 // Elements iterates over the elements of a message. An error is the last it yields.
@@ -81,8 +81,8 @@ func (m Message) Elements() iter.Seq2[Element, error] {
 	}
 }
 
-// name returns a name that begins with its length, an octet, and where it ends. That
-// is behind the end of a message that does not hold all of it.
+// name reads a name, which follows its length of one octet, and returns the position
+// after it. If the message ends before the name does, that is beyond the message.
 func (m Message) name(at int) (name []byte, end int) {
 	if at >= len(m) {
 		return nil, len(m) + 1
@@ -94,7 +94,8 @@ func (m Message) name(at int) (name []byte, end int) {
 	return m[start:end:end], end
 }
 
-// value is name for a value, with a length of two octets.
+// value reads a value, which follows its length of two octets, and returns the
+// position after it, as name does.
 func (m Message) value(at int) (value []byte, end int) {
 	if at+1 >= len(m) {
 		return nil, len(m) + 1
@@ -107,7 +108,7 @@ func (m Message) value(at int) (value []byte, end int) {
 }
 
 // Sections walks the top-level sections of a message: it calls set for every element
-// directly inside one, then end with the section's name.
+// directly inside one, then end with the name of the section.
 func (m Message) Sections(set func(Element), end func(name []byte) error) error {
 	var name []byte
 	for e, err := range m.Elements() {
@@ -127,7 +128,7 @@ func (m Message) Sections(set func(Element), end func(name []byte) error) error 
 	return nil
 }
 
-// Value returns the value of a key outside all sections, "" if there is none.
+// Value returns the value of a top-level key, or "" if there is none.
 func (m Message) Value(key string) (string, error) {
 	values, err := m.top(KeyValue, key)
 	if len(values) == 0 {
@@ -136,9 +137,10 @@ func (m Message) Value(key string) (string, error) {
 	return values[0], nil
 }
 
-// List returns the items of a list outside all sections.
+// List returns the items of a top-level list.
 func (m Message) List(key string) ([]string, error) { return m.top(ListItem, key) }
 
+// top returns the values of the top-level elements of a kind and key.
 func (m Message) top(kind Kind, key string) ([]string, error) {
 	var values []string
 	for e, err := range m.Elements() {
@@ -171,12 +173,12 @@ func Section(name string, fields ...Field) Field {
 	return Field{kind: SectionStart, name: name, fields: fields}
 }
 
-// Encode makes a message of fields. It fails if a name, a value or the message is
-// not one that charon accepts.
+// Encode encodes fields as a message. It fails if charon would not accept a name, a
+// value or the length of the message.
 func Encode(fields ...Field) (Message, error) {
 	m, err := Message(nil).append(fields)
 	if err == nil && len(m) > maxPacket {
-		err = fmt.Errorf("a message of %d bytes: VICI allows %d", len(m), maxPacket)
+		err = fmt.Errorf("message too long: %d bytes, VICI allows %d", len(m), maxPacket)
 	}
 	if err != nil {
 		return nil, err
@@ -184,6 +186,7 @@ func Encode(fields ...Field) (Message, error) {
 	return m, nil
 }
 
+// append appends the encoded fields.
 func (m Message) append(fields []Field) (_ Message, err error) {
 	for _, f := range fields {
 		if err := checkName(f.name); err != nil {
@@ -216,7 +219,7 @@ func (m Message) append(fields []Field) (_ Message, err error) {
 
 func (m Message) appendValue(name, value string) (Message, error) {
 	if len(value) > maxValue {
-		return nil, fmt.Errorf("%s: a value of %d bytes: VICI allows %d", name, len(value), maxValue)
+		return nil, fmt.Errorf("%s: value too long: %d bytes, VICI allows %d", name, len(value), maxValue)
 	}
 	return append(binary.BigEndian.AppendUint16(m, uint16(len(value))), value...), nil
 }

@@ -123,17 +123,17 @@ func TestEncodeRefuses(t *testing.T) {
 		want      string // "" if it is accepted
 	}{
 		{"longest name", Value(name, ""), ""},
-		{"name too long", Value(name+"x", ""), "is not 1 to 255 printable ASCII characters"},
-		{"no name", List(""), `the name "" is not`},
-		{"name in UTF-8", Section("büro"), `the name "büro" is not`},
-		{"name of two lines", Section("a\nb"), `the name "a\nb" is not`},
-		{"name in a section", Section("s", Value("", "")), `s: the name "" is not`},
+		{"name too long", Value(name+"x", ""), "VICI requires 1 to 255 printable ASCII characters"},
+		{"no name", List(""), `invalid name ""`},
+		{"name in UTF-8", Section("büro"), `invalid name "büro"`},
+		{"name of two lines", Section("a\nb"), `invalid name "a\nb"`},
+		{"name in a section", Section("s", Value("", "")), `s: invalid name ""`},
 		{"any bytes as value", Value("a", "\x00\xff\n"), ""},
 		{"longest value", Value("a", value), ""},
-		{"value too long", Value("a", value+"x"), "a: a value of 65536 bytes: VICI allows 65535"},
-		{"item too long", List("a", value+"x"), "a: a value of 65536 bytes: VICI allows 65535"},
+		{"value too long", Value("a", value+"x"), "a: value too long: 65536 bytes, VICI allows 65535"},
+		{"item too long", List("a", value+"x"), "a: value too long: 65536 bytes, VICI allows 65535"},
 		{"message too long", List("a", slices.Repeat([]string{value}, 8)...),
-			"a message of 524308 bytes: VICI allows 524288"},
+			"message too long: 524308 bytes, VICI allows 524288"},
 	} {
 		m, err := Encode(test.field)
 		switch {

@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// PacketType says what a packet is for.
+// PacketType is the purpose of a packet.
 type PacketType byte
 
 // The packet types, as they are encoded.
@@ -29,10 +29,10 @@ func (t PacketType) named() bool {
 	return t == CmdRequest || t == EventRegister || t == EventUnregister || t == Event
 }
 
-// A Packet is what one side sends at a time.
+// A Packet is one unit of the protocol: a command, an event, or a reply.
 type Packet struct {
 	Type    PacketType
-	Name    []byte // of the command or event; only requests, registrations and events have one
+	Name    []byte // of the command or event; replies have none
 	Message Message
 }
 
@@ -47,7 +47,7 @@ func (p Packet) AppendTo(b []byte) ([]byte, error) {
 		size += 1 + len(p.Name)
 	}
 	if size > maxPacket {
-		return nil, fmt.Errorf("a packet of %d bytes: VICI allows %d", size, maxPacket)
+		return nil, fmt.Errorf("packet too long: %d bytes, VICI allows %d", size, maxPacket)
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(size))
 	b = append(b, byte(p.Type))
@@ -79,7 +79,7 @@ func (r *Reader) Next() (Packet, error) {
 	}
 	size := int(binary.BigEndian.Uint32(header[:]))
 	if size < 1 || size > maxPacket {
-		return Packet{}, fmt.Errorf("a packet of %d bytes: VICI has 1 to %d", size, maxPacket)
+		return Packet{}, fmt.Errorf("invalid packet length %d: VICI allows 1 to %d bytes", size, maxPacket)
 	}
 	r.last = slices.Grow(r.last[:0], size)[:size]
 	if _, err := io.ReadFull(r.from, r.last); err != nil {
@@ -89,7 +89,7 @@ func (r *Reader) Next() (Packet, error) {
 	if p.Type.named() {
 		name, end := p.Message.name(0)
 		if end > len(p.Message) {
-			return Packet{}, errors.New("a VICI packet ends within its name")
+			return Packet{}, errors.New("malformed VICI packet: it ends within its name")
 		}
 		p.Name, p.Message = name, p.Message[end:]
 	}

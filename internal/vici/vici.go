@@ -1,18 +1,17 @@
-// Package vici speaks the client's side of VICI, the protocol by which programs
-// control strongSwan's IKE daemon, charon. It is described in
-// src/libcharon/plugins/vici/README.md of strongSwan. The package knows packets
-// and messages, not what any command means.
+// Package vici is a client of VICI, the protocol by which programs control
+// strongSwan's IKE daemon, charon (src/libcharon/plugins/vici/README.md of
+// strongSwan). It encodes and decodes packets and messages and does not know the
+// meaning of any command.
 //
-// A list is returned whole or as an error: every packet that charon sends is
-// handed to the caller, and a packet that cannot be read ends the call.
+// A list is complete or an error: the caller gets every packet that charon sends, and
+// a packet that cannot be read ends the call.
 //
-// That is why this package exists beside strongSwan's own client,
-// github.com/strongswan/govici. Its Session.CallStreaming queues 128 packets.
-// When charon sends faster than the caller reads, further packets are dropped
-// without an error, including the response that ends the list
-// (clientConn.dispatch and clientConn.listen in vici/client_conn.go of govici
-// v0.8.1). A list of clients with one missing would remove the name of a live
-// client.
+// This is why the package exists beside strongSwan's own client,
+// github.com/strongswan/govici. Session.CallStreaming queues 128 packets there. If
+// charon sends faster than the caller reads, further packets are dropped without an
+// error, including the response that ends the list (clientConn.dispatch and
+// clientConn.listen in vici/client_conn.go of govici v0.8.1). Here, a client that is
+// missing from the list of live clients loses its name.
 package vici
 
 import "fmt"
@@ -23,23 +22,23 @@ const (
 	maxValue = 0xffff // the length of a value is two octets
 
 	// maxPacket is VICI_MESSAGE_SIZE_MAX in
-	// src/libcharon/plugins/vici/vici_socket.h. charon neither sends nor accepts
-	// more, apart from the length in front.
+	// src/libcharon/plugins/vici/vici_socket.h. charon neither sends nor accepts a
+	// longer packet. The four octets of the length itself do not count.
 	maxPacket = 512 << 10
 )
 
-// checkName returns an error for a name that charon does not accept. A request of
-// such a name gets no reply at all (inbound in vici_dispatcher.c).
+// checkName returns an error for a name that must not be sent. charon does not reply
+// at all to a command with a name that is not printable (inbound in vici_dispatcher.c).
 //
-// Names that are read are not checked like this: the format itself allows them to
-// be empty.
+// Names that are received are not checked: charon accepts the empty name for a
+// connection of another client, and that must not make a list unreadable.
 func checkName(name string) error {
-	printable := true // as isprint in the C locale, which vici_stringify asks
+	printable := true // as isprint in the C locale: chunk_printable in chunk.c
 	for i := range len(name) {
 		printable = printable && ' ' <= name[i] && name[i] <= '~'
 	}
 	if len(name) < 1 || len(name) > maxName || !printable {
-		return fmt.Errorf("the name %q is not 1 to %d printable ASCII characters, which VICI requires", name, maxName)
+		return fmt.Errorf("invalid name %q: VICI requires 1 to %d printable ASCII characters", name, maxName)
 	}
 	return nil
 }

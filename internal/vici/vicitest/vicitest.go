@@ -1,5 +1,6 @@
-// Package vicitest is a charon for tests as far as VICI goes: it answers commands
-// with prepared messages, may pass others on to a real charon, and may break off.
+// Package vicitest is a VICI server for tests. It answers commands with prepared
+// messages, passes others on to a real charon, and can end a connection within any
+// packet.
 package vicitest
 
 import (
@@ -14,9 +15,9 @@ import (
 	"tunnelcast/internal/vici"
 )
 
-// An Answer is what the server sends when it receives a command.
+// An Answer is what the server sends after a command.
 type Answer struct {
-	Events   []vici.Message // of the event that the client has registered for, before the response
+	Events   []vici.Message // sent before the response, if the client has registered for an event
 	Response vici.Message
 }
 
@@ -25,18 +26,18 @@ type Server struct {
 	// Handle answers a command. If ok is false, the command goes to Upstream.
 	Handle func(command string, request vici.Message) (answer Answer, ok bool)
 
-	// Upstream is the socket of a charon that gets what Handle does not answer.
-	// Without it such a command is answered as unknown.
+	// Upstream is the socket of a charon that gets the commands that Handle does not
+	// answer. Without it, the client is told that they are unknown.
 	Upstream string
 
-	// Cut reports whether a connection, counted from 1, is to end in the middle of
-	// the packet with this number, counted from 1.
+	// Cut reports whether to end a connection within a packet. Both are counted from
+	// 1, the packets in each connection.
 	Cut func(connection, packet int) bool
 
 	connections atomic.Int64
 }
 
-// Start lets a server listen on a socket of its own until the test ends.
+// Start serves the clients of a new socket until the test ends.
 func Start(t testing.TB, s *Server) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "vici")
@@ -74,13 +75,13 @@ func (s *Server) Listen(socket string) (io.Closer, error) {
 // Connections returns how many clients have connected.
 func (s *Server) Connections() int { return int(s.connections.Load()) }
 
-// connection is a client's.
+// connection is the connection of one client.
 type connection struct {
 	server *Server
 	number int
 	to     *bufio.Writer
-	sent   int    // packets
-	event  []byte // that the client has registered for
+	sent   int    // number of packets
+	event  []byte // the event that the client has registered for
 }
 
 func (c *connection) serve(client net.Conn) {
@@ -127,7 +128,8 @@ func (c *connection) serve(client net.Conn) {
 	}
 }
 
-// answer sends events, as charon does, only to a client that has registered for them.
+// answer sends an answer. As with charon, only a client that has registered for the
+// event gets it.
 func (c *connection) answer(a Answer) error {
 	for _, e := range a.Events {
 		if len(c.event) == 0 {
@@ -140,7 +142,7 @@ func (c *connection) answer(a Answer) error {
 	return c.send(vici.Packet{Type: vici.CmdResponse, Message: a.Response})
 }
 
-var errCut = errors.New("the connection was to be cut")
+var errCut = errors.New("connection cut")
 
 func (c *connection) send(p vici.Packet) error {
 	encoded, err := p.AppendTo(c.to.AvailableBuffer())
@@ -157,6 +159,7 @@ func (c *connection) send(p vici.Packet) error {
 	return err
 }
 
+// forward passes a packet on.
 func forward(to net.Conn, p vici.Packet) error {
 	encoded, err := p.AppendTo(nil)
 	if err != nil {
