@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Remember returns what is to be remembered as ours: the known addresses that
-// still stand somewhere, with their pointers, and those that live clients are to
-// have. An address is not made ours by a live client that happens to hold it if
-// it stood beside something that is no address, such as a DHCID or a TXT.
+// Remember returns which addresses to remember as this gateway's: the known ones that
+// still exist, or whose pointers do, and those that live clients should have. An
+// address that was there before does not become ours because a live client holds it,
+// if something that is not an address, such as a DHCID or a TXT, is at its name.
 //
-// A zone that is missing from the map may hold anything, and so may another
-// forward zone that the settings named before.
+// A zone that is missing from the map may contain anything, and so may a forward zone
+// that the settings named before.
 func (l *Look) Remember() map[RR]bool {
 	r := l.rules
 	_, read := l.zones[r.Zone]
@@ -40,14 +40,13 @@ func (l *Look) Remember() map[RR]bool {
 	return keep
 }
 
-// adopts reports whether a wanted address is ours from now on. at is what stands at
-// its name.
+// adopts reports whether a wanted address becomes ours. at is what exists at its name.
 func (r Rules) adopts(rr RR, at []RR) bool {
 	return r.Known[rr] || !slices.Contains(at, rr) || onlyAddresses(at)
 }
 
-// pointing returns the addresses under names that the PTRs of the reverse zones
-// name.
+// pointing returns the addresses under names that the PTRs in the reverse zones stand
+// for.
 func (r Rules) pointing(zones map[string][]RR) map[RR]bool {
 	pointing := map[RR]bool{}
 	for _, zone := range r.Reverse {
@@ -64,9 +63,9 @@ func onlyAddresses(rrs []RR) bool {
 	return !slices.ContainsFunc(rrs, func(rr RR) bool { return rr.Type != "A" && rr.Type != "AAAA" })
 }
 
-// Kept returns what stands inside the pools and is somebody else's, so that it
-// stays: addresses under names that a client may have, pointers to such names,
-// and pointers of any kind where a live client's is wanted.
+// Kept returns what is inside the pools and someone else's, so that it stays:
+// addresses under names that a client may have, pointers to such names, and pointers
+// of any kind where a live client's pointer is wanted.
 func (l *Look) Kept() (kept []RR) {
 	r := l.rules
 	for _, rr := range l.zones[r.Zone] {
@@ -86,7 +85,8 @@ func (l *Look) Kept() (kept []RR) {
 	for _, zone := range r.Reverse {
 		for _, rr := range l.zones[zone] {
 			addr, ok := r.pointerAddr(rr.Owner)
-			if rr.Type == "PTR" && ok && !r.ours(rr) && (inUse[rr.Owner] || r.Pools.Contains(addr) && r.isName(rr.Target)) {
+			wanted := inUse[rr.Owner] || r.Pools.Contains(addr) && r.isName(rr.Target)
+			if rr.Type == "PTR" && ok && !r.ours(rr) && wanted {
 				kept = append(kept, rr)
 			}
 		}
@@ -94,10 +94,9 @@ func (l *Look) Kept() (kept []RR) {
 	return kept
 }
 
-// Take returns what sync --force removes of the kept names: names that have only
-// addresses inside the pools, none of them an address of this host, and pointers
-// whose names do not exist or are removed as well. It returns them as additions to
-// Known.
+// Take returns which of the kept names sync --force removes: names with addresses
+// inside the pools only, none of them an address of this host, and pointers whose
+// names do not exist or are removed, too. It returns them as additions to Known.
 func (l *Look) Take(own func(netip.Addr) bool) map[RR]bool {
 	r, at, kept := l.rules, l.at, l.Kept()
 	take := map[RR]bool{}
@@ -117,54 +116,4 @@ func (l *Look) Take(own func(netip.Addr) bool) map[RR]bool {
 		}
 	}
 	return take
-}
-
-// Renew returns what to send for the RRs that stand as they are wanted, but with
-// another TTL. Those of a name that is somebody else's stay as they are.
-func (l *Look) Renew(other map[string][]RR) (changes []Change) {
-	r := l.rules
-	for _, zone := range append([]string{r.Zone}, r.Reverse...) {
-		want, at := l.wanted, l.at
-		if zone != r.Zone {
-			want, at = r.pointers(zone, l.wanted), byOwner(l.zones[zone])
-		}
-		change := Change{Zone: zone}
-		for _, rr := range other[zone] {
-			if _, is := slices.BinarySearchFunc(want, rr, compareRR); is && r.held(at[rr.Owner]) == nil {
-				change.Renew = append(change.Renew, rr)
-			}
-		}
-		slices.SortFunc(change.Renew, compareRR)
-		for _, rr := range change.Renew {
-			if n := len(change.Seen); n == 0 || change.Seen[n-1].Name != rr.Owner {
-				change.Seen = append(change.Seen, Owner{rr.Owner, true, at[rr.Owner]})
-			}
-		}
-		if !change.Empty() {
-			changes = append(changes, change)
-		}
-	}
-	return changes
-}
-
-// Done returns the zones as they are once the changes are made.
-func Done(zones map[string][]RR, changes []Change) map[string][]RR {
-	after := map[string][]RR{}
-	for zone, rrs := range zones {
-		after[zone] = rrs
-	}
-	for _, change := range changes {
-		gone := map[RR]bool{}
-		for _, rr := range change.Remove {
-			gone[rr] = true
-		}
-		var rrs []RR
-		for _, rr := range after[change.Zone] {
-			if !gone[rr] {
-				rrs = append(rrs, rr)
-			}
-		}
-		after[change.Zone] = append(rrs, change.Add...)
-	}
-	return after
 }
