@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command and says every 15 s, on standard error, that it is still running: some steps take minutes without a line.
+# Runs a command and reports on standard error every 15 s that it is still running. Some steps print nothing for minutes.
 #
 #   packaging/alive.sh WHAT COMMAND [ARGUMENT...]
 #
@@ -8,7 +8,7 @@ set -u
 what=$1
 shift
 began=$(date +%s)
-# sleep outlives a kill of the loop. It must not hold a pipe open that somebody reads to its end.
+# When the loop is killed, its sleep lives on. It must not keep a pipe open that somebody reads to the end.
 while sleep 15 >/dev/null 2>&1; do echo "$what: $(($(date +%s) - began)) s" >&2; done &
 loop=$!
 trap 'kill $loop 2>/dev/null' EXIT

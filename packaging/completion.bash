@@ -1,8 +1,8 @@
-# Completion for the four programs, in bash. What there is to complete is taken from each program's own --help.
+# Bash completion for the four programs. The words come from each program's own --help.
 
 _tunnelcast() {
 	local program=$1 word=$2 command= help i
-	# Behind the = of a flag there is a file, if anything.
+	# After the = of a flag comes a file, if anything.
 	[[ $word == = || $3 == = ]] && return
 	help=$("$program" --help 2>/dev/null) || return
 	local commands=$(sed -n '/^Commands:/,/^$/s/^  \([a-z]\+\) .*/\1/p' <<<"$help")

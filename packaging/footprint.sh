@@ -1,10 +1,10 @@
 #!/bin/sh
-# Prints what packages would add to a bare Debian, debootstrap's minbase with systemd, as apt chooses them without and
-# with what is recommended: how many packages, the bytes that they take when installed, the bytes to download.
+# Prints what packages would add to a bare Debian (debootstrap's minbase with systemd), without and with recommended
+# packages: how many packages, their installed size in bytes, and the bytes to download.
 #
 #   packaging/footprint.sh bookworm|trixie PACKAGE...
 #
-# The bare system is the box's, which `make test` leaves in the cache. Nothing is installed, and apt's state stays as it is.
+# The bare system is that of the box, which `make test` leaves in the cache. This installs nothing and leaves apt alone.
 set -eu
 export LC_ALL=C
 suite=${1:?which release}
@@ -16,7 +16,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
-of_tree() { # COMMAND ARG...: apt as it would be in the tree
+of_tree() { # COMMAND ARG...: runs apt as if in the tree
 	command=$1
 	shift
 	"$command" -o Dir::Etc::SourceList="$tree/etc/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \

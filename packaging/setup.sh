@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs from Debian what building, testing and the demo need, only what is missing, and says it in a line.
-# No daemon is among it: those of the tests live in a tree of their own.
+# Installs the Debian packages that building, testing and the demo need, and names them. It installs only what is
+# missing, and no daemon: those of the tests are in a tree of their own.
 #
-#   packaging/setup.sh [ARCH]   as root; anybody else is told what to type. ARCH is what is built for, amd64 or arm64
-#   packaging/setup.sh --go     prints the go command to use, which the above may have to fetch first
+#   packaging/setup.sh [ARCH]   as root; for other users, it prints the command. ARCH is the target, amd64 or arm64
+#   packaging/setup.sh --go     prints the path of the go command to use; the call above may have to fetch it first
 #
-# Go: any that go.mod accepts is used as it is. Else Debian's, of backports where the release's own is too old, fetches
-# the toolchain that go.mod names.
+# Any Go that go.mod accepts is used. Otherwise Debian's Go, from backports if the release's own is too old, fetches the
+# toolchain that go.mod names.
 set -eu
 export LC_ALL=C
 cd "$(dirname "$0")/.."
@@ -14,12 +14,12 @@ cd "$(dirname "$0")/.."
 say() { echo "setup: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# The oldest Go that can fetch another.
+# The oldest Go that can fetch another toolchain.
 fetcher=1.21
 
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
 
-# find_go VERSION prints the first go that is at least that.
+# find_go VERSION prints the first go command of at least that version.
 find_go() {
 	for go in "$(command -v go || true)" /usr/local/go/bin/go /usr/lib/go-*/bin/go; do
 		[ -x "$go" ] || continue
@@ -95,13 +95,13 @@ if [ -n "$missing" ] || [ $go_is = missing ]; then
 	policy=
 	trap 'rm -rf "$tmp" $policy' EXIT
 	trap 'exit 130' INT TERM
-	# A package that brings a daemon along must not start it here.
+	# If a package comes with a daemon, it must not be started here.
 	if [ ! -e /usr/sbin/policy-rc.d ]; then
 		policy=/usr/sbin/policy-rc.d
 		printf '#!/bin/sh\nexit 101\n' >$policy
 		chmod 755 $policy
 	fi
-	# quietly WHAT COMMAND... shows the command's output only if it fails.
+	# quietly WHAT COMMAND... prints the command's output only if it fails.
 	quietly() {
 		what=$1
 		shift
@@ -119,7 +119,7 @@ if [ -n "$missing" ] || [ $go_is = missing ]; then
 		if at_least $fetcher "${candidate:-0}"; then
 			quietly "installing go" apt-get -qy --no-install-recommends install golang-go
 		else
-			# Backports of the mirror that this machine uses, for this one command: its own sources stay as they are.
+			# Backports from this machine's mirror, for this one command; apt's own sources are not changed.
 			suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 			mirror=$(apt-get update --print-uris | sed -n "s|^'\([^']*\)/dists/$suite/InRelease'.*|\1|p" | head -n 1)
 			[ -n "$mirror" ] || die "no Go $required or newer, and no mirror of $suite in apt's sources to fetch one from: install it by hand"
@@ -136,7 +136,7 @@ fi
 
 if [ $go_is = fetchable ]; then
 	say "fetching $toolchain"
-	# Outside the module the go command does not look for a toolchain. Debian's sets GOTOOLCHAIN to local.
-	GOTOOLCHAIN=$toolchain packaging/alive.sh "setup: fetching $toolchain" "$(find_go $fetcher)" version >/dev/null || die "$toolchain, which go.mod names, could not be fetched"
+	# Outside of the module, the go command looks for no toolchain. Debian's Go sets GOTOOLCHAIN to local.
+	GOTOOLCHAIN=$toolchain packaging/alive.sh "setup: fetching $toolchain" "$(find_go $fetcher)" version >/dev/null || die "$toolchain, which go.mod requires, could not be fetched"
 	[ -x "$fetched" ] || die "$toolchain was fetched, but not to $fetched"
 fi

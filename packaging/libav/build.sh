@@ -1,30 +1,30 @@
 #!/bin/sh
-# Builds the few parts of FFmpeg 7.1's libraries that recorddone links, static,
-# and prints the directory they are installed in, the prefix, on standard output.
+# Builds the few parts of FFmpeg 7.1's libraries that recorddone links, as static
+# libraries, and prints their prefix (the directory of the installation) on standard
+# output.
 #
 #   packaging/libav/build.sh [--with-ffmpeg] [amd64|arm64]
 #
-# The default architecture is this machine's. --with-ffmpeg builds FFmpeg's own
-# program from the same source too, as bin/ffmpeg in a prefix of its own: what it
-# writes is what recorddone's tests compare with. It has the H.264 decoder, which
-# recorddone does without.
+# The default architecture is this machine's. --with-ffmpeg also builds FFmpeg's own
+# program from the same source, as bin/ffmpeg in a prefix of its own. recorddone's
+# tests compare with its output. It has the H.264 decoder, which recorddone does not
+# need.
 #
 #   LIBAV_SOURCE=DIR      build this FFmpeg 7.1 source tree instead of Debian's
 #   CROSS=PREFIX          the cross compiler's prefix, as in aarch64-linux-gnu-
 #   TUNNELCAST_CACHE=DIR  the default is ~/.cache/tunnelcast
 #
-# Without LIBAV_SOURCE the source is the ffmpeg source package of Debian trixie,
-# fetched by apt-get from the mirror that this machine uses, with lists and
-# caches of its own: apt's state stays as it is and no root is needed.
-# What was fetched and built is kept; delete DIR/libav to start anew. A build is
-# kept only after probe.c was linked against it and has run, in an emulator where
-# it is for another processor.
+# Without LIBAV_SOURCE, the source is the ffmpeg source package of Debian trixie.
+# apt-get fetches it from this machine's mirror, with lists and caches of its own: it
+# does not change apt's state and needs no root. Sources and builds are kept; delete
+# DIR/libav to start anew. A build is kept only after probe.c was linked against it
+# and has run, in an emulator if it is for another processor.
 #
 # FFmpeg's configure and make see nothing else of the caller's environment: make
-# hands the variables of its own command line to every make below it, and an ARCH
-# of ours would take the place of FFmpeg's.
+# passes the variables of its command line to every make below it, and our ARCH
+# would replace FFmpeg's.
 #
-# go-astiav v0.39 compiles with FFmpeg 7.1 and with no other.
+# go-astiav v0.39 compiles with FFmpeg 7.1 only.
 set -eu
 export LC_ALL=C
 
@@ -36,11 +36,11 @@ components="--disable-everything --disable-autodetect --disable-programs --disab
 --enable-protocol=file --enable-demuxer=flv,mov --enable-muxer=mp4
 --enable-parser=h264,hevc,aac,mpegaudio --enable-decoder=$decoders
 --enable-bsf=aac_adtstoasc,h264_mp4toannexb,hevc_mp4toannexb,extract_extradata"
-# Sections let the linker drop what recorddone does not call.
+# With sections, the linker can drop what recorddone does not call.
 cflags='-ffunction-sections -fdata-sections'
-# libav keeps its configure line as a string. A prefix that is the same
-# everywhere keeps the builder's home out of the binary; pkg-config's
-# ${pcfiledir} then says where the prefix really is.
+# libav contains its configure line as a string. A placeholder as the prefix keeps
+# the builder's home out of the binary; pkg-config's ${pcfiledir} then leads to the
+# real prefix.
 placeholder=/libav
 
 probe=$(cd "$(dirname "$0")" && pwd)/probe.c
@@ -64,9 +64,9 @@ amd64) cpu=x86_64 ;;
 arm64) cpu=aarch64 ;;
 *) die "unknown architecture '$arch': amd64 or arm64" ;;
 esac
-# For AVX, which no C here uses, libavutil/mem.c asks for memory that begins at
-# multiples of 64 bytes. The C library has that to search for: a third of the time
-# of a recording of very many packets.
+# With AVX, which no C code here uses, libavutil/mem.c aligns its allocations to 64
+# bytes. For recordings with very many packets, the C library's search for such
+# memory took a third of the time.
 [ "$arch$ffmpeg" != amd64 ] || components="$components --disable-avx"
 cross= emulator=
 [ "$arch" = "$native" ] || emulator=qemu-$cpu-static
@@ -78,8 +78,8 @@ fi
 root=${TUNNELCAST_CACHE:-${HOME:?is not set and neither is TUNNELCAST_CACHE}/.cache/tunnelcast}/libav
 case $root in /*) ;; *) root=$PWD/$root ;; esac
 
-# The recipe names the result. A tree of one's own may be changed without a
-# change of version, so its files' sizes and times belong to the recipe too.
+# A hash of the recipe is part of the prefix. Somebody's own source tree may change
+# without a new version, so the sizes and times of its files belong to the recipe.
 recipe() {
 	echo $components "$cflags"
 	cat "$probe"
@@ -111,8 +111,8 @@ if [ -z "${LIBAV_SOURCE:-}" ]; then
 fi
 [ -z "$missing" ] || die "not installed:$missing"
 
-# One builder at a time; the others find its result. What lies in the
-# directories below was left by a run that was killed.
+# One builder at a time; the others find its result. The directories below were left
+# by runs that were killed.
 mkdir -p "$root"
 exec 9>"$root/lock"
 flock -n 9 || { say "another build is running, waiting for it"; flock 9; }
@@ -121,12 +121,12 @@ rm -rf "$root"/.build.*
 work=$(mktemp -d "$root/.build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 pid=
-# A shell's background commands ignore the terminal's interrupt.
+# Background commands of a shell ignore an interrupt from the terminal.
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null; exit 1' HUP INT TERM
 log=$root/build-$arch.log
 : >"$log"
 
-# run says that the step is alive and, if it fails, the end of its output.
+# run reports that the step is still running and, if it fails, prints the end of its output.
 run() {
 	step=$1
 	shift
@@ -203,7 +203,7 @@ fetch() {
 	set -- -q -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$work/apt/parts" \
 		-o Dir::State::Lists="$work/apt/lists" -o Dir::Cache="$work/apt/cache" \
 		-o Acquire::Languages=none -o Acquire::Retries=3
-	# Root's apt fetches as a user who may not enter this directory.
+	# If root runs apt, it fetches as a user who may not enter this directory.
 	[ "$(id -u)" -ne 0 ] || set -- "$@" -o APT::Sandbox::User=root
 	run "fetching Debian's list of sources" apt-get "$@" update
 	cd "$work/package"
@@ -219,29 +219,29 @@ else
 	ls "$root"/source/*.dsc >/dev/null 2>&1 || fetch
 	tree=$work/source
 	run "unpacking" dpkg-source --no-check -x "$root"/source/*.dsc "$tree"
-	# FFmpeg asks git for its version, and may find a repository around the cache.
+	# FFmpeg asks git for its version, and git may find a repository around the cache.
 	ceiling=$work
 fi
 version=$(cat "$tree/RELEASE")
 case $version in
 7.1 | 7.1.*) ;;
-*) die "FFmpeg $version in $tree: it must be 7.1, go-astiav v0.39 compiles with no other" ;;
+*) die "FFmpeg $version in $tree: it must be 7.1, the only one that go-astiav v0.39 compiles with" ;;
 esac
 prefix=$root/$version-$suffix
 
-# Called as src/configure it compiles by relative paths, and assertions then do
-# not carry this directory's name into the libraries.
+# Called as src/configure, FFmpeg compiles with relative paths, so that assertions do
+# not put this directory's name into the libraries.
 mkdir "$work/objects"
 cd "$work/objects"
 ln -s "$tree" src
-# Called in shells of their own alone: exec makes the command the process that run stops.
+# Call plain only in a subshell: exec makes the command the process that run stops.
 plain() { exec env -i PATH="$PATH" HOME="$work" TMPDIR="$work" LC_ALL=C ${ceiling:+GIT_CEILING_DIRECTORIES="$ceiling"} "$@"; }
 run "configuring FFmpeg $version for $arch" plain src/configure --prefix=$placeholder $components --extra-cflags="$cflags"
 run "compiling FFmpeg $version for $arch" plain make -j"$(nproc)"
 run "installing" plain make DESTDIR="$work/installed" install-libs install-headers ${ffmpeg:+install-progs}
 sed -i "s|$placeholder|\${pcfiledir}/../..|" "$work/installed$placeholder"/lib/pkgconfig/*.pc
 
-# As recorddone is linked: static, without the sections that nothing calls.
+# Linked like recorddone: static, without unused sections.
 flags=$(plain PKG_CONFIG_LIBDIR="$work/installed$placeholder/lib/pkgconfig" \
 	pkg-config --static --cflags --libs libavformat libavcodec libavutil)
 run "linking a probe" plain "${cross}gcc" -static -Wl,--gc-sections -o "$work/probe" "$probe" $flags
