@@ -1,17 +1,17 @@
-# tunnelcast. `make` alone prints what there is to make.
+# tunnelcast. `make` alone lists the targets.
 
 VERSION ?= 0.1.0
 
-# What is built for. `make deb` without ARCH= is for both where that can be done:
-# Debian's cross compiler makes arm64's programs on amd64.
+# The target architecture. `make deb` without ARCH= builds for both where that is
+# possible: on amd64, Debian's cross compiler builds the programs for arm64.
 NATIVE := $(if $(filter aarch64,$(shell uname -m)),arm64,amd64)
 DEBS   := $(if $(ARCH),$(ARCH),$(if $(filter arm64,$(NATIVE)),arm64,amd64 arm64))
 ARCH   ?= $(NATIVE)
 
-# What two builds of the same commit share: the date inside the package.
+# The date of all files in the package, the same in every build of a commit.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-# A bare Debian 12 has no Go that is new enough; packaging/setup.sh brings one.
+# Debian 12 has no Go that is new enough; packaging/setup.sh fetches one.
 GO := $(shell packaging/setup.sh --go)
 export PATH := $(dir $(GO)):$(PATH)
 
@@ -25,11 +25,11 @@ ifneq ($(NATIVE),arm64)
 CROSS_arm64 := CC=aarch64-linux-gnu-gcc
 endif
 
-# Says every 15 s that what it runs goes on: $(call alive,WHAT) COMMAND.
+# Reports every 15 s that a command is still running: $(call alive,WHAT) COMMAND.
 alive = packaging/alive.sh "$(1)"
 
-# The environment for the packages that need libav. The prefix is named in the
-# flags because Go's build cache looks at them and not behind pkg-config.
+# The environment for the packages that need libav. The flags name the prefix, because
+# Go's build cache compares the flags, but not the output of pkg-config.
 LIBAV = P=$$(packaging/libav/build.sh $(ARCH)) && export CGO_ENABLED=1 $(CROSS_$(ARCH)) \
 	CGO_CFLAGS="-O2 -g0 -I$$P/include" CGO_LDFLAGS="-L$$P/lib" PKG_CONFIG_PATH="$$P/lib/pkgconfig"
 
@@ -37,70 +37,77 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
 .PHONY: help root terminal setup build test lint bench demo box package deb clean
-help: ## print this
+help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
-# Said before minutes of building, not after them.
+# Checked before minutes of building, not after them.
 root:
-	@[ "$$(id -u)" = 0 ] || { echo "this must be run as root: it boots a server with mounts and networks of its own" >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { \
+		echo "this must be run as root: it boots a server with mounts and networks of its own" >&2; exit 1; }
 
 terminal:
-	@[ -t 0 ] && [ -t 1 ] || { echo "make box opens a shell: it needs a terminal as standard input and output" >&2; exit 1; }
+	@[ -t 0 ] && [ -t 1 ] || { \
+		echo "make box opens a shell: it needs a terminal as standard input and output" >&2; exit 1; }
 
 setup:
 	@packaging/setup.sh $(ARCH)
 
-build: setup ## the four static binaries, in bin/
+build: setup ## build the four static binaries in bin/
 	@mkdir -p $(BIN)
 	@for c in updown archiveprune certhook; do \
-		CGO_ENABLED=0 $(call alive,building $$c for $(ARCH)) env $(BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/$$c ./cmd/$$c || exit; done
-	@$(LIBAV) && $(call alive,building recorddone for $(ARCH)) env $(BUILD) $(STATIC) -o $(BIN)/recorddone ./cmd/recorddone
+		CGO_ENABLED=0 $(call alive,building $$c for $(ARCH)) \
+			env $(BUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/$$c ./cmd/$$c || exit; done
+	@$(LIBAV) && $(call alive,building recorddone for $(ARCH)) \
+		env $(BUILD) $(STATIC) -o $(BIN)/recorddone ./cmd/recorddone
 
 package: build
 	@packaging/build-deb.sh $(VERSION) $(ARCH)
 
-deb: ## the packages, in bin/: for amd64 and arm64, or for ARCH=...
+deb: ## build the packages in bin/, for amd64 and arm64, or for ARCH=...
 	@for a in $(DEBS); do $(MAKE) --no-print-directory package ARCH=$$a || exit; done
 
-# No test may be skipped here: every tool was promised. FFmpeg's own program, of
-# the same source, is what remuxes are compared with.
+# With TUNNELCAST_E2E=1, a missing prerequisite fails a test instead of skipping it.
+# Remuxes are compared with those of FFmpeg's own program, built from the same source.
 PROMISED = FFMPEG=$$(packaging/libav/build.sh --with-ffmpeg) && \
 	export TUNNELCAST_E2E=1 TUNNELCAST_LIBAV_FFMPEG=$$FFMPEG/bin/ffmpeg TUNNELCAST_DEB=$(CURDIR)/$(DEB)
 
-# What Debian 13 is tried with beyond the package's own tests.
+# The tests that also run on Debian 13, besides those of the package.
 STORY := TestNames$$|TestUnits|TestRecording|TestPrune|TestRenewal|TestBadInput
 
-# arm64's code in an emulator, which nothing can start that runs in it: a test
-# that goes on as a new process, in a mount namespace say, is none for it.
+# arm64 tests under qemu-user. Emulated code cannot re-execute itself, so tests that
+# restart in a mount namespace are skipped.
 EMULATED := $(addprefix ./internal/,archive charon ddns hook lease lineage recording retention) \
 	-skip '^(TestWalkStaysOnItsMount|TestOverlay|TestRemovableForesees|TestWithoutLeases|TestLeasesWork|TestFailing|TestIdentifyClosed|TestLacking|TestQuirks|TestSettled)$$'
 
-test: root deb ## all tests, of the packages and on a server of its own: 13 minutes the first time, then 8
+test: root deb ## run all tests, also those in the box: 13 minutes the first time, then 8
 	@$(LIBAV) && $(PROMISED) && $(call alive,testing) $(GO) test -timeout 60m ./...
-	@$(LIBAV) && $(PROMISED) TUNNELCAST_SUITE=trixie && $(call alive,testing on Debian 13) $(GO) test -timeout 30m ./internal/e2e -run '$(STORY)'
+	@$(LIBAV) && $(PROMISED) TUNNELCAST_SUITE=trixie && $(call alive,testing on Debian 13) \
+		$(GO) test -timeout 30m ./internal/e2e -run '$(STORY)'
 ifeq ($(NATIVE),amd64)
 	@export CGO_ENABLED=0 GOARCH=arm64 && $(PROMISED) && \
 		$(call alive,testing arm64) $(GO) test -exec qemu-aarch64-static $(EMULATED) && \
-		$(call alive,testing arm64) $(GO) test -exec qemu-aarch64-static ./cmd/updown -run 'TestBind(OrdinaryConnect|SaysWhatIsWrong)|TestSameMessage'
+		$(call alive,testing arm64) $(GO) test -exec qemu-aarch64-static ./cmd/updown \
+			-run 'TestBind(OrdinaryConnect|SaysWhatIsWrong)|TestSameMessage'
 endif
 
-lint: setup ## gofmt, lines of 120 columns, vet, staticcheck, govulncheck
+lint: setup ## check with gofmt, line length, vet, staticcheck, govulncheck
 	@packaging/long-lines.sh || echo "lint: the lines above are too long"
 	@test -z "$$(gofmt -l .)" || { gofmt -l . | sed 's/$$/: not gofmt'"'"'ed/'; exit 1; }
 	@CGO_ENABLED=0 $(call alive,go vet) $(GO) vet ./...
 	@$(LIBAV) && $(call alive,go vet) $(GO) vet ./... && $(call alive,staticcheck) $(GO) run $(STATICCHECK) ./...
-	@$(LIBAV) && exec 3>&2 && out=$$($(call alive,govulncheck) sh -c '"$$@" 2>&1' sh $(GO) run $(GOVULNCHECK) ./... 2>&3) || case "$$out" in \
-		*"fetching vulnerabilities"*) echo "govulncheck: its database is out of reach, not looked at" ;; \
+	@$(LIBAV) && exec 3>&2 && \
+		out=$$($(call alive,govulncheck) sh -c '"$$@" 2>&1' sh $(GO) run $(GOVULNCHECK) ./... 2>&3) || case "$$out" in \
+		*"fetching vulnerabilities"*) echo "govulncheck: cannot reach its database, nothing was checked" ;; \
 		*) echo "$$out"; exit 1 ;; esac
 
-bench: root package ## the programs side by side with what they replace: one table, half an hour
+bench: root package ## measure the programs beside what they replace: half an hour
 	@$(call alive,measuring) $(GO) run ./internal/e2e/bench -deb $(DEB) $(BENCH)
 
-demo: root package ## the guide's server with all four programs at work on it: 10 minutes the first time, then 1
+demo: root package ## show the programs at work on the guide's server: 10 minutes the first time, then 1
 	@$(GO) run ./internal/e2e/demo -deb $(DEB)
 
-box: root terminal package ## a shell on that server, with the package installed and a client connected
+box: root terminal package ## open a shell on that server, with the package installed and a client connected
 	@$(GO) run ./internal/e2e/demo -shell -deb $(DEB)
 
-clean: ## remove bin/; what is cached stays in ~/.cache/tunnelcast
+clean: ## remove bin/; the cache in ~/.cache/tunnelcast stays
 	@rm -rf bin

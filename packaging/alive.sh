@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command and reports on standard error every 15 s that it is still running. Some steps print nothing for minutes.
+# Runs a command and reports on standard error every 15 s that it is running. Some steps print nothing for minutes.
 #
 #   packaging/alive.sh WHAT COMMAND [ARGUMENT...]
 #

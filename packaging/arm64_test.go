@@ -16,9 +16,9 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// TestArm64DoesTheSame runs arm64's programs in an emulator of the processor,
-// beside amd64's on the same input, and compares all that they say and leave. The
-// emulator knows no Landlock: recorddone says so there, and goes on.
+// TestArm64DoesTheSame runs arm64's programs in an emulator and amd64's programs on the
+// same input, and compares all their output and files. The emulator has no Landlock:
+// recorddone reports that and continues.
 func TestArm64DoesTheSame(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("amd64's programs do not run on " + runtime.GOARCH)
@@ -27,7 +27,8 @@ func TestArm64DoesTheSame(t *testing.T) {
 	flv := filepath.Join(t.TempDir(), "sample.flv")
 	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin",
 		"-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-f", "lavfi", "-i", "sine=r=48000", "-t", "3",
-		"-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "12", "-c:a", "aac", flv).CombinedOutput()
+		"-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "12",
+		"-c:a", "aac", flv).CombinedOutput()
 	if err != nil {
 		t.Fatalf("ffmpeg: %v\n%s", err, out)
 	}
@@ -35,15 +36,15 @@ func TestArm64DoesTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var did []string // by each architecture
+	var results []string // one for each architecture
 	now := time.Now()
 	each(t, func(t *testing.T, file string) {
 		where, emulator := programs(t, file)
 		dir := t.TempDir()
 		var all strings.Builder
-		// run runs one of ours, which must end with that exit status, and returns what it printed.
+		// run runs a program that must end with that exit status, and returns what it printed.
 		run := func(status int, program string, args ...string) string {
-			line := append(slices.Clone(emulator), append([]string{filepath.Join(where, "tunnelcast-"+program)}, args...)...)
+			line := slices.Concat(emulator, []string{filepath.Join(where, "tunnelcast-"+program)}, args)
 			cmd := exec.Command(line[0], line[1:]...)
 			cmd.Dir = dir
 			var stdout, stderr bytes.Buffer
@@ -75,8 +76,8 @@ func TestArm64DoesTheSame(t *testing.T) {
 		for i := range 10 {
 			write(fmt.Sprintf("old%d.mp4", i), make([]byte, 1000*i), time.Duration(i)*12*time.Hour)
 		}
-		if said := run(0, "archiveprune", "--dry-run", "--max-size", "15K", dir); !strings.Contains(said, "old9.mp4") {
-			t.Errorf("a dry run would not remove the oldest:\n%s", said)
+		if plan := run(0, "archiveprune", "--dry-run", "--max-size", "15K", dir); !strings.Contains(plan, "old9.mp4") {
+			t.Errorf("a dry run would not remove the oldest:\n%s", plan)
 		}
 		run(0, "archiveprune", dir)
 		left, err := filepath.Glob(dir + "/old*.mp4")
@@ -103,13 +104,13 @@ func TestArm64DoesTheSame(t *testing.T) {
 		}
 		for _, made := range []string{"first.mp4", "second.mp4", "cut.mp4"} {
 			if !strings.Contains(all.String(), "\n"+made+" ") {
-				t.Errorf("there is no %s", made)
+				t.Errorf("%s does not exist", made)
 			}
 		}
-		did = append(did, strings.ReplaceAll(all.String(), dir, "DIR"))
+		results = append(results, strings.ReplaceAll(all.String(), dir, "DIR"))
 	})
-	if len(did) == 2 && did[0] != did[1] {
-		a, b := strings.Split(did[0], "\n"), strings.Split(did[1], "\n")
+	if len(results) == 2 && results[0] != results[1] {
+		a, b := strings.Split(results[0], "\n"), strings.Split(results[1], "\n")
 		for i := range min(len(a), len(b)) {
 			if a[i] != b[i] {
 				t.Fatalf("amd64: %s\narm64: %s", a[i], b[i])

@@ -94,7 +94,8 @@ add_source glibc "$(dpkg-query -W -f '${Version}' $libc 2>/dev/null | sed 's/cro
 deb=tunnelcast_${VERSION}_$ARCH.deb
 # nfpm reads most of its settings from the environment, but not these.
 sed "s|\${STAGE}|$STAGE|; s|\${BIN}|$BIN|; s|\${BUILT_USING}|$built_using|" nfpm.yaml >"$STAGE/nfpm.yaml"
-env -u GOOS -u GOARCH go run "$nfpm" package --config "$STAGE/nfpm.yaml" --packager deb --target "$STAGE/$deb" >"$STAGE/log" || {
+env -u GOOS -u GOARCH \
+	go run "$nfpm" package --config "$STAGE/nfpm.yaml" --packager deb --target "$STAGE/$deb" >"$STAGE/log" || {
 	cat "$STAGE/log" >&2
 	exit 1
 }

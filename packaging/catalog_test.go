@@ -17,13 +17,13 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// sources are what the programs' code says of their journal entries.
+// sources are the journal entries in the programs' code.
 type sources struct {
 	events map[string]string // MESSAGE_ID: where it is declared
 	fields []string          // TUNNELCAST_...
 }
 
-// readSources also finds the entries that have no event.
+// readSources parses the programs' code. It reports entries without an event.
 func readSources(t *testing.T) sources {
 	t.Helper()
 	s := sources{events: map[string]string{}, fields: []string{"SYSLOG_IDENTIFIER"}}
@@ -50,13 +50,13 @@ func readSources(t *testing.T) sources {
 			case (name == "hook.Event" || name == "Event") && len(call.Args) == 1:
 				if id, ok := literal(call.Args[0]); ok {
 					if before := s.events[id]; before != "" {
-						t.Errorf("%s: event %s is declared at %s too", at, id, before)
+						t.Errorf("%s: event %s is also declared at %s", at, id, before)
 					}
 					s.events[id] = at
 				}
 			case regexp.MustCompile(`(?i)(^|\.)(log|result)\.(Info|Warn|Error)$`).MatchString(name):
 				if len(call.Args) < 2 || !isEvent(call.Args[1]) {
-					t.Errorf("%s: an entry without its event behind the message", at)
+					t.Errorf("%s: an entry has no event after its message", at)
 				}
 				fallthrough
 			case name == "hook.With":
@@ -72,7 +72,7 @@ func readSources(t *testing.T) sources {
 	return s
 }
 
-// called writes a.b.C for the call of it.
+// called returns the called function as it is written, as in a.b.C.
 func called(call *ast.CallExpr) string {
 	var parts []string
 	for expr := call.Fun; ; {
@@ -98,7 +98,7 @@ func literal(expr ast.Expr) (string, bool) {
 	return s, err == nil
 }
 
-// isEvent takes a variable, or failures.Event(err).
+// isEvent reports whether an argument is an event: a variable, or failures.Event(err).
 func isEvent(expr ast.Expr) bool {
 	switch e := expr.(type) {
 	case *ast.Ident:
@@ -140,10 +140,12 @@ func TestEveryEventIsExplained(t *testing.T) {
 	s := readSources(t)
 	headers := regexp.MustCompile(`^Subject: \S.*\nDefined-By: tunnelcast\nDocumentation: man:\S+\(8\)\n\n`)
 	field := regexp.MustCompile(`@([A-Z_]+)@`)
-	for language, entries := range map[string]map[string]string{"English": readCatalog(t, false), "Japanese": readCatalog(t, true)} {
+	languages := map[string]map[string]string{"English": readCatalog(t, false), "Japanese": readCatalog(t, true)}
+	isKana := func(r rune) bool { return unicode.In(r, unicode.Hiragana, unicode.Katakana) }
+	for language, entries := range languages {
 		for id, at := range s.events {
 			if _, err := strconv.ParseUint(id[:min(16, len(id))], 16, 64); err != nil || len(id) != 32 {
-				t.Errorf("%s: %s is no 128-bit id", at, id)
+				t.Errorf("%s: %s is not a 128-bit id", at, id)
 			}
 			if entries[id] == "" {
 				t.Errorf("%s: %s has no explanation in %s", at, id, language)
@@ -151,12 +153,13 @@ func TestEveryEventIsExplained(t *testing.T) {
 		}
 		for id, entry := range entries {
 			if s.events[id] == "" {
-				t.Errorf("%s in %s: nothing has this event", id, language)
+				t.Errorf("%s in %s: no code has this event", id, language)
 			}
 			if !headers.MatchString(entry) {
-				t.Errorf("%s in %s does not begin with Subject, Defined-By, Documentation and an empty line:\n%s", id, language, entry)
+				t.Errorf("%s in %s does not begin with Subject, Defined-By, Documentation and an empty line:\n%s",
+					id, language, entry)
 			}
-			if language == "Japanese" && strings.IndexFunc(entry, func(r rune) bool { return unicode.In(r, unicode.Hiragana, unicode.Katakana) }) < 0 {
+			if language == "Japanese" && strings.IndexFunc(entry, isKana) < 0 {
 				t.Errorf("%s is not in Japanese:\n%s", id, entry)
 			}
 			for _, m := range field.FindAllStringSubmatch(entry, -1) {
@@ -168,7 +171,7 @@ func TestEveryEventIsExplained(t *testing.T) {
 	}
 }
 
-// TestCatalogIsRead asks systemd itself, as a reader of each language.
+// TestCatalogIsRead has systemd read the catalogs, in each language.
 func TestCatalogIsRead(t *testing.T) {
 	promised.Program(t, "journalctl")
 	promised.Program(t, "localedef")
@@ -195,14 +198,14 @@ func TestCatalogIsRead(t *testing.T) {
 	}
 	run("C", "localedef", "-i", "ja_JP", "-f", "UTF-8", filepath.Join(root, "locale/ja_JP.UTF-8"))
 	if out := run("C", "journalctl", "--update-catalog", "--root="+root); out != "" {
-		t.Errorf("journalctl --update-catalog says %q", out)
+		t.Errorf("journalctl --update-catalog printed %q", out)
 	}
 	for language, japanese := range map[string]bool{"C.UTF-8": false, "ja_JP.UTF-8": true} {
 		out := run(language, "journalctl", "--dump-catalog", "--root="+root)
 		for id, entry := range readCatalog(t, japanese) {
-			// systemd adds the empty line at the end where the file's has none.
+			// systemd adds an empty line at the end if the file has none.
 			if !strings.Contains(out, "-- "+id+"\n"+strings.TrimSpace(entry)+"\n") {
-				t.Errorf("in %s systemd reads %s otherwise:\n%s", language, id, out)
+				t.Errorf("in %s, systemd reads %s differently:\n%s", language, id, out)
 			}
 		}
 	}

@@ -24,7 +24,7 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-var update = flag.Bool("update", false, "write what the package holds into testdata/contents.txt")
+var update = flag.Bool("update", false, "write the list of the package's contents to testdata/contents.txt")
 
 var commands = []string{"updown", "recorddone", "archiveprune", "certhook"}
 
@@ -33,8 +33,8 @@ type member struct {
 	data []byte
 }
 
-// each tries the built packages: that which TUNNELCAST_DEB names, and on amd64
-// the one for arm64 beside it.
+// each runs a test on the built packages: the one that TUNNELCAST_DEB names and, on
+// amd64, the one for arm64 beside it.
 func each(t *testing.T, try func(t *testing.T, file string)) {
 	native := os.Getenv("TUNNELCAST_DEB")
 	if native == "" {
@@ -54,7 +54,7 @@ func each(t *testing.T, try func(t *testing.T, file string)) {
 	})
 }
 
-// members is what the package holds, in dpkg's own reading.
+// members returns the members of an archive in the package, as dpkg-deb unpacks it.
 func members(t *testing.T, file, part string) map[string]member {
 	t.Helper()
 	out, err := exec.Command("dpkg-deb", part, file).Output()
@@ -91,8 +91,8 @@ func unzip(t *testing.T, data []byte) []byte {
 	return text
 }
 
-// programs are the package's four, in a directory and under their names there,
-// and what must stand before each command line for it to run on this machine.
+// programs unpacks the package's four programs into a directory. It returns the
+// directory and the emulator that must precede each command line on this machine.
 func programs(t *testing.T, file string) (dir string, emulator []string) {
 	t.Helper()
 	if runtime.GOARCH == "amd64" && strings.HasSuffix(file, "_arm64.deb") {
@@ -102,7 +102,8 @@ func programs(t *testing.T, file string) (dir string, emulator []string) {
 	dir = t.TempDir()
 	files := members(t, file, "--fsys-tarfile")
 	for _, command := range commands {
-		if err := os.WriteFile(filepath.Join(dir, "tunnelcast-"+command), files["/usr/sbin/tunnelcast-"+command].data, 0o755); err != nil {
+		program := "tunnelcast-" + command
+		if err := os.WriteFile(filepath.Join(dir, program), files["/usr/sbin/"+program].data, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -121,9 +122,10 @@ func TestContents(t *testing.T) {
 				date = m.ModTime
 			}
 			if !m.ModTime.Equal(date) {
-				t.Errorf("%s is of %s, others are of %s", name, m.ModTime, date)
+				t.Errorf("%s is dated %s, others are dated %s", name, m.ModTime, date)
 			}
-			lines = append(lines, fmt.Sprintf("%s %c %o\n", name, map[byte]rune{tar.TypeReg: 'f', tar.TypeDir: 'd', tar.TypeSymlink: 'l'}[m.Typeflag], m.Mode))
+			kind := map[byte]rune{tar.TypeReg: 'f', tar.TypeDir: 'd', tar.TypeSymlink: 'l'}[m.Typeflag]
+			lines = append(lines, fmt.Sprintf("%s %c %o\n", name, kind, m.Mode))
 		}
 		slices.Sort(lines)
 		got := strings.Join(lines, "")
@@ -138,13 +140,13 @@ func TestContents(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got != string(want) {
-			t.Errorf("the package holds:\n%s", got)
+			t.Errorf("the package contains\n%s", got)
 		}
 	})
 }
 
-// TestNothingOfOthers looks for what dpkg would put over an administrator's file,
-// or over another package's.
+// TestNothingOfOthers looks for files that dpkg would install over an administrator's
+// file or over one of another package.
 func TestNothingOfOthers(t *testing.T) {
 	each(t, func(t *testing.T, file string) {
 		control := members(t, file, "--ctrl-tarfile")
@@ -168,12 +170,12 @@ func TestNothingOfOthers(t *testing.T) {
 		}
 		for _, field := range []string{"Depends", "Recommends", "Pre-Depends"} {
 			if strings.Contains(string(control["/control"].data), "\n"+field+":") {
-				t.Errorf("%s would bring hosts to a server that wants one program", field)
+				t.Errorf("the package has %s, so apt would install hosts on a server that needs one program", field)
 			}
 		}
 		for _, field := range []string{"Homepage: https://", "Static-Built-Using: ffmpeg (= "} {
 			if !strings.Contains(string(control["/control"].data), "\n"+field) {
-				t.Errorf("no field %s", field)
+				t.Errorf("the package lacks the field %s", field)
 			}
 		}
 	})
@@ -184,7 +186,8 @@ func TestScriptsKnowTheUnits(t *testing.T) {
 		control := members(t, file, "--ctrl-tarfile")
 		for name, m := range members(t, file, "--fsys-tarfile") {
 			dir, unit := path.Split(name)
-			if dir != "/usr/lib/systemd/system/" || m.Typeflag == tar.TypeDir || !strings.HasPrefix(unit, "tunnelcast-") {
+			if dir != "/usr/lib/systemd/system/" || m.Typeflag == tar.TypeDir ||
+				!strings.HasPrefix(unit, "tunnelcast-") {
 				continue
 			}
 			scripts := []string{"prerm"}
@@ -193,13 +196,13 @@ func TestScriptsKnowTheUnits(t *testing.T) {
 			}
 			for _, script := range scripts {
 				if !strings.Contains(string(control["/"+script].data), unit) {
-					t.Errorf("%s does not know %s", script, unit)
+					t.Errorf("%s does not name %s", script, unit)
 				}
 			}
 		}
 		for _, script := range []string{"postinst", "prerm", "postrm"} {
 			if m := control["/"+script]; m.Mode&0o111 == 0 || strings.Contains(string(m.data), "@") {
-				t.Errorf("%s: mode %o, or a name was not filled in", script, m.Mode)
+				t.Errorf("%s: the mode is %o, or a placeholder was not replaced", script, m.Mode)
 			}
 		}
 	})
@@ -216,7 +219,7 @@ func TestProgramsAreStatic(t *testing.T) {
 				continue
 			}
 			if slices.ContainsFunc(program.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
-				t.Errorf("%s asks for a dynamic linker", name)
+				t.Errorf("%s needs a dynamic linker", name)
 			}
 		}
 	})
@@ -224,8 +227,8 @@ func TestProgramsAreStatic(t *testing.T) {
 
 var flagInHelp = regexp.MustCompile(`(?m)^ +(?:-h, )?--(\[no-\])?([a-z-]+)`)
 
-// TestEveryKeyIsExplained compares what each program takes with its
-// configuration file and its man page.
+// TestEveryKeyIsExplained compares the flags of each program with its configuration
+// file and its man page.
 func TestEveryKeyIsExplained(t *testing.T) {
 	each(t, func(t *testing.T, file string) {
 		files := members(t, file, "--fsys-tarfile")
@@ -244,8 +247,9 @@ func TestEveryKeyIsExplained(t *testing.T) {
 			}
 			config := string(files["/etc/tunnelcast/"+command+".toml"].data)
 			for _, flag := range flags {
-				if name := regexp.QuoteMeta(strings.ReplaceAll(flag[2], "-", `\-`)); !regexp.MustCompile(`\\-\\-(no\\-)?` + name + `\b`).Match(page) {
-					t.Errorf("the man page of %s does not know --%s", command, flag[2])
+				name := regexp.QuoteMeta(strings.ReplaceAll(flag[2], "-", `\-`))
+				if !regexp.MustCompile(`\\-\\-(no\\-)?` + name + `\b`).Match(page) {
+					t.Errorf("the man page of %s does not explain --%s", command, flag[2])
 				}
 				switch flag[2] {
 				case "help", "version", "config":
@@ -259,23 +263,26 @@ func TestEveryKeyIsExplained(t *testing.T) {
 	})
 }
 
-// TestCompletion has bash complete every command and flag of each --help.
+// TestCompletion has bash complete every command and flag that each --help lists.
 func TestCompletion(t *testing.T) {
 	each(t, func(t *testing.T, file string) {
 		promised.Program(t, "bash")
 		if !strings.HasSuffix(file, "_"+runtime.GOARCH+".deb") {
-			return // the same file, and bash knows no emulator
+			return // the script is the same, and bash runs no emulator
 		}
 		dir, _ := programs(t, file)
 		script := filepath.Join(dir, "completion")
-		if err := os.WriteFile(script, members(t, file, "--fsys-tarfile")["/usr/share/bash-completion/completions/tunnelcast-updown"].data, 0o644); err != nil {
+		files := members(t, file, "--fsys-tarfile")
+		data := files["/usr/share/bash-completion/completions/tunnelcast-updown"].data
+		if err := os.WriteFile(script, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		// Completion as Readline asks for it, of the last word.
+		// complete returns the completions of the last word, as Readline requests them.
 		complete := func(words ...string) []string {
 			const ask = `. "$1"; shift; compopt() { :; }
 				complete -p "$1" >/dev/null || exit
-				COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tunnelcast "$1" "${@: -1}" "${COMP_WORDS[COMP_CWORD - 1]}"; printf '%s\n' "${COMPREPLY[@]}"`
+				COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+				_tunnelcast "$1" "${@: -1}" "${COMP_WORDS[COMP_CWORD - 1]}"; printf '%s\n' "${COMPREPLY[@]}"`
 			cmd := exec.Command("bash", append([]string{"-c", ask, "bash", script}, words...)...)
 			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
 			cmd.Stderr = os.Stderr
@@ -297,7 +304,7 @@ func TestCompletion(t *testing.T) {
 				subcommands = append(subcommands, m[1])
 			}
 			if got := complete(program, ""); !slices.Equal(got, subcommands) || len(got) == 0 {
-				t.Errorf("%s is completed by %q, its commands are %q", program, got, subcommands)
+				t.Errorf("%s is completed with %q, its commands are %q", program, got, subcommands)
 			}
 			for _, subcommand := range append(subcommands, "") {
 				words := strings.Fields(program + " " + subcommand)
@@ -324,17 +331,18 @@ func TestCompletion(t *testing.T) {
 	})
 }
 
-// TestTwoBuildsAreEqual packs the same programs again, as somebody else.
+// TestTwoBuildsAreEqual builds the package again from the same programs, with another umask, time zone and locale.
 func TestTwoBuildsAreEqual(t *testing.T) {
 	if !promised.All() {
-		t.Skip("TUNNELCAST_E2E=1 does not promise that bin/ is what the package was made of")
+		t.Skip("only with TUNNELCAST_E2E=1, bin/ contains the programs of the package")
 	}
 	each(t, func(t *testing.T, file string) {
 		name := strings.Split(strings.TrimSuffix(filepath.Base(file), ".deb"), "_")
 		date := members(t, file, "--ctrl-tarfile")["/control"].ModTime
 		dir := t.TempDir()
 		cmd := exec.Command("sh", "-c", `umask 077; exec ./build-deb.sh "$@"`, "sh", name[1], name[2], dir)
-		cmd.Env = append(os.Environ(), "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", date.Unix()))
+		cmd.Env = append(os.Environ(), "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8",
+			fmt.Sprintf("SOURCE_DATE_EPOCH=%d", date.Unix()))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
@@ -344,12 +352,14 @@ func TestTwoBuildsAreEqual(t *testing.T) {
 	})
 }
 
-// TestCopyrightNamesWhatIsLinked compares the file with what Go says of the programs, and with the one of the repository.
+// TestCopyrightNamesWhatIsLinked compares the copyright file with the build information of the programs, and with the
+// one in the repository.
 func TestCopyrightNamesWhatIsLinked(t *testing.T) {
 	each(t, func(t *testing.T, file string) {
 		text := string(members(t, file, "--fsys-tarfile")["/usr/share/doc/tunnelcast/copyright"].data)
 		if kept, err := os.ReadFile("deb/copyright"); err != nil || string(kept) != text {
-			t.Errorf("deb/copyright is not that of the package: go run ./packaging/copyright bin >packaging/deb/copyright (%v)", err)
+			t.Errorf("deb/copyright differs from the package's (%v): "+
+				"go run ./packaging/copyright bin >packaging/deb/copyright", err)
 		}
 		dir, _ := programs(t, file)
 		for _, command := range commands {
@@ -360,11 +370,11 @@ func TestCopyrightNamesWhatIsLinked(t *testing.T) {
 			_, stanza, ok := strings.Cut(text, "\nFiles: usr/sbin/tunnelcast-"+command+"\n")
 			stanza, _, _ = strings.Cut(stanza, "\n\n")
 			if !ok || !strings.Contains(stanza, "\n Go: runtime") {
-				t.Errorf("no stanza of %s that names Go", command)
+				t.Errorf("no stanza for %s names Go", command)
 			}
 			for _, module := range info.Deps {
 				if !strings.Contains(stanza, "\n "+module.Path+" "+module.Version+", ") {
-					t.Errorf("%s contains %s, which the copyright file does not say", command, module.Path)
+					t.Errorf("%s contains %s, which the copyright file does not name", command, module.Path)
 				}
 			}
 			for _, licence := range regexp.MustCompile(`(?m)^License: (.*)$`).FindStringSubmatch("\n" + stanza)[1:] {
@@ -414,7 +424,7 @@ func TestChangelogHasWholeEntries(t *testing.T) {
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("the package's changelog says\n%s\nwant the words\n%s", text, strings.Join(want, " "))
+			t.Errorf("the package's changelog is\n%s\nwant the words\n%s", text, strings.Join(want, " "))
 		}
 	})
 }
@@ -431,7 +441,7 @@ func TestAlertsAreOverOurMetrics(t *testing.T) {
 	}
 	names := regexp.MustCompile(`\btunnelcast_[a-z_]+`).FindAllString(string(rules), -1)
 	if len(names) < 5 {
-		t.Errorf("%d metrics", len(names))
+		t.Errorf("the alert rules name only %d metrics", len(names))
 	}
 	for _, name := range names {
 		if !strings.Contains(string(page), "`"+name+"`") {
@@ -458,7 +468,7 @@ func TestPagesLinkWithinThePackage(t *testing.T) {
 			}
 		}
 		if pages < 6 {
-			t.Errorf("only %d pages", pages)
+			t.Errorf("the package has only %d pages", pages)
 		}
 	})
 }
@@ -466,12 +476,14 @@ func TestPagesLinkWithinThePackage(t *testing.T) {
 func TestLintian(t *testing.T) {
 	each(t, func(t *testing.T, file string) {
 		promised.Program(t, "lintian")
-		out, err := exec.Command("lintian", "--allow-root", "-EvI", "--pedantic", "--fail-on=error,warning", file).CombinedOutput()
+		lintian := exec.Command("lintian", "--allow-root", "-EvI", "--pedantic", "--fail-on=error,warning", file)
+		out, err := lintian.CombinedOutput()
 		if err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
 		overrides := members(t, file, "--fsys-tarfile")["/usr/share/lintian/overrides/tunnelcast"].data
-		overrides = bytes.ReplaceAll(overrides, []byte("\nunknown-field Static-Built-Using\n"), []byte("\n")) // of Debian 12 alone
+		// Only Debian 12 needs this one.
+		overrides = bytes.ReplaceAll(overrides, []byte("\nunknown-field Static-Built-Using\n"), []byte("\n"))
 		if n := len(regexp.MustCompile(`(?m)^[^#\n]`).FindAll(overrides, -1)); n > 2 {
 			t.Errorf("%d overrides, want at most 2", n)
 		}
@@ -487,10 +499,10 @@ func TestManPagesRender(t *testing.T) {
 	for _, page := range pages {
 		cmd := exec.Command("man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page)
 		cmd.Env = append(os.Environ(), "MANROFFSEQ=", "MANWIDTH=80", "LC_ALL=C.UTF-8")
-		var said bytes.Buffer
-		cmd.Stderr = &said
-		if err := cmd.Run(); err != nil || said.Len() > 0 {
-			t.Errorf("%s: %v\n%s", page, err, &said)
+		var warnings bytes.Buffer
+		cmd.Stderr = &warnings
+		if err := cmd.Run(); err != nil || warnings.Len() > 0 {
+			t.Errorf("%s: %v\n%s", page, err, &warnings)
 		}
 	}
 }

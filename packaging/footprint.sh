@@ -20,14 +20,18 @@ of_tree() { # COMMAND ARG...: runs apt as if in the tree
 	command=$1
 	shift
 	"$command" -o Dir::Etc::SourceList="$tree/etc/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-		-o Dir::Etc::Trusted=/usr/share/keyrings/debian-archive-keyring.gpg -o Dir::State::Status="$tree/var/lib/dpkg/status" \
-		-o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=root "$@"
+		-o Dir::Etc::Trusted=/usr/share/keyrings/debian-archive-keyring.gpg \
+		-o Dir::State::Status="$tree/var/lib/dpkg/status" -o Dir::State::Lists="$work/lists" \
+		-o Dir::Cache="$work/cache" -o APT::Sandbox::User=root "$@"
 }
 of_tree apt-get -qq update
 for recommends in false true; do
-	of_tree apt-get -s -o APT::Install-Recommends=$recommends install "$@" | sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*/\1=\2/p' >"$work/names"
+	of_tree apt-get -s -o APT::Install-Recommends=$recommends install "$@" |
+		sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*/\1=\2/p' >"$work/names"
 	# Installed-Size is in KiB.
 	of_tree apt-cache show $(cat "$work/names") | awk -v recommends=$recommends '
 		/^Package: / { packages++ } /^Installed-Size: / { installed += $2 * 1024 } /^Size: / { size += $2 }
-		END { printf "recommends=%s packages=%d installed=%.0f download=%.0f\n", recommends, packages, installed, size }'
+		END {
+			printf "recommends=%s packages=%d installed=%.0f download=%.0f\n", recommends, packages, installed, size
+		}'
 done

@@ -11,8 +11,8 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// A libav that cannot be linked is an error and is not kept, and what the caller's environment says reaches neither
-// configure nor make: FFmpeg's makefiles take ARCH and others from there, with make's own flags before all.
+// A libav that cannot be linked is an error and is not kept. The caller's environment reaches neither configure nor
+// make: FFmpeg's makefiles would take ARCH and other variables from there, and above all make's own flags.
 func TestLibavBuildIsTriedBeforeItIsKept(t *testing.T) {
 	for _, tool := range []string{"make", "gcc", "pkg-config", "flock"} {
 		promised.Program(t, tool)
@@ -22,14 +22,14 @@ func TestLibavBuildIsTriedBeforeItIsKept(t *testing.T) {
 	if err := os.MkdirAll(source, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// A source that builds libraries without anything in them.
+	// A source tree that builds empty libraries.
 	for name, text := range map[string]string{
 		"RELEASE":   "7.1.9\n",
 		"configure": "#!/bin/sh\nenv >>" + seen + "\ncp src/Makefile .\n",
 		"Makefile": "all:\n\tenv >>" + seen + "\ninstall-libs install-headers:\n" +
 			"\tmkdir -p $(DESTDIR)/libav/lib/pkgconfig\n" +
-			"\tfor l in libavformat libavcodec libavutil; do printf 'Name: %s\\nDescription: none\\nVersion: 1\\n' $$l" +
-			" >$(DESTDIR)/libav/lib/pkgconfig/$$l.pc; done\n",
+			"\tfor l in libavformat libavcodec libavutil; do " +
+			"printf 'Name: %s\\nDescription: none\\nVersion: 1\\n' $$l >$(DESTDIR)/libav/lib/pkgconfig/$$l.pc; done\n",
 	} {
 		if err := os.WriteFile(filepath.Join(source, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
@@ -44,10 +44,11 @@ func TestLibavBuildIsTriedBeforeItIsKept(t *testing.T) {
 		"CGO_CFLAGS=-DNO", "PKG_CONFIG_PATH=/no", "CPATH=/no", "LIBRARY_PATH=/no", "GCC_EXEC_PREFIX=/no",
 	}
 	build := exec.Command(script)
-	build.Env = append(callers, "PATH="+os.Getenv("PATH"), "HOME="+dir, "TUNNELCAST_CACHE="+cache, "LIBAV_SOURCE="+source)
+	build.Env = append(callers, "PATH="+os.Getenv("PATH"), "HOME="+dir,
+		"TUNNELCAST_CACHE="+cache, "LIBAV_SOURCE="+source)
 	out, err := build.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "libav: linking a probe: failed") {
-		t.Errorf("an empty libav was built: %v\n%s", err, out)
+		t.Errorf("an empty libav was accepted: %v\n%s", err, out)
 	}
 	if kept, _ := filepath.Glob(cache + "/libav/7.1*"); len(kept) > 0 {
 		t.Errorf("a libav that cannot be linked was kept: %q", kept)
@@ -61,7 +62,7 @@ func TestLibavBuildIsTriedBeforeItIsKept(t *testing.T) {
 	}
 	for line := range strings.Lines(string(env)) {
 		if slices.Contains(callers, strings.TrimSuffix(line, "\n")) {
-			t.Errorf("the caller's %s was handed on", strings.TrimSpace(line))
+			t.Errorf("the caller's %s was passed on", strings.TrimSpace(line))
 		}
 	}
 }

@@ -122,11 +122,17 @@ if [ -n "$missing" ] || [ $go_is = missing ]; then
 			# Backports from this machine's mirror, for this one command; apt's own sources are not changed.
 			suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 			mirror=$(apt-get update --print-uris | sed -n "s|^'\([^']*\)/dists/$suite/InRelease'.*|\1|p" | head -n 1)
-			[ -n "$mirror" ] || die "no Go $required or newer, and no mirror of $suite in apt's sources to fetch one from: install it by hand"
+			[ -n "$mirror" ] ||
+				die "no Go $required or newer, and no mirror of $suite in apt's sources to fetch one from: install Go"
 			mkdir "$tmp/parts" "$tmp/lists"
 			cp -L /etc/apt/sources.list.d/* "$tmp/parts" 2>/dev/null || true
 			echo "deb $mirror $suite-backports main" >"$tmp/parts/backports.list"
-			with_backports() { command=$1; shift; quietly "$command of $suite-backports" apt-get -q -o Dir::Etc::SourceParts="$tmp/parts" -o Dir::State::Lists="$tmp/lists" "$command" "$@"; }
+			with_backports() {
+				command=$1
+				shift
+				quietly "$command of $suite-backports" apt-get -q -o Dir::Etc::SourceParts="$tmp/parts" \
+					-o Dir::State::Lists="$tmp/lists" "$command" "$@"
+			}
 			with_backports update
 			with_backports install -y --no-install-recommends -t "$suite-backports" golang-go
 		fi
@@ -137,6 +143,7 @@ fi
 if [ $go_is = fetchable ]; then
 	say "fetching $toolchain"
 	# Outside of the module, the go command looks for no toolchain. Debian's Go sets GOTOOLCHAIN to local.
-	GOTOOLCHAIN=$toolchain packaging/alive.sh "setup: fetching $toolchain" "$(find_go $fetcher)" version >/dev/null || die "$toolchain, which go.mod requires, could not be fetched"
+	GOTOOLCHAIN=$toolchain packaging/alive.sh "setup: fetching $toolchain" "$(find_go $fetcher)" version >/dev/null ||
+		die "$toolchain, which go.mod requires, could not be fetched"
 	[ -x "$fetched" ] || die "$toolchain was fetched, but not to $fetched"
 fi

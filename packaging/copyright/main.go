@@ -1,5 +1,6 @@
-// Command copyright writes the package's copyright file, in Debian's machine-readable format 1.0, of what is linked into the
-// programs: the modules that `go version -m` names, with the licence and the holders that each has in its source.
+// Command copyright writes the package's copyright file in Debian's machine-readable format 1.0. The file lists the
+// modules that are linked into the programs, as `go version -m` does, each with the licence and the holders that its
+// source names.
 //
 //	go run ./packaging/copyright bin >packaging/deb/copyright
 package main
@@ -32,12 +33,15 @@ type part struct {
 	name    string
 	licence string   // its short name in the file
 	holders []string // lines such as "2018 CoreOS, Inc."
-	notice  string   // what Apache-2.0, section 4(d), has everybody pass on
+	notice  string   // the NOTICE file, which Apache-2.0, section 4(d), requires us to pass on
 }
 
-// library is what only recorddone holds, and go version does not know.
+// library lists the C libraries in recorddone, which go version does not list.
 var library = []part{
-	{name: "FFmpeg: libavformat, libavcodec, libavutil", licence: "LGPL-2.1+", holders: []string{"2000-2026 the FFmpeg developers"}},
+	{
+		name: "FFmpeg: libavformat, libavcodec, libavutil", licence: "LGPL-2.1+",
+		holders: []string{"2000-2026 the FFmpeg developers"},
+	},
 	{name: "the GNU C library", licence: "LGPL-2.1+", holders: []string{"1991-2026 Free Software Foundation, Inc."}},
 }
 
@@ -71,13 +75,15 @@ func write(bin string) (string, error) {
 	return b.String(), nil
 }
 
-// linked returns the modules of a program and Go itself.
+// linked returns the modules that are linked into a program, and Go itself.
 func linked(program string) ([]part, error) {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
 		return nil, err
 	}
-	parts := []part{{name: "Go: runtime and standard library", licence: "BSD-3-clause", holders: []string{"2009 The Go Authors"}}}
+	parts := []part{
+		{name: "Go: runtime and standard library", licence: "BSD-3-clause", holders: []string{"2009 The Go Authors"}},
+	}
 	for _, module := range info.Deps {
 		if module.Replace != nil {
 			module = module.Replace
@@ -91,7 +97,7 @@ func linked(program string) ([]part, error) {
 	return parts, nil
 }
 
-// look reads a module's licence.
+// look returns a module's licence and holders, from its source.
 func look(module, version string) (part, error) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	dir := strings.TrimSpace(string(out))
@@ -106,7 +112,8 @@ func look(module, version string) (part, error) {
 	var text string
 	for _, file := range files {
 		switch name := strings.ToUpper(filepath.Base(file)); {
-		case strings.HasPrefix(name, "LICENSE"), strings.HasPrefix(name, "LICENCE"), strings.HasPrefix(name, "COPYING"), name == "COPYRIGHT":
+		case strings.HasPrefix(name, "LICENSE"), strings.HasPrefix(name, "LICENCE"), strings.HasPrefix(name, "COPYING"),
+			name == "COPYRIGHT":
 			data, err := os.ReadFile(file)
 			if err != nil {
 				return part{}, err
@@ -124,7 +131,7 @@ func look(module, version string) (part, error) {
 		return part{}, err
 	}
 	p.holders = holders(text + "\n" + p.notice)
-	if len(p.holders) == 0 { // Apache's text names nobody: the files do
+	if len(p.holders) == 0 { // the text of Apache-2.0 names no holder; the source files do
 		if p.holders, err = holdersInSource(dir); err != nil {
 			return part{}, err
 		}
@@ -132,7 +139,10 @@ func look(module, version string) (part, error) {
 	return p, nil
 }
 
-// kind tells a licence by its text.
+// thirdCondition matches what distinguishes BSD-3-clause from BSD-2-clause.
+var thirdCondition = regexp.MustCompile(`neither the name|name of any author may not|may not be used to endorse`)
+
+// kind recognizes a licence by its text, and returns its short name.
 func kind(text string) (string, error) {
 	text = strings.ToLower(strings.Join(strings.Fields(text), " "))
 	switch {
@@ -141,18 +151,19 @@ func kind(text string) (string, error) {
 	case strings.Contains(text, "apache license version 2.0"):
 		return "Apache-2.0", nil
 	case strings.Contains(text, "redistribution and use in source and binary forms"):
-		if regexp.MustCompile(`neither the name|name of any author may not|may not be used to endorse`).MatchString(text) {
+		if thirdCondition.MatchString(text) {
 			return "BSD-3-clause", nil
 		}
 		return "BSD-2-clause", nil
 	}
-	return "", errors.New("its licence is none of those that licences.txt knows")
+	return "", errors.New("licences.txt does not have its licence")
 }
 
 var copyright = regexp.MustCompile(`(?i)^\W*copyright\s*(?:\(c\)|©)?\s*(\d{4}.*\w.*)$`)
 
 func holders(text string) []string {
-	text, _, _ = strings.Cut(text, "GNU GENERAL PUBLIC LICENSE") // the other choice, whose text is its author's
+	// An alternative licence, whose text has a holder of its own.
+	text, _, _ = strings.Cut(text, "GNU GENERAL PUBLIC LICENSE")
 	var all []string
 	for line := range strings.Lines(text) {
 		m := copyright.FindStringSubmatch(strings.TrimSpace(line))
@@ -174,7 +185,7 @@ func holders(text string) []string {
 	return all
 }
 
-// holdersInSource reads the heads of the files.
+// holdersInSource returns the holders that the first lines of the source files name.
 func holdersInSource(dir string) ([]string, error) {
 	var all []string
 	err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
@@ -197,7 +208,7 @@ func holdersInSource(dir string) ([]string, error) {
 		return nil
 	})
 	if err == nil && len(all) == 0 {
-		err = errors.New("nobody is named as its author")
+		err = errors.New("its source names no copyright holder")
 	}
 	slices.Sort(all)
 	return all, err

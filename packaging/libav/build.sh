@@ -83,11 +83,13 @@ case $root in /*) ;; *) root=$PWD/$root ;; esac
 recipe() {
 	echo $components "$cflags"
 	cat "$probe"
-	[ -z "${LIBAV_SOURCE:-}" ] || (cd "$LIBAV_SOURCE" && find . -name .git -prune -o -type f -printf '%p %s %T@\n' | sort)
+	[ -z "${LIBAV_SOURCE:-}" ] ||
+		(cd "$LIBAV_SOURCE" && find . -name .git -prune -o -type f -printf '%p %s %T@\n' | sort)
 }
 if [ -n "${LIBAV_SOURCE:-}" ]; then
 	[ -r "$LIBAV_SOURCE/RELEASE" ] || die "LIBAV_SOURCE=$LIBAV_SOURCE: not an FFmpeg source tree (it has no RELEASE)"
-	[ ! -e "$LIBAV_SOURCE/config.h" ] || die "LIBAV_SOURCE=$LIBAV_SOURCE: was configured in place, run 'make distclean' there first"
+	[ ! -e "$LIBAV_SOURCE/config.h" ] ||
+		die "LIBAV_SOURCE=$LIBAV_SOURCE: was configured in place, run 'make distclean' there first"
 	LIBAV_SOURCE=$(cd "$LIBAV_SOURCE" && pwd)
 fi
 suffix=$(recipe | sha256sum | cut -c1-12)-$arch
@@ -199,7 +201,7 @@ fetch() {
 	mkdir -p "$work/apt/parts" "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/package"
 	sources "$work/apt/parts"
 	[ -s "$work/apt/parts/debian.sources" ] || [ -s "$work/apt/parts/debian.list" ] ||
-		die "this machine's apt names no Debian mirror to fetch FFmpeg's source from: set LIBAV_SOURCE to an FFmpeg 7.1 source tree"
+		die "apt names no Debian mirror to fetch FFmpeg's source from: set LIBAV_SOURCE to an FFmpeg 7.1 source tree"
 	set -- -q -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$work/apt/parts" \
 		-o Dir::State::Lists="$work/apt/lists" -o Dir::Cache="$work/apt/cache" \
 		-o Acquire::Languages=none -o Acquire::Retries=3
@@ -235,8 +237,12 @@ mkdir "$work/objects"
 cd "$work/objects"
 ln -s "$tree" src
 # Call plain only in a subshell: exec makes the command the process that run stops.
-plain() { exec env -i PATH="$PATH" HOME="$work" TMPDIR="$work" LC_ALL=C ${ceiling:+GIT_CEILING_DIRECTORIES="$ceiling"} "$@"; }
-run "configuring FFmpeg $version for $arch" plain src/configure --prefix=$placeholder $components --extra-cflags="$cflags"
+plain() {
+	exec env -i PATH="$PATH" HOME="$work" TMPDIR="$work" LC_ALL=C \
+		${ceiling:+GIT_CEILING_DIRECTORIES="$ceiling"} "$@"
+}
+run "configuring FFmpeg $version for $arch" \
+	plain src/configure --prefix=$placeholder $components --extra-cflags="$cflags"
 run "compiling FFmpeg $version for $arch" plain make -j"$(nproc)"
 run "installing" plain make DESTDIR="$work/installed" install-libs install-headers ${ffmpeg:+install-progs}
 sed -i "s|$placeholder|\${pcfiledir}/../..|" "$work/installed$placeholder"/lib/pkgconfig/*.pc
