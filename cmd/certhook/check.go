@@ -115,7 +115,7 @@ func (h *host) checkLineage(ctx context.Context, r report, s *snapshot, dir stri
 
 // checkBeforeHealing reports what healing cannot mend.
 func (h *host) checkBeforeHealing(ctx context.Context, r report, s *snapshot) {
-	err, remedy := h.charonFault(ctx, s)
+	remedy, err := h.charonFault(ctx, s)
 	switch {
 	case errors.Is(err, charon.ErrNotRunning):
 		h.env.Result.Info("nothing to heal: "+err.Error(), charonIdle)
@@ -134,20 +134,19 @@ func (h *host) checkBeforeHealing(ctx context.Context, r report, s *snapshot) {
 }
 
 // charonFault returns why charon cannot be asked, and the remedy.
-func (h *host) charonFault(ctx context.Context, s *snapshot) (err error, remedy string) {
-	if !errors.Is(s.down, charon.ErrNotRunning) {
-		return s.down, "systemctl start " + h.cli.Unit
+func (h *host) charonFault(ctx context.Context, s *snapshot) (remedy string, err error) {
+	if errors.Is(s.down, charon.ErrNotRunning) {
+		if state, err := units.Get(ctx, h.cli.Unit); err == nil && state.Active == "active" {
+			return "the key vici in /etc/tunnelcast/certhook.toml names its socket",
+				fmt.Errorf("%v, although %s is active", s.down, h.cli.Unit)
+		}
 	}
-	if state, err := units.Get(ctx, h.cli.Unit); err == nil && state.Active == "active" {
-		return fmt.Errorf("%v, although %s is active", s.down, h.cli.Unit),
-			"the key vici in /etc/tunnelcast/certhook.toml names its socket"
-	}
-	return s.down, "systemctl start " + h.cli.Unit
+	return "systemctl start " + h.cli.Unit, s.down
 }
 
 // checkHost reports whether the host is ready for a renewal.
 func (h *host) checkHost(ctx context.Context, r report, s *snapshot) {
-	err, remedy := h.charonFault(ctx, s)
+	remedy, err := h.charonFault(ctx, s)
 	r.Say("charon on "+h.cli.Vici, err, remedy)
 	if err == nil {
 		h.checkCopies(r, s)

@@ -51,7 +51,7 @@ func TestOldWays(t *testing.T) {
 		{name: "load-creds alone", renewal: good, way: "--load-creds --noprompt", next: noKey},
 		{name: "load-conns alone", renewal: good, way: "--load-conns", next: old},
 		{name: "load-all, key dangling", renewal: good, lost: "privkey", way: "--load-all --noprompt", next: noKey, refused: "read privkey.pem: dangling link"},
-		{name: "load-all, key corrupt", renewal: with("privkey.pem", []byte("-----BEGIN PRIVATE KEY-----\nMIG\n")), way: "--load-all --noprompt", next: noKey, refused: "privkey.pem: damaged or cut short"},
+		{name: "load-all, key corrupt", renewal: with("privkey.pem", []byte("-----BEGIN PRIVATE KEY-----\nMIG\n")), way: "--load-all --noprompt", next: noKey, refused: "privkey.pem: damaged or truncated"},
 		{name: "load-all, chain unreadable", renewal: with("chain.pem", []byte("\x00")), way: "--load-all --noprompt", status: 22, next: noKey, refused: "chain.pem: no certificate"},
 		{name: "load-all, chain dangling", renewal: good, lost: "chain", way: "--load-all --noprompt", status: 22, next: noKey, refused: "read chain.pem: dangling link"},
 	} {

@@ -241,7 +241,7 @@ func TestFaultsLeaveTheOldPairServing(t *testing.T) {
 		args  []string
 		want  string // in the error
 	}{
-		{name: "key corrupt", files: with("privkey.pem", []byte("-----BEGIN PRIVATE KEY-----\nMIG\n")), want: "privkey.pem: damaged or cut short"},
+		{name: "key corrupt", files: with("privkey.pem", []byte("-----BEGIN PRIVATE KEY-----\nMIG\n")), want: "privkey.pem: damaged or truncated"},
 		{name: "key of another certificate", files: with("privkey.pem", lineagetest.KeyPEM(t, lineagetest.NewKey(t, false))), want: "privkey.pem does not belong to cert.pem"},
 		{name: "key dangling", files: issue(nil), spoil: func() {
 			os.Remove(filepath.Join(g.le, "archive", identity, fmt.Sprintf("privkey%d.pem", g.version)))
@@ -249,8 +249,8 @@ func TestFaultsLeaveTheOldPairServing(t *testing.T) {
 		{name: "certificate dangling", files: issue(nil), spoil: func() {
 			os.Remove(filepath.Join(g.le, "archive", identity, fmt.Sprintf("cert%d.pem", g.version)))
 		}, want: "read cert.pem: dangling link"},
-		{name: "links turned halfway", files: lineagetest.Files{"cert.pem": issue(nil)["cert.pem"]}, want: "links turned halfway"},
-		{name: "chain cut short", files: with("chain.pem", chain[:len(chain)-40]), want: "chain.pem: damaged or cut short"},
+		{name: "links to different versions", files: lineagetest.Files{"cert.pem": issue(nil)["cert.pem"]}, want: "links point to different versions"},
+		{name: "chain cut short", files: with("chain.pem", chain[:len(chain)-40]), want: "chain.pem: damaged or truncated"},
 		{name: "chain unreadable", files: with("chain.pem", []byte("\x00")), want: "chain.pem: no certificate"},
 		{name: "chain of another authority", files: with("chain.pem", lineagetest.PEM(other.Chain()...)), want: "did not sign cert.pem"},
 		{name: "expired", files: issue(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), want: "expired at"},

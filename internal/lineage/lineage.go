@@ -1,8 +1,8 @@
-// Package lineage decides whether the files of one certbot lineage are a pair
-// that an IKE daemon can serve: live/NAME/{cert,chain,fullchain,privkey}.pem.
+// Package lineage decides whether the files of one certbot lineage belong together, so that
+// an IKE daemon can serve them: live/NAME/{cert,chain,fullchain,privkey}.pem.
 //
-// certbot turns the four links one at a time (certbot/_internal/storage.py), so
-// a reader beside it can see a new certificate with the old key.
+// certbot changes the four links one after the other (certbot/_internal/storage.py), so a
+// reader can see a new certificate with the old key.
 package lineage
 
 import (
@@ -39,21 +39,22 @@ type Lineage struct {
 	Key     Key
 }
 
-// Read reads a lineage's directory. It promises that the key belongs to the leaf,
-// that every certificate of the chain signs the one before and that the
-// certificate files agree; not that the leaf is valid now. Other ACME clients write
-// fullchain.pem and privkey.pem alone: cert.pem and chain.pem may both be absent, but
-// not dangling links. The error names the file and what is wrong with it, in one line.
+// Read reads a lineage's directory. It checks that the key belongs to the leaf, that every
+// certificate of the chain signed the one before and that the certificate files agree; it
+// does not check that the leaf is valid now. Other ACME clients write fullchain.pem and
+// privkey.pem alone: cert.pem and chain.pem may both be absent, but must not be dangling
+// links. An error names the file and what is wrong with it, in one line.
 func Read(dir fs.FS) (*Lineage, error) {
 	full, err := readCertificates(dir, fullchainFile)
 	var leaf, issuers []*x509.Certificate
-	if absent(dir, leafFile) && absent(dir, chainFile) && err == nil {
-		leaf, issuers = full[:1], full[1:]
-	} else {
+	switch {
+	case !absent(dir, leafFile) || !absent(dir, chainFile):
 		var leafErr, chainErr error
 		leaf, leafErr = readCertificates(dir, leafFile)
 		issuers, chainErr = readCertificates(dir, chainFile)
 		err = cmp.Or(leafErr, chainErr, err)
+	case err == nil:
+		leaf, issuers = full[:1], full[1:]
 	}
 	if err != nil {
 		return nil, err
@@ -71,18 +72,18 @@ func Read(dir fs.FS) (*Lineage, error) {
 	}
 	l := &Lineage{Leaf: leaf[0], Issuers: issuers, Key: key}
 	if err := l.agree(full); err != nil {
-		return nil, fmt.Errorf("%w%s", err, halfTurned(dir))
+		return nil, fmt.Errorf("%w%s", err, differentVersions(dir))
 	}
 	return l, nil
 }
 
-// absent reports that there is neither a file nor a link of that name.
+// absent reports whether there is neither a file nor a link of that name.
 func absent(dir fs.FS, name string) bool {
 	_, err := fs.Lstat(dir, name)
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// agree checks everything that one file says about another.
+// agree returns an error if one file contradicts another.
 func (l *Lineage) agree(full []*x509.Certificate) error {
 	if l.Leaf.IsCA {
 		return fmt.Errorf("%s is the certificate of an authority", leafFile)
@@ -101,7 +102,8 @@ func (l *Lineage) agree(full []*x509.Certificate) error {
 	}
 	want := append([]*x509.Certificate{l.Leaf}, l.Issuers...)
 	if len(full) != len(want) {
-		return fmt.Errorf("%s holds %d certificates, %s and %s together %d", fullchainFile, len(full), leafFile, chainFile, len(want))
+		return fmt.Errorf("%s holds %d certificates, %s and %s together %d",
+			fullchainFile, len(full), leafFile, chainFile, len(want))
 	}
 	for i := range want {
 		if !full[i].Equal(want[i]) {
@@ -111,8 +113,7 @@ func (l *Lineage) agree(full []*x509.Certificate) error {
 	return nil
 }
 
-// ValidAt reports why the leaf, or an issuer that clients need, is not valid at the
-// time.
+// ValidAt returns why the leaf, or an issuer that clients need, is not valid at a time.
 func (l *Lineage) ValidAt(now time.Time) error {
 	for i, cert := range append([]*x509.Certificate{l.Leaf}, l.Needed(now)...) {
 		what := leafFile
@@ -129,8 +130,8 @@ func (l *Lineage) ValidAt(now time.Time) error {
 	return nil
 }
 
-// Needed returns the issuers without an expired end of the chain. Such an end is a
-// root's certificate by an older root: clients trust the root itself. The issuer
+// Needed returns the issuers that clients need: all but an expired end of the chain. Such an
+// end is a root signed by an older root, and clients trust the newer root itself. The issuer
 // that signed the leaf is always needed.
 func (l *Lineage) Needed(now time.Time) []*x509.Certificate {
 	needed := l.Issuers
@@ -146,9 +147,9 @@ func Fingerprint(cert *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// KeyID returns the name that charon gives to a certificate's key: the SHA-1 of
-// the subjectPublicKey bit string in hexadecimal digits (KEYID_PUBKEY_SHA1,
-// RFC 5280 section 4.2.1.2 method 1).
+// KeyID returns the id by which charon knows a certificate's key: the SHA-1 of the
+// subjectPublicKey bit string in hexadecimal digits (KEYID_PUBKEY_SHA1, RFC 5280 section
+// 4.2.1.2 method 1).
 func KeyID(cert *x509.Certificate) (string, error) {
 	return keyID(cert.RawSubjectPublicKeyInfo)
 }
@@ -165,7 +166,8 @@ func keyID(spki []byte) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// Key is a private key. It prints as its kind and id, never as itself.
+// Key is a private key. It is printed as its kind and id; no way of formatting it prints the
+// secret.
 type Key struct {
 	pem  []byte
 	kind string // "ECDSA P-256", "RSA 2048"
@@ -196,7 +198,7 @@ func ParseKey(text []byte) (Key, error) {
 		case "ENCRYPTED PRIVATE KEY":
 			return Key{}, errors.New("the private key is encrypted")
 		default:
-			return Key{}, fmt.Errorf("a PEM block %q is no private key", block.Type)
+			return Key{}, fmt.Errorf("a PEM block %q is not a private key", block.Type)
 		}
 		if err != nil {
 			if block.Headers["Proc-Type"] != "" {
@@ -207,10 +209,10 @@ func ParseKey(text []byte) (Key, error) {
 		}
 		return newKey(key, text)
 	}
-	return Key{}, errors.New("no private key in it")
+	return Key{}, errors.New("no private key found")
 }
 
-// parseDER returns the private key of a text in DER, nil if it is none.
+// parseDER returns the private key in DER that a text is, or nil.
 func parseDER(text []byte) any {
 	if key, err := x509.ParsePKCS8PrivateKey(text); err == nil {
 		return key
@@ -243,13 +245,13 @@ func newKey(key any, text []byte) (Key, error) {
 	return k, err
 }
 
-// PEM returns the secret itself, as it stood in the file.
+// PEM returns the secret itself, as in the file.
 func (k Key) PEM() []byte { return k.pem }
 
-// RSA reports whether it is an RSA key; otherwise it is ECDSA.
+// RSA reports whether it is an RSA key. Otherwise it is an ECDSA key.
 func (k Key) RSA() bool { return strings.HasPrefix(k.kind, "RSA ") }
 
-// ID returns what KeyID returns for a certificate of this key.
+// ID returns what KeyID returns for a certificate with this key.
 func (k Key) ID() string { return k.id }
 
 // String implements fmt.Stringer.
@@ -261,8 +263,8 @@ func (k Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.String()) }
 // MarshalText implements encoding.TextMarshaler.
 func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// ParseCertificates parses the certificates of a PEM file. charon reads only
-// the first of them (strongSwan src/libstrongswan/plugins/pem/pem_builder.c).
+// ParseCertificates parses all certificates of a PEM file. charon reads only the first of
+// them (strongSwan src/libstrongswan/plugins/pem/pem_builder.c).
 func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	blocks, err := decodePEM(text)
 	if err != nil {
@@ -271,7 +273,7 @@ func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("a PEM block %q is no certificate", block.Type)
+			return nil, fmt.Errorf("a PEM block %q is not a certificate", block.Type)
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
@@ -280,21 +282,20 @@ func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 		certs = append(certs, cert)
 	}
 	if len(certs) == 0 {
-		return nil, errors.New("no certificate in it")
+		return nil, errors.New("no certificate found")
 	}
 	return certs, nil
 }
 
-// decodePEM returns all blocks of a text. A block without its end, which
-// pem.Decode skips, is an error: a file cut short must not pass for a shorter
-// chain.
+// decodePEM returns all blocks of a text. A block without an end, which pem.Decode skips, is
+// an error: a truncated file must not pass for a shorter chain.
 func decodePEM(text []byte) ([]*pem.Block, error) {
 	var blocks []*pem.Block
 	for begun := strings.Count(string(text), "-----BEGIN "); ; {
 		block, rest := pem.Decode(text)
 		if block == nil {
 			if len(blocks) != begun {
-				return nil, fmt.Errorf("damaged or cut short: %d of %d PEM blocks are whole", len(blocks), begun)
+				return nil, fmt.Errorf("damaged or truncated: %d of %d PEM blocks are complete", len(blocks), begun)
 			}
 			return blocks, nil
 		}
@@ -314,7 +315,7 @@ func readCertificates(dir fs.FS, name string) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// readFile adds to the plain error of an absent file that a link to it is there.
+// readFile reads a file. If its name is a dangling link, the error says so.
 func readFile(dir fs.FS, name string) ([]byte, error) {
 	text, err := fs.ReadFile(dir, name)
 	if err == nil {
@@ -331,9 +332,9 @@ func readFile(dir fs.FS, name string) ([]byte, error) {
 	return nil, fmt.Errorf("read %s: %w", name, err)
 }
 
-// halfTurned explains files that disagree by links that name different
-// versions: cert3.pem beside privkey2.pem.
-func halfTurned(dir fs.FS) string {
+// differentVersions explains files that disagree, if their links point to different versions:
+// cert3.pem and privkey2.pem.
+func differentVersions(dir fs.FS) string {
 	var targets []string
 	versions := make(map[string]bool)
 	for _, name := range []string{leafFile, keyFile, chainFile, fullchainFile} {
@@ -349,5 +350,5 @@ func halfTurned(dir fs.FS) string {
 	if len(versions) == 1 {
 		return ""
 	}
-	return fmt.Sprintf(" (links turned halfway: %s)", strings.Join(targets, ", "))
+	return fmt.Sprintf(" (certbot's links point to different versions: %s)", strings.Join(targets, ", "))
 }

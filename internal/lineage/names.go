@@ -5,11 +5,12 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
-// Names returns the names of a certificate that a client may ask for: DNS
-// names, addresses and mail addresses of its subjectAltName.
+// Names returns the names of a certificate that a client may ask for: the DNS names, IP
+// addresses and mail addresses in its subjectAltName.
 func Names(cert *x509.Certificate) []string {
 	names := append([]string(nil), cert.DNSNames...)
 	for _, ip := range cert.IPAddresses {
@@ -18,12 +19,12 @@ func Names(cert *x509.Certificate) []string {
 	return append(names, cert.EmailAddresses...)
 }
 
-// Holds says why a certificate does not hold an identity in the notation of
-// swanctl.conf (identification_create_from_string of strongSwan). An empty
-// identity, %any and types that name no certificate field are held by all.
+// Holds returns an error if a certificate does not hold an identity, which is written as in
+// swanctl.conf (identification_create_from_string of strongSwan). Every certificate holds an
+// empty identity, %any, and those of types for which a certificate has no field.
 //
-// A wildcard of one label counts (RFC 6125 section 6.4.3) although not every
-// client follows it: where it serves today it must go on serving.
+// A wildcard for one label matches (RFC 6125 section 6.4.3), although not every client
+// supports it: where it works today it must go on working.
 func Holds(cert *x509.Certificate, identity string) error {
 	kind, value := splitIdentity(identity)
 	held := true
@@ -42,7 +43,8 @@ func Holds(cert *x509.Certificate, identity string) error {
 		}
 	}
 	if !held {
-		return fmt.Errorf("the identity %q is not among the certificate's names %s", identity, strings.Join(Names(cert), ", "))
+		return fmt.Errorf("the identity %q is not among the certificate's names %s",
+			identity, strings.Join(Names(cert), ", "))
 	}
 	return nil
 }
@@ -74,7 +76,7 @@ func splitIdentity(identity string) (identityKind, string) {
 	}
 	_, err := netip.ParseAddr(identity)
 	switch {
-	case identity == "", identity == "%any", identity == "%any6", identity == "0.0.0.0", identity == "::", strings.HasPrefix(identity, "@#"):
+	case slices.Contains([]string{"", "%any", "%any6", "0.0.0.0", "::"}, identity), strings.HasPrefix(identity, "@#"):
 		return anyone, ""
 	case strings.Contains(identity, "="):
 		return distinguishedName, identity
@@ -113,15 +115,15 @@ func holdsAddress(cert *x509.Certificate, text string) bool {
 	return false
 }
 
-// attributeNames are strongSwan's names of the attributes that certificates of
-// ACME authorities and of small private ones have in their subject.
+// attributeNames are strongSwan's names of the attributes in the subjects of certificates
+// from ACME authorities and small private ones.
 var attributeNames = map[string]string{
 	"2.5.4.3": "cn", "2.5.4.6": "c", "2.5.4.7": "l", "2.5.4.8": "st", "2.5.4.10": "o", "2.5.4.11": "ou",
 	"1.2.840.113549.1.9.1": "e", "0.9.2342.19200300.100.1.25": "dc",
 }
 
-// sameName compares a subject with a DN as strongSwan writes it: in the order of
-// the encoding, "C=CH, O=strongSwan, CN=moon".
+// sameName compares a subject with a DN as strongSwan writes it, in the order of the
+// encoding: "C=CH, O=strongSwan, CN=moon".
 func sameName(subject pkix.Name, text string) bool {
 	var parts []string
 	for _, attribute := range subject.Names {

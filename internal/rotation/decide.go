@@ -149,9 +149,12 @@ func (p *Plan) onDisk(i issuer) bool {
 func (p *Plan) findOldKeys() {
 	s, l := p.snapshot, p.lineage
 	p.others = make(map[string]bool)
-	elsewhere := s.certificates()
-	for der := range elsewhere {
-		p.others[der] = !slices.ContainsFunc(l.Archived, func(c *x509.Certificate) bool { return string(c.Raw) == der })
+	var configured []string // ids of the keys of certificates that the configuration leads to
+	for _, cert := range s.certificates() {
+		p.others[string(cert.Raw)] = !l.isVersion(cert)
+		if id, err := lineage.KeyID(cert); err == nil {
+			configured = append(configured, id)
+		}
 	}
 	var newest time.Time
 	for _, cert := range s.Charon.Certificates.earlier(l, l.Pair.Leaf) {
@@ -160,7 +163,7 @@ func (p *Plan) findOldKeys() {
 			continue
 		}
 		keep := id == l.Pair.Key.ID() || !slices.Contains(s.Charon.Keys, id) || s.keyFile(id) != nil ||
-			elsewhere[string(cert.Raw)] || len(s.OpaqueKeys) > 0 && !l.isVersion(cert)
+			slices.Contains(configured, id) || len(s.OpaqueKeys) > 0 && !l.isVersion(cert)
 		if cert.NotBefore.After(newest) { // of two, the one that charon has first is the newer
 			newest, p.kept = cert.NotBefore, keep
 		}
@@ -171,19 +174,17 @@ func (p *Plan) findOldKeys() {
 	}
 }
 
-// certificates returns the DER of the certificates that the configuration leads to.
-func (s *Snapshot) certificates() map[string]bool {
-	all := make(map[string]bool)
-	add := func(files []*File) {
-		for _, f := range files {
-			if f.First != nil {
-				all[string(f.First.Raw)] = true
-			}
-		}
-	}
-	add(s.X509)
+// certificates returns the certificates that the configuration leads to.
+func (s *Snapshot) certificates() []*x509.Certificate {
+	files := slices.Clone(s.X509)
 	for _, section := range s.Sections {
-		add(section.Certs)
+		files = append(files, section.Certs...)
+	}
+	var all []*x509.Certificate
+	for _, f := range files {
+		if f.First != nil {
+			all = append(all, f.First)
+		}
 	}
 	return all
 }

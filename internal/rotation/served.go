@@ -20,7 +20,7 @@ func (p *Plan) Served() (shown []*x509.Certificate, agree bool) {
 			return
 		}
 		// A valid one of another lineage for the same names is as good.
-		other := elsewhere[string(cert.Raw)] && !p.lineage.isVersion(cert) && p.now.Before(cert.NotAfter)
+		other := slices.ContainsFunc(elsewhere, cert.Equal) && !p.lineage.isVersion(cert) && p.now.Before(cert.NotAfter)
 		agree = agree && (cert.Equal(leaf) || other)
 		if !slices.ContainsFunc(shown, cert.Equal) {
 			shown = append(shown, cert)
