@@ -9,11 +9,19 @@ import (
 	"tunnelcast/internal/vici/vicitest"
 )
 
-func BenchmarkLeases(b *testing.B) {
-	var events []vici.Message
-	for i := range 1000 {
+const manySAs = 1000
+
+// events is what charon sends when it lists a thousand clients.
+func events() (events []vici.Message) {
+	for i := range manySAs {
 		events = append(events, vicitest.SA(i))
 	}
+	return events
+}
+
+// BenchmarkRead1000Leases reads events that are in memory.
+func BenchmarkRead1000Leases(b *testing.B) {
+	events := events()
 	b.ReportAllocs()
 	for b.Loop() {
 		var leases []lease.Lease
@@ -26,24 +34,14 @@ func BenchmarkLeases(b *testing.B) {
 	}
 }
 
-func BenchmarkList1000(b *testing.B) {
-	server := &vicitest.Server{}
-	var events []vici.Message
-	for i := range 1000 {
-		events = append(events, vicitest.SA(i))
-	}
-	server.Handle = func(string, vici.Message) (vicitest.Answer, bool) { return vicitest.Answer{Events: events}, true }
-	socket := vicitest.Start(b, server)
-	s, err := Dial(b.Context(), socket)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
+// BenchmarkList1000Leases includes a server that sends the events over a socket.
+func BenchmarkList1000Leases(b *testing.B) {
+	s := answers{"list-sas": {Events: events()}}.session(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		leases, err := s.Leases(b.Context(), time.Now())
-		if err != nil || len(leases) != 1000 {
-			b.Fatal(err)
+		if err != nil || len(leases) != manySAs {
+			b.Fatalf("%d leases, error %v", len(leases), err)
 		}
 	}
 }

@@ -97,6 +97,16 @@ func TestMalformedMessages(t *testing.T) {
 	}
 }
 
+// charon lists a connection with an empty name if another client has loaded one.
+func TestEmptyNames(t *testing.T) {
+	const want = "{\n =\n [\n +\n ]\n}"
+	got, err := outline(Message{byte(SectionStart), 0, byte(KeyValue), 0, 0, 0,
+		byte(ListStart), 0, byte(ListItem), 0, 0, byte(ListEnd), byte(SectionEnd)})
+	if err != nil || got != want {
+		t.Errorf("error %v, got\n%s\nwant\n%s", err, got, want)
+	}
+}
+
 func TestValueAndList(t *testing.T) {
 	m := encode(t, Section("s", Value("a", "inner"), List("l", "inner")),
 		Value("a", "1"), List("l", "x", "y"), List("none"))

@@ -30,8 +30,9 @@ const (
 // checkName returns an error for a name that must not be sent. charon does not reply
 // at all to a command with a name that is not printable (inbound in vici_dispatcher.c).
 //
-// Names that are received are not checked: charon accepts the empty name for a
-// connection of another client, and that must not make a list unreadable.
+// Names that are received are not checked. charon 5.9.8 accepts a connection with an
+// empty name from any client and then lists it, which must not make the list
+// unreadable.
 func checkName(name string) error {
 	printable := true // as isprint in the C locale: chunk_printable in chunk.c
 	for i := range len(name) {
