@@ -11,35 +11,39 @@ import (
 	"tunnelcast/internal/e2e/box"
 )
 
-// The timer's unit, as tight as it is, does what a missed hook has left undone, and is no failure where nothing is.
+const lineage = "/etc/letsencrypt/live/" + box.Name
+
+// certcheck's unit deploys a certificate whose hook did not run, in spite of its sandbox. It succeeds if nothing is to
+// do.
 func TestCertcheckHealsAMissedHook(t *testing.T) {
 	b := server(t)
 	run(t, b, "systemctl", "start", "tunnelcast-certcheck.service")
 
-	run(t, b, "sh", "-c", "certbot renew --quiet --force-renewal --no-random-sleep-on-renew --no-directory-hooks 2>&1")
+	renewWithoutHooks(t, b)
 	renewed, err := b.Gateway.CertSerial(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if out, err := b.Gateway.Run(t.Context(), "tunnelcast-certhook", "check"); err == nil {
-		t.Errorf("check finds nothing although no hook has run:\n%s", out)
+		t.Errorf("check succeeds although no hook has run:\n%s", out)
 	}
 	run(t, b, "systemctl", "start", "tunnelcast-certcheck.service")
 	if out := run(t, b, "tunnelcast-certhook", "check"); strings.Contains(out, "FAIL") {
-		t.Errorf("after the unit has run check says:\n%s", out)
+		t.Errorf("after the unit has run, check prints:\n%s", out)
 	}
 	c := client(t, b, "checker")
 	connect(t, c, "alice")
 	if got, err := c.ServerCertSerial(t.Context()); err != nil || got != renewed {
-		t.Errorf("the next client was shown %s, want %s, error %v", got, renewed, err)
+		t.Errorf("charon presented %s to the next client, want %s, error %v", got, renewed, err)
 	}
-	if failed := strings.TrimSpace(run(t, b, "systemctl", "--failed", "--quiet", "--no-legend", "--plain")); failed != "" {
+	if failed := run(t, b, "systemctl", "--failed", "--quiet", "--no-legend", "--plain"); failed != "" {
 		t.Errorf("failed units: %s", failed)
 	}
 }
 
-// AppArmor may keep swanctl from reading the key, so that charon starts without it. The unit loads it right after charon's
-// start, however often that is, and does not delay it. The box has no AppArmor; here the link to the key is missing.
+// AppArmor may keep swanctl from reading the key, so that charon starts without it. The unit loads it right after
+// charon's start, however often that is, and does not delay it. The box has no AppArmor; here the link to the key is
+// missing.
 func TestCertcheckStartsWithCharon(t *testing.T) {
 	b := server(t)
 	const link = "/etc/swanctl/private/" + box.Name + ".pem"
@@ -66,14 +70,16 @@ func TestCertcheckStartsWithCharon(t *testing.T) {
 		started := timestamp("tunnelcast-certcheck.service", "ExecMainStartTimestampMonotonic")
 		ended := timestamp("tunnelcast-certcheck.service", "ExecMainExitTimestampMonotonic")
 		if started < up || ended < started {
-			return false, fmt.Errorf("charon was up at %d us, the unit started at %d us and ended at %d us", up, started, ended)
+			return false, fmt.Errorf("charon was up at %d us, the unit started at %d us and ended at %d us",
+				up, started, ended)
 		}
 		return true, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result := strings.TrimSpace(run(t, b, "systemctl", "show", "-P", "Result", "tunnelcast-certcheck.service")); result != "exit-code" {
+	result := strings.TrimSpace(run(t, b, "systemctl", "show", "-P", "Result", "tunnelcast-certcheck.service"))
+	if result != "exit-code" {
 		t.Errorf("the result is %s; want exit-code, because the next reload would lose the key again", result)
 	}
 	connect(t, client(t, b, "early"), "alice")
@@ -90,14 +96,15 @@ func TestCertcheckWritesNowhereElse(t *testing.T) {
 	}
 }
 
-// writable returns the topmost directories to which a unit may write, without those that PrivateTmp= and PrivateDevices=
-// make for it alone.
+// writable returns the topmost directories to which a unit may write, without those that PrivateTmp= and
+// PrivateDevices= make for it alone.
 func writable(t *testing.T, b *box.Box, unit string) []string {
 	t.Helper()
 	dropIn := "/etc/systemd/system/" + unit + ".d"
 	const list = "/var/tmp/writable"
-	probe := "[Service]\nExecStart=\nExecStart=/usr/bin/find / ( -path /proc -o -path /sys -o -path /dev -o -path /tmp " +
-		"-o -path /var/tmp ) -prune -o -type d -writable -print -prune\nStandardOutput=truncate:" + list + "\n"
+	const probe = "[Service]\nExecStart=\nStandardOutput=truncate:" + list + "\n" +
+		"ExecStart=/usr/bin/find / ( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/tmp ) " +
+		"-prune -o -type d -writable -print -prune\n"
 	if err := b.Gateway.WriteFile(dropIn+"/writable.conf", probe, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -107,13 +114,21 @@ func writable(t *testing.T, b *box.Box, unit string) []string {
 	return strings.Fields(run(t, b, "sort", list))
 }
 
-// A renewal says nothing when all is well: whatever comes out of certbot -q is mailed. A hook of the snap has next to no
-// environment.
+// renewWithoutHooks renews the gateway's certificate as if its deploy hook had not run.
+func renewWithoutHooks(t *testing.T, b *box.Box) {
+	t.Helper()
+	run(t, b, "sh", "-c",
+		"certbot renew --quiet --force-renewal --no-random-sleep-on-renew --no-directory-hooks 2>&1")
+}
+
+// A successful renewal prints nothing, because cron mails the output of certbot -q. The snap of certbot gives its hooks
+// hardly any environment.
 func TestRenewalIsQuiet(t *testing.T) {
 	b := server(t)
 	const (
-		renew = "env -i LD_LIBRARY_PATH=/snap/certbot/current/usr/lib certbot -q renew --force-renewal --no-random-sleep-on-renew </dev/null"
-		hook  = "env -i RENEWED_LINEAGE=/etc/letsencrypt/live/" + box.Name + " sh -c /etc/letsencrypt/renewal-hooks/deploy/tunnelcast <&-"
+		renew = "env -i LD_LIBRARY_PATH=/snap/certbot/current/usr/lib " +
+			"certbot -q renew --force-renewal --no-random-sleep-on-renew </dev/null"
+		hook = "env -i RENEWED_LINEAGE=" + lineage + " sh -c /etc/letsencrypt/renewal-hooks/deploy/tunnelcast <&-"
 	)
 	for name, command := range map[string]string{
 		"certbot -q":                  renew,
@@ -121,46 +136,43 @@ func TestRenewalIsQuiet(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if out := run(t, b, "sh", "-c", "{ "+command+"; } 2>&1"); out != "" {
-				t.Errorf("it says:\n%s", out)
+				t.Errorf("it prints:\n%s", out)
 			}
-			// Fails unless charon serves what is on disk.
+			// This fails unless charon has the certificate that is on the disk.
 			run(t, b, "tunnelcast-certhook", "check")
 		})
 	}
 }
 
-// Others that serve the certificate are reloaded after a switch, and only then; one that cannot be is status 3.
+// Other units that use the certificate are reloaded after a switch, and only then. If one cannot be, the status is 3.
 func TestReloadUnits(t *testing.T) {
 	b := server(t)
-	deploy := []string{"tunnelcast-certhook", "--reload-units", "nginx.service", "deploy", "--lineage", "/etc/letsencrypt/live/" + box.Name}
+	deploy := []string{"tunnelcast-certhook", "--reload-units", "nginx.service", "deploy", "--lineage", lineage}
 	reloads := func() int {
 		return strings.Count(run(t, b, "journalctl", "--quiet", "--unit", "nginx.service"), "Reloaded ")
 	}
-	renew := func() {
-		run(t, b, "sh", "-c", "certbot renew --quiet --force-renewal --no-random-sleep-on-renew --no-directory-hooks 2>&1")
-	}
 	before := reloads()
-	renew()
+	renewWithoutHooks(t, b)
 	run(t, b, deploy...)
 	run(t, b, deploy...)
-	if got := reloads() - before; got != 1 {
-		t.Errorf("nginx was reloaded %d times by a switch and a run with nothing to do, want once", got)
+	reloaded := func(want int) {
+		t.Helper()
+		// systemd's entries may reach the journal later.
+		err := box.Poll(t.Context(), soon, "reloads of nginx", func() (bool, error) {
+			got := reloads() - before
+			return got == want, fmt.Errorf("nginx was reloaded %d times", got)
+		})
+		if got := reloads() - before; got != want {
+			t.Errorf("nginx was reloaded %d times, want %d: %v", got, want, err)
+		}
 	}
-	renew()
+	reloaded(1) // by the switch, and not by the run with nothing to do
+	renewWithoutHooks(t, b)
 	deploy[2] = "no-such.service,nginx.service"
 	_, err := b.Gateway.Run(t.Context(), deploy...)
-	if failed := new(box.CommandError); !errors.As(err, &failed) || failed.ExitCode() != 3 || !strings.Contains(err.Error(), "reload no-such.service: no such unit") {
+	if failed := new(box.CommandError); !errors.As(err, &failed) || failed.ExitCode() != 3 ||
+		!strings.Contains(err.Error(), "reload no-such.service: no such unit") {
 		t.Errorf("with a unit that does not exist: %v", err)
 	}
-	// systemd's word may still be on its way to the journal.
-	err = box.Poll(t.Context(), soon, "nginx's second reload", func() (bool, error) {
-		got := reloads() - before
-		if got != 2 {
-			return false, fmt.Errorf("nginx was reloaded %d times, want twice", got)
-		}
-		return true, nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
+	reloaded(2)
 }

@@ -1,4 +1,4 @@
-// Package e2e tries the installed package on a server of its own: the guide's, with all its daemons. See box.
+// Package e2e tests the installed package on a server of its own: the guide's, with all its daemons. See box.
 package e2e
 
 import (
@@ -15,17 +15,17 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// gone is how long a name may outlive its client's disconnect, on a machine that is busy with other work too: it tells
-// the path unit, which takes less than 2 s on an idle one, from the timer, which takes up to a minute.
-const gone = 20 * time.Second
+// byPathUnit is how long a name may outlive its client's disconnect on a busy computer. It distinguishes the path unit,
+// which removes a name within 2 s on an idle computer, from the timer, which runs once a minute.
+const byPathUnit = 20 * time.Second
 
-// soon is how long anything else may take on a slow machine before it counts as not happening.
-const soon = time.Minute
+// soon limits the wait for anything else. It is generous, because this computer may be busy.
+const soon = box.Patience
 
 // boot is how long a box may take to start: its tree may have to be built first.
 const boot = 15 * time.Minute
 
-// shared is booted by the first test that needs it and serves all of them, one after the other.
+// shared is started by the first test that needs it, and serves all of them, one after the other.
 var shared struct {
 	once sync.Once
 	box  *box.Box
@@ -40,13 +40,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// deb gives the package to try, if it was built and there are the means for a box.
+// deb returns the package to test. Without one, or without what a box needs, the test cannot run.
 func deb(t *testing.T) string {
 	t.Helper()
 	lacking := box.Missing()
 	deb := os.Getenv("TUNNELCAST_DEB")
 	if deb == "" {
-		lacking = errors.Join(lacking, errors.New("TUNNELCAST_DEB names no package; make test builds one"))
+		lacking = errors.Join(lacking, errors.New("TUNNELCAST_DEB is not set to a package; make test builds one"))
 	}
 	if lacking != nil {
 		promised.Lacking(t, lacking)
@@ -54,7 +54,7 @@ func deb(t *testing.T) string {
 	return deb
 }
 
-// server gives the shared box, of the Debian release that TUNNELCAST_SUITE names, with our package installed.
+// server returns the shared box, of the Debian release that TUNNELCAST_SUITE names, with our package installed.
 func server(t *testing.T) *box.Box {
 	t.Helper()
 	deb := deb(t)
@@ -63,7 +63,9 @@ func server(t *testing.T) *box.Box {
 		ctx, cancel := context.WithTimeout(context.Background(), boot)
 		defer cancel()
 		start := time.Now()
-		if shared.box, shared.err = box.Start(ctx, box.Options{Suite: os.Getenv("TUNNELCAST_SUITE"), Step: func(what string) { t.Logf("%v: %s", time.Since(start), what) }}); shared.err == nil {
+		step := func(what string) { t.Logf("%v: %s", time.Since(start), what) }
+		shared.box, shared.err = box.Start(ctx, box.Options{Suite: os.Getenv("TUNNELCAST_SUITE"), Step: step})
+		if shared.err == nil {
 			shared.err = shared.box.Explain(shared.box.Gateway.Install(ctx, deb))
 		}
 		t.Logf("%v: ready", time.Since(start))
@@ -91,7 +93,7 @@ func client(t *testing.T, b *box.Box, name string) *box.Client {
 	return c
 }
 
-// run runs a command on the gateway that must succeed.
+// run runs a command on the gateway, which must succeed, and returns its standard output.
 func run(t *testing.T, b *box.Box, args ...string) string {
 	t.Helper()
 	out, err := b.Gateway.Run(t.Context(), args...)
@@ -139,7 +141,7 @@ func TestPackage(t *testing.T) {
 		}
 	}
 	if status := run(t, b, "dpkg", "--audit"); status != "" {
-		t.Errorf("dpkg finds fault:\n%s", status)
+		t.Errorf("dpkg --audit prints:\n%s", status)
 	}
 	for _, p := range []string{"updown", "recorddone", "archiveprune", "certhook"} {
 		if out := run(t, b, "tunnelcast-"+p, "--version"); strings.Count(out, "\n") != 1 {
@@ -148,7 +150,8 @@ func TestPackage(t *testing.T) {
 	}
 }
 
-// A connected client has its name before its connect returns, and loses it soon after its disconnect; another's stays.
+// A client has its name before its connect returns, and loses it soon after its disconnect. Another client keeps its
+// name.
 func TestNames(t *testing.T) {
 	b := server(t)
 	laptop, phone := client(t, b, "laptop"), client(t, b, "phone")
@@ -166,14 +169,14 @@ func TestNames(t *testing.T) {
 		}
 	}
 	if out, err := b.Gateway.Journal(t.Context(), "TUNNELCAST_IDENTITY=alice"); err != nil || out == "" {
-		t.Errorf("the journal has nothing of alice: %q, %v", out, err)
+		t.Errorf("the journal has no entry about alice: %q, %v", out, err)
 	}
 
 	if err := laptop.Disconnect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	err := box.Poll(t.Context(), soon, "alice's name to go", func() (bool, error) {
+	err := box.Poll(t.Context(), soon, "the removal of alice's name", func() (bool, error) {
 		got, err := phone.Dig(t.Context(), "alice."+box.Zone)
 		return err == nil && len(got) == 0, err
 	})
@@ -181,16 +184,16 @@ func TestNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	took := time.Since(start)
-	t.Logf("the name went %v after the disconnect", took)
-	if took > gone {
-		t.Errorf("the name went %v after the disconnect, want at most %v", took, gone)
+	t.Logf("the name was removed %v after the disconnect", took)
+	if took > byPathUnit {
+		t.Errorf("the name was removed %v after the disconnect, want at most %v", took, byPathUnit)
 	}
 	if got, err := phone.Dig(t.Context(), "bob."+box.Zone); err != nil || len(got) != 1 {
 		t.Errorf("bob is still connected, his name has %v, %v", got, err)
 	}
 }
 
-// charon calls no hook when it dies. Its clients' names go all the same.
+// charon calls no hook when it is killed. Its clients' names are removed all the same.
 func TestNamesAfterCharonWasKilled(t *testing.T) {
 	b := server(t)
 	c := client(t, b, "tablet")
@@ -199,7 +202,7 @@ func TestNamesAfterCharonWasKilled(t *testing.T) {
 		t.Fatalf("carol is connected, her name has %v, %v", got, err)
 	}
 	run(t, b, "systemctl", "kill", "--signal=KILL", "strongswan.service")
-	err := box.Poll(t.Context(), soon, "carol's name to go", func() (bool, error) {
+	err := box.Poll(t.Context(), soon, "the removal of carol's name", func() (bool, error) {
 		out, err := b.Gateway.Run(t.Context(), "dig", "@127.0.0.1", "+short", "carol."+box.Zone)
 		return err == nil && out == "", err
 	})
@@ -210,7 +213,7 @@ func TestNamesAfterCharonWasKilled(t *testing.T) {
 	run(t, b, "systemctl", "restart", "strongswan.service")
 }
 
-// A published stream becomes an MP4 that plays, and its FLV goes.
+// A published stream becomes an MP4 that plays, and its FLV is removed.
 func TestRecording(t *testing.T) {
 	b := server(t)
 	c := client(t, b, "camera")
@@ -225,7 +228,7 @@ func TestRecording(t *testing.T) {
 		return len(names) == 1 && strings.HasSuffix(names[0], ".mp4"), err
 	})
 	if err != nil {
-		t.Fatalf("%v; the archive holds %v", err, names)
+		t.Fatalf("%v; the archive contains %v", err, names)
 	}
 	file := box.Archive + "/" + names[0]
 	t.Cleanup(func() { os.Remove(b.Gateway.Path(file)) })
@@ -237,14 +240,16 @@ func TestRecording(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := "h264 aac"; streams != want {
-		t.Errorf("%s holds %q, want %q", names[0], streams, want)
+		t.Errorf("%s contains %q, want %q", names[0], streams, want)
 	}
 }
 
-// The timer's service removes what is older than 72 h and nothing else.
+// The timer's service removes recordings that are older than 72 h, and nothing else.
 func TestPrune(t *testing.T) {
 	b := server(t)
-	for name, age := range map[string]string{"old.mp4": "80 hours ago", "old.flv": "80 hours ago", "old.txt": "80 hours ago", "young.mp4": "70 hours ago"} {
+	for name, age := range map[string]string{
+		"old.mp4": "80 hours ago", "old.flv": "80 hours ago", "old.txt": "80 hours ago", "young.mp4": "70 hours ago",
+	} {
 		file := box.Archive + "/prune-" + name
 		run(t, b, "touch", "-d", age, file)
 		run(t, b, "chown", "www-data:www-data", file)
@@ -257,14 +262,15 @@ func TestPrune(t *testing.T) {
 	}
 	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, "prune-") })
 	if want := []string{"prune-old.txt", "prune-young.mp4"}; !slices.Equal(names, want) {
-		t.Errorf("the archive keeps %v, want %v", names, want)
+		t.Errorf("the archive contains %v, want %v", names, want)
 	}
 	if out, err := b.Gateway.Journal(t.Context(), "TUNNELCAST_REMOVED=2"); err != nil || out == "" {
-		t.Errorf("the journal does not say that two were removed: %q, %v", out, err)
+		t.Errorf("the journal does not report that two were removed: %q, %v", out, err)
 	}
 }
 
-// After certbot's renewal the next client is shown the new certificate, and an established tunnel has not noticed.
+// After certbot's renewal charon presents the new certificate to the next client, and an established tunnel is
+// unaffected.
 func TestRenewal(t *testing.T) {
 	b := server(t)
 	before, after := client(t, b, "before"), client(t, b, "after")
@@ -279,14 +285,14 @@ func TestRenewal(t *testing.T) {
 	}
 	old := serial(before.ServerCertSerial)
 	if disk := serial(b.Gateway.CertSerial); disk != old {
-		t.Fatalf("charon shows certificate %s, on disk is %s", old, disk)
+		t.Fatalf("charon presents certificate %s, on disk is %s", old, disk)
 	}
 	out, err := b.Gateway.Renew(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(out, "error") {
-		t.Errorf("certbot was not content with the hook:\n%s", out)
+		t.Errorf("certbot reports an error of the hook:\n%s", out)
 	}
 	renewed := serial(b.Gateway.CertSerial)
 	if renewed == old {
@@ -294,26 +300,29 @@ func TestRenewal(t *testing.T) {
 	}
 	connect(t, after, "bob")
 	if got := serial(after.ServerCertSerial); got != renewed {
-		t.Errorf("the next client was shown %s, want the renewed %s (the old one is %s)", got, renewed, old)
+		t.Errorf("charon presented %s to the next client, want the renewed %s (the old one is %s)", got, renewed, old)
 	}
 	if up, err := before.Connected(t.Context()); err != nil || !up {
 		t.Errorf("the established tunnel is gone: %v", err)
 	}
 	if got, err := before.Dig(t.Context(), "alice."+box.Zone); err != nil || len(got) != 1 {
-		t.Errorf("the established tunnel carries nothing: %v, %v", got, err)
+		t.Errorf("the established tunnel carries no DNS: %v, %v", got, err)
 	}
 }
 
-// Bad input gives one clear line and its status, and loses nothing.
+// On bad input a program prints one clear line, exits with the status for it, and removes nothing.
 func TestBadInput(t *testing.T) {
 	b := server(t)
-	if err := b.Gateway.WriteFile("/etc/tunnelcast-test/unknown.toml", "colour = \"blue\"\n", 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Gateway.WriteFile("/etc/tunnelcast-test/open.key", "key \"k\" { algorithm hmac-sha256; secret \"c2VjcmV0\"; };\n", 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Gateway.WriteFile(box.Archive+"/empty.flv", "", 0o644); err != nil {
+	const (
+		unknownKey = "/etc/tunnelcast-test/unknown.toml"
+		openKey    = "/etc/tunnelcast-test/open.key"
+		tsig       = `key "k" { algorithm hmac-sha256; secret "c2VjcmV0"; };` + "\n"
+	)
+	err := errors.Join(
+		b.Gateway.WriteFile(unknownKey, `colour = "blue"`+"\n", 0o644),
+		b.Gateway.WriteFile(openKey, tsig, 0o666),
+		b.Gateway.WriteFile(box.Archive+"/empty.flv", "", 0o644))
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(b.Gateway.Path(box.Archive + "/empty.flv")) })
@@ -321,12 +330,12 @@ func TestBadInput(t *testing.T) {
 		name   string
 		args   []string
 		status int
-		says   string
+		prints string
 	}{
 		{"updown: wrong flag", []string{"tunnelcast-updown", "sync", "--colour"}, 80, "colour"},
-		{"updown: unknown key", []string{"tunnelcast-updown", "--config", "/etc/tunnelcast-test/unknown.toml", "sync"}, 80, "colour"},
-		{"updown: no configuration", []string{"tunnelcast-updown", "--config", "/no/such.toml", "sync"}, 80, "/no/such.toml"},
-		{"updown: key file open to all", []string{"tunnelcast-updown", "sync", "--key", "/etc/tunnelcast-test/open.key"}, 1, "open.key"},
+		{"updown: unknown key", []string{"tunnelcast-updown", "--config", unknownKey, "sync"}, 80, "colour"},
+		{"updown: no file", []string{"tunnelcast-updown", "--config", "/no/such.toml", "sync"}, 80, "/no/such.toml"},
+		{"updown: key file open to all", []string{"tunnelcast-updown", "sync", "--key", openKey}, 1, "open.key"},
 		{"updown: no key file", []string{"tunnelcast-updown", "sync", "--key", "/no/such.key"}, 1, "/no/such.key"},
 		{"updown: no PLUTO_VERB", []string{"tunnelcast-updown"}, 80, "PLUTO_VERB"},
 		{"recorddone: wrong flag", []string{"tunnelcast-recorddone", "--colour"}, 80, "colour"},
@@ -337,7 +346,8 @@ func TestBadInput(t *testing.T) {
 		{"archiveprune: missing directory", []string{"tunnelcast-archiveprune", "/no/such"}, 1, "/no/such"},
 		{"certhook: wrong flag", []string{"tunnelcast-certhook", "--colour"}, 80, "colour"},
 		{"certhook: no lineage", []string{"tunnelcast-certhook"}, 80, "RENEWED_LINEAGE"},
-		{"certhook: missing lineage", []string{"tunnelcast-certhook", "deploy", "--lineage", "/no/such"}, 1, "/no/such"},
+		{"certhook: missing lineage", []string{"tunnelcast-certhook", "deploy", "--lineage", "/no/such"}, 1,
+			"/no/such"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := b.Gateway.Run(t.Context(), c.args...)
@@ -348,12 +358,13 @@ func TestBadInput(t *testing.T) {
 			if failed.ExitCode() != c.status {
 				t.Errorf("status %d, want %d", failed.ExitCode(), c.status)
 			}
-			if lines := strings.Count(strings.TrimSpace(failed.Output), "\n") + 1; lines != 1 || !strings.Contains(failed.Output, c.says) {
-				t.Errorf("said %q, want one line with %q", failed.Output, c.says)
+			lines := strings.Count(strings.TrimSpace(failed.Output), "\n") + 1
+			if lines != 1 || !strings.Contains(failed.Output, c.prints) {
+				t.Errorf("printed %q, want one line with %q", failed.Output, c.prints)
 			}
 		})
 	}
 	if _, err := os.Stat(b.Gateway.Path(box.Archive + "/empty.flv")); err != nil {
-		t.Errorf("the empty recording is gone: %v", err)
+		t.Errorf("the empty recording was removed: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"tunnelcast/internal/e2e/box"
 )
 
-// dial connects from inside a network namespace. The socket stays there, the thread does not.
+// dial connects from inside a network namespace. Only the socket belongs to it; the thread leaves it again.
 func dial(namespace, network, address string) (net.Conn, error) {
 	own, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -37,14 +37,14 @@ func dial(namespace, network, address string) (net.Conn, error) {
 	}
 	conn, err := net.Dial(network, address)
 	if back := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); back != nil {
-		return conn, errors.Join(err, back) // the thread stays locked, and ends with its goroutine
+		return conn, errors.Join(err, back) // the thread stays locked, so it ends with its goroutine
 	}
 	runtime.UnlockOSThread()
 	return conn, err
 }
 
-// holds asks the gateway's named, in its own network, which addresses of a family ("ip4", "ip6") a user's name has. It takes
-// a fraction of a millisecond.
+// holds asks the gateway's named, from inside its network, for the addresses of a family ("ip4" or "ip6") that a user's
+// name has. It takes a fraction of a millisecond.
 func holds(ctx context.Context, b *box.Box, family, user string) ([]string, error) {
 	r := net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		return dial(b.Gateway.Network(), "udp", "127.0.0.1:53")
@@ -61,6 +61,7 @@ func holds(ctx context.Context, b *box.Box, family, user string) ([]string, erro
 	return texts, err
 }
 
+// family returns the family of an address, which may be a family itself.
 func family(address string) string {
 	if strings.Contains(address, ":") || address == "ip6" {
 		return "ip6"
@@ -68,8 +69,8 @@ func family(address string) string {
 	return "ip4"
 }
 
-// watch asks for a name once a millisecond until the function that it returns is called, which fails the test if the name
-// was without the address for a moment; "ip4" and "ip6" are any address of that family.
+// watch asks for a name once a millisecond until done is called, which fails the test if any answer lacked the address.
+// The address "ip4" or "ip6" is any address of that family.
 func watch(t *testing.T, b *box.Box, user, address string) (done func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -91,7 +92,7 @@ func watch(t *testing.T, b *box.Box, user, address string) (done func()) {
 			longest = max(longest, time.Since(last))
 			last = time.Now()
 			if err != nil || len(got) == 0 || address != family(address) && !slices.Contains(got, address) {
-				absent = append(absent, fmt.Sprintf("%v after %v: %v %v", user, time.Since(start), got, err))
+				absent = append(absent, fmt.Sprintf("after %v: %v %v", time.Since(start), got, err))
 			}
 		}
 	}()
@@ -99,14 +100,16 @@ func watch(t *testing.T, b *box.Box, user, address string) (done func()) {
 		t.Helper()
 		cancel()
 		<-ended
-		t.Logf("%s had %s in each of %d answers in %v, at most %v apart", user, address, asked-len(absent), time.Since(start), longest)
+		t.Logf("%s had %s in each of %d answers in %v, at most %v apart",
+			user, address, asked-len(absent), time.Since(start), longest)
 		if len(absent) > 0 {
-			t.Errorf("in %d of %d answers %s was not at %s, the first: %s", len(absent), asked, user, address, absent[0])
+			t.Errorf("in %d of %d answers %s did not have %s, the first %s",
+				len(absent), asked, user, address, absent[0])
 		}
 	}
 }
 
-// want waits until a user's name has exactly these addresses, of both families, and gives how long that took.
+// want waits until a user's name has exactly these addresses, of both families, and returns how long that took.
 func want(t *testing.T, b *box.Box, user string, addresses ...string) time.Duration {
 	t.Helper()
 	slices.Sort(addresses)
@@ -124,14 +127,17 @@ func want(t *testing.T, b *box.Box, user string, addresses ...string) time.Durat
 	return time.Since(start)
 }
 
-// An sa is an IKE_SA of a user as the gateway's charon lists it.
+// An sa is an IKE_SA as the gateway's charon lists it.
 type sa struct{ id, remote, state string }
 
 var saFields = map[string]*regexp.Regexp{
-	"id": regexp.MustCompile(`\{uniqueid=(\d+) version=`), "remote": regexp.MustCompile(` remote-host=(\S+)`),
-	"state": regexp.MustCompile(` version=2 state=(\w+)`), "user": regexp.MustCompile(` remote-id=(\S+)`),
+	"id":     regexp.MustCompile(`\{uniqueid=(\d+) version=`),
+	"remote": regexp.MustCompile(` remote-host=(\S+)`),
+	"state":  regexp.MustCompile(` version=2 state=(\w+)`),
+	"user":   regexp.MustCompile(` remote-id=(\S+)`),
 }
 
+// sas returns the IKE_SAs of a user.
 func sas(t *testing.T, b *box.Box, user string) []sa {
 	t.Helper()
 	var list []sa
@@ -149,7 +155,7 @@ func sas(t *testing.T, b *box.Box, user string) []sa {
 	return list
 }
 
-// wantSAs waits until the gateway holds as many IKE_SAs of a user, and that many only.
+// wantSAs waits until the gateway has exactly n IKE_SAs of a user, and all are ok.
 func wantSAs(t *testing.T, b *box.Box, user string, n int, ok func(sa) bool) (list []sa) {
 	t.Helper()
 	err := box.Poll(t.Context(), soon, "IKE_SAs", func() (bool, error) {
@@ -164,7 +170,12 @@ func wantSAs(t *testing.T, b *box.Box, user string, n int, ok func(sa) bool) (li
 
 func anySA(sa) bool { return true }
 
-// must runs a command on a device.
+// replaced returns a test for an established SA other than an earlier one.
+func replaced(before sa) func(sa) bool {
+	return func(s sa) bool { return s.id != before.id && s.state == "ESTABLISHED" }
+}
+
+// must runs a command on a device, which must succeed, and returns its standard output.
 func must(t *testing.T, c *box.Client, args ...string) string {
 	t.Helper()
 	out, err := c.Run(t.Context(), args...)
@@ -174,7 +185,7 @@ func must(t *testing.T, c *box.Client, args ...string) string {
 	return out
 }
 
-// configure adds to a device's configuration: lines of its connection for the next Connect, and settings of its charon.
+// configure sets lines of a device's connection, for the next Connect, and settings of its charon.
 func configure(t *testing.T, c *box.Client, connection, charon string) {
 	t.Helper()
 	err := errors.Join(
@@ -186,7 +197,8 @@ func configure(t *testing.T, c *box.Client, connection, charon string) {
 	must(t, c, "swanctl", "--reload-settings")
 }
 
-// configureGateway is the same for the gateway, whose configuration is loaded; it ends with the test.
+// configureGateway adds to the gateway's swanctl.conf and to the settings of its charon, and loads both, until the test
+// ends.
 func configureGateway(t *testing.T, b *box.Box, swanctl, charon string) {
 	t.Helper()
 	set := func(swanctl, charon string) error {
@@ -210,7 +222,7 @@ func configureGateway(t *testing.T, b *box.Box, swanctl, charon string) {
 	})
 }
 
-// impatient has the gateway's charon give up a device that does not answer after 3 s, not after 165 s.
+// impatient has the gateway's charon give up a device that does not answer after 3 s instead of 165 s.
 const impatient = "retransmit_tries = 1\nretransmit_timeout = 1.0"
 
 func disconnect(t *testing.T, c *box.Client) {
@@ -220,21 +232,21 @@ func disconnect(t *testing.T, c *box.Client) {
 	}
 }
 
-// wantGone is the end of a trace: the last device has gone, and soon the name has.
+// wantGone waits until a user's name is removed, after the last disconnect.
 func wantGone(t *testing.T, b *box.Box, user string) {
 	t.Helper()
-	if took := want(t, b, user); took > gone {
-		t.Errorf("%s went %v after the last disconnect, want at most %v", user, took, gone)
+	if took := want(t, b, user); took > byPathUnit {
+		t.Errorf("%s was removed %v after the last disconnect, want at most %v", user, took, byPathUnit)
 	}
 }
 
-// What charon makes of each event is written down at cmd/updown. Whatever it calls: a live name never blinks, and in the
-// end the zone holds exactly the live clients.
+// The documentation of cmd/updown lists charon's calls for each event. Whatever it calls, the name of a connected
+// client is never absent, and in the end the zone has exactly the connected clients.
 func TestNamesInEveryEvent(t *testing.T) {
 	b := server(t)
 	one, two := client(t, b, "one"), client(t, b, "two")
 	event := func(name string, test func(*testing.T)) {
-		if t.Failed() { // the next ones need devices that are away
+		if t.Failed() { // the next event needs disconnected devices
 			return
 		}
 		if !t.Run(name, test) {
@@ -251,7 +263,7 @@ func TestNamesInEveryEvent(t *testing.T) {
 		before := wantSAs(t, b, "alice", 1, anySA)[0]
 		must(t, one, "swanctl", "--rekey", "--child", "net")
 		must(t, one, "swanctl", "--rekey", "--ike", "vpn")
-		wantSAs(t, b, "alice", 1, func(s sa) bool { return s.id != before.id && s.state == "ESTABLISHED" })
+		wantSAs(t, b, "alice", 1, replaced(before))
 		run(t, b, "systemctl", "start", "tunnelcast-sync.service")
 		done()
 		want(t, b, "alice", address)
@@ -266,7 +278,7 @@ func TestNamesInEveryEvent(t *testing.T) {
 		for range 3 {
 			before := wantSAs(t, b, "alice", 1, anySA)[0]
 			must(t, one, "swanctl", "--rekey", "--ike", "vpn", "--reauth")
-			wantSAs(t, b, "alice", 1, func(s sa) bool { return s.id != before.id && s.state == "ESTABLISHED" })
+			wantSAs(t, b, "alice", 1, replaced(before))
 		}
 		run(t, b, "systemctl", "start", "tunnelcast-sync.service")
 		done()
@@ -300,13 +312,13 @@ func TestNamesInEveryEvent(t *testing.T) {
 
 	event("two devices of one user", func(t *testing.T) {
 		first := connect(t, one, "alice")
-		configure(t, two, "unique = never", "") // INITIAL_CONTACT would say that there is no other
+		configure(t, two, "unique = never", "") // no INITIAL_CONTACT, on which charon closes the other SA
 		second := connect(t, two, "alice")
 		want(t, b, "alice", first, second)
 		done := watch(t, b, "alice", second)
 		disconnect(t, one)
-		if took := want(t, b, "alice", second); took > gone {
-			t.Errorf("the first device's address went after %v", took)
+		if took := want(t, b, "alice", second); took > byPathUnit {
+			t.Errorf("the first device's address was removed after %v", took)
 		}
 		done()
 		disconnect(t, two)
@@ -346,10 +358,10 @@ func TestNamesInEveryEvent(t *testing.T) {
 		done := watch(t, b, "carol", address)
 		wantSAs(t, b, "carol", 2, anySA)
 		if address != before { // carol has had no other
-			t.Errorf("the virtual IPs are %s and %s, and the hard case is one for both", before, address)
+			t.Errorf("the virtual IPs are %s and %s; this test is about one IP of both SAs", before, address)
 		}
-		// As if it had found out by itself, with the guide's dpd_delay of 30 s, that the old one is dead. swanctl calls it a
-		// failure that nobody answered.
+		// charon would detect by itself that the old SA is dead, after the guide's dpd_delay of 30 s. swanctl fails
+		// because the device does not answer.
 		_, _ = b.Gateway.Run(t.Context(), "swanctl", "--terminate", "--ike-id", old.id)
 		wantSAs(t, b, "carol", 1, func(s sa) bool { return s.id != old.id })
 		want(t, b, "carol", address)
@@ -392,18 +404,24 @@ addrs = fd00::100-fd00::1ff
 }
 `, "")
 		run(t, b, "ip", "address", "replace", "fd00::1/128", "dev", "lo")
-		run(t, b, "systemctl", "start", "tunnelcast-sync.service") // learns of the pool
-		configure(t, one, "vips = 0.0.0.0, ::\nchildren {\nnet {\nremote_ts = 10.0.0.0/24, fd00::/64\n}\n}", "make_before_break = yes")
+		run(t, b, "systemctl", "start", "tunnelcast-sync.service") // learns the new pool
+		configure(t, one, `vips = 0.0.0.0, ::
+children {
+net {
+remote_ts = 10.0.0.0/24, fd00::/64
+}
+}`, "make_before_break = yes")
 		connect(t, one, "alice")
 		six, err := holds(t.Context(), b, "ip6", "alice")
 		if err != nil || len(six) != 1 || !strings.HasPrefix(six[0], "fd00::1") {
-			t.Fatalf("as the connect returned there was the AAAA %v, %v", six, err)
+			t.Fatalf("when the connect returned the AAAA was %v, %v", six, err)
 		}
-		// The pool rather gives an address that the identity had earlier than the one that it has.
+		// The IPv4 address may change: charon prefers an earlier, free address of the identity to the one that is in
+		// use.
 		done4, done6 := watch(t, b, "alice", "ip4"), watch(t, b, "alice", six[0])
 		before := wantSAs(t, b, "alice", 1, anySA)[0]
 		must(t, one, "swanctl", "--rekey", "--ike", "vpn", "--reauth")
-		wantSAs(t, b, "alice", 1, func(s sa) bool { return s.id != before.id && s.state == "ESTABLISHED" })
+		wantSAs(t, b, "alice", 1, replaced(before))
 		four, err := one.Address(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -428,7 +446,8 @@ addrs = fd00::100-fd00::1ff
 	})
 }
 
-// While named hangs charon is held by each client's hook for no longer than its timeout, 1 s, and so is everybody else.
+// While named hangs, each client's hook holds charon, and with it all other clients, for no longer than its timeout of
+// 1 s.
 func TestNamesWhileNamedHangs(t *testing.T) {
 	b := server(t)
 	one, two := client(t, b, "one"), client(t, b, "two")
@@ -440,7 +459,8 @@ func TestNamesWhileNamedHangs(t *testing.T) {
 
 	run(t, b, "systemctl", "kill", "--signal=STOP", "named.service")
 	resume := func() {
-		if _, err := b.Gateway.Run(context.WithoutCancel(t.Context()), "systemctl", "kill", "--signal=CONT", "named.service"); err != nil {
+		ctx := context.WithoutCancel(t.Context())
+		if _, err := b.Gateway.Run(ctx, "systemctl", "kill", "--signal=CONT", "named.service"); err != nil {
 			t.Error(err)
 		}
 	}
@@ -463,13 +483,13 @@ func TestNamesWhileNamedHangs(t *testing.T) {
 		t.Fatal(alice.err)
 	}
 	t.Logf("connects took %v and %v, usually %v", alice.took, took, usual)
-	// Each waits for its own hook and for the other's, a second each. The guide's script holds charon for 12 s a call.
+	// Each client waits for its own hook and for the other's, a second each. The guide's script takes 12 s per call.
 	if most := 2*usual + 12*time.Second; max(took, alice.took) > most {
 		t.Errorf("connects took %v and %v while named hung, usually %v; want at most %v", alice.took, took, usual, most)
 	}
 	resume()
-	if took := max(want(t, b, "alice", alice.address), want(t, b, "bob", bob)); took > gone {
-		t.Errorf("names were right %v after named went on", took)
+	if took := max(want(t, b, "alice", alice.address), want(t, b, "bob", bob)); took > byPathUnit {
+		t.Errorf("the names were right %v after named continued", took)
 	}
 	disconnect(t, one)
 	disconnect(t, two)

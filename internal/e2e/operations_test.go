@@ -14,7 +14,7 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// What a failure's entry says, journalctl -x explains.
+// journalctl -x explains each kind of entry.
 func TestJournalExplains(t *testing.T) {
 	b := server(t)
 	empty := box.Archive + "/explained.flv"
@@ -22,8 +22,9 @@ func TestJournalExplains(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(b.Gateway.Path(empty)) })
-	if _, err := b.Gateway.Run(t.Context(), "systemd-run", "--quiet", "--wait", "tunnelcast-recorddone", empty); err == nil {
-		t.Fatal("an empty recording is no failure")
+	_, err := b.Gateway.Run(t.Context(), "systemd-run", "--quiet", "--wait", "tunnelcast-recorddone", empty)
+	if err == nil {
+		t.Fatal("recorddone succeeds with an empty recording")
 	}
 	for _, entry := range []struct{ field, want string }{
 		{"TUNNELCAST_PATH=" + empty, "Documentation: man:tunnelcast-recorddone(8)"},
@@ -36,11 +37,13 @@ func TestJournalExplains(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(out, "Subject: ") || !strings.Contains(out, "Defined-By: tunnelcast") || !strings.Contains(out, entry.want) {
-			t.Errorf("%s: journalctl -x says\n%s", entry.field, out)
+		for _, want := range []string{"Subject: ", "Defined-By: tunnelcast", entry.want} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: journalctl -x does not print %q:\n%s", entry.field, want, out)
+			}
 		}
 		if strings.Contains(out, "@TUNNELCAST_") {
-			t.Errorf("%s: a field of the explanation is not in the entry:\n%s", entry.field, out)
+			t.Errorf("%s: the entry lacks a field that the explanation uses:\n%s", entry.field, out)
 		}
 	}
 }
@@ -87,12 +90,11 @@ func TestMetrics(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	for _, unit := range []string{"tunnelcast-sync", "tunnelcast-archiveprune", "tunnelcast-certcheck", "tunnelcast-sweep"} {
-		run(t, b, "systemctl", "start", unit+".service")
-	}
-	// Devices of other tests that went without a word are connected until charon misses them.
+	runUnits(t, b)
+	// Devices of other tests that ended without a message stay connected until charon detects it.
 	var connected []struct{ Name string }
-	if err := json.Unmarshal([]byte(run(t, b, "tunnelcast-updown", "list", "--format", "json")), &connected); err != nil {
+	list := run(t, b, "tunnelcast-updown", "list", "--format", "json")
+	if err := json.Unmarshal([]byte(list), &connected); err != nil {
 		t.Fatal(err)
 	}
 	names := map[string]bool{}
@@ -133,14 +135,17 @@ func TestMetrics(t *testing.T) {
 		if got := metric(program, fmt.Sprintf("tunnelcast_failures_total{program=%q}", program)); got != "0" {
 			t.Errorf("%s counts %s failures", program, got)
 		}
-		if got := strings.TrimSpace(run(t, b, "stat", "-c", "%U %a", dir+"/tunnelcast_"+program+".prom")); got != owner+" 644" {
+		got := strings.TrimSpace(run(t, b, "stat", "-c", "%U %a", dir+"/tunnelcast_"+program+".prom"))
+		if got != owner+" 644" {
 			t.Errorf("owner and mode of %s's file: %s, want %s 644", program, got, owner)
 		}
 	}
 	if names := strings.Fields(run(t, b, "ls", "-A", dir)); len(names) != len(programs) {
-		t.Errorf("%s holds %v", dir, names)
+		t.Errorf("%s contains %v", dir, names)
 	}
 }
 
-// programs and the users that they run as.
-var programs = map[string]string{"updown": "root", "recorddone": "www-data", "archiveprune": "www-data", "certhook": "root"}
+// programs maps each program to the user that it runs as.
+var programs = map[string]string{
+	"updown": "root", "recorddone": "www-data", "archiveprune": "www-data", "certhook": "root",
+}

@@ -19,8 +19,8 @@ import (
 
 var update = flag.Bool("update", false, "write what the package changes on a server into testdata/package")
 
-// previous makes a package of an older version out of ours: the same programs, and two configuration files of which that
-// version had others.
+// previous makes a package of an older version out of ours: the same programs, and two configuration files of which
+// that version had others.
 func previous(t *testing.T, deb string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "old")
@@ -52,7 +52,7 @@ func previous(t *testing.T, deb string) string {
 	return dir + ".deb"
 }
 
-// claims makes a package that has a directory and nothing else.
+// claims makes a package that contains only a directory.
 func claims(t *testing.T, dir string) string {
 	t.Helper()
 	tree := filepath.Join(t.TempDir(), "claims")
@@ -61,28 +61,35 @@ func claims(t *testing.T, dir string) string {
 			t.Fatal(err)
 		}
 	}
-	const control = "Package: claims\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\nDescription: a directory\n"
+	const control = `Package: claims
+Version: 1
+Architecture: all
+Maintainer: nobody <nobody@localhost>
+Description: a directory
+`
 	if err := os.WriteFile(tree+"/DEBIAN/control", []byte(control), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("dpkg-deb", "-b", "--root-owner-group", tree, tree+".deb").CombinedOutput(); err != nil {
+	out, err := exec.Command("dpkg-deb", "-b", "--root-owner-group", tree, tree+".deb").CombinedOutput()
+	if err != nil {
 		t.Fatalf("dpkg-deb: %v\n%s", err, out)
 	}
 	return tree + ".deb"
 }
 
-// A life is a server on which the package comes and goes, and the log of what each step changed.
+// A life is a server on which the package is installed and removed, and a log of what each step changed.
 type life struct {
 	*testing.T
 	box    *box.Box
-	before map[string]file // at first
+	before map[string]file // before the first step
 	last   map[string]file // after the last step
 	log    strings.Builder
 }
 
-// A file is what stands under a name, and for a regular file what would tell that it was written.
+// A file is a file's type, mode, owner and link target, and for a regular file the time and size of the last write.
 type file struct{ is, written string }
 
+// begin starts a server that ends with the test.
 func begin(t *testing.T, suite string, server box.Server) *life {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), boot)
@@ -104,19 +111,20 @@ func begin(t *testing.T, suite string, server box.Server) *life {
 	return l
 }
 
-// look lists the server's files, but for what changes by itself, and our units.
+// look returns the server's files, without those that change by themselves, and our units.
 func (l *life) look() map[string]file {
 	l.Helper()
-	out := run(l.T, l.box, "find", "/", "-xdev", "-regextype", "posix-extended",
-		"-regex", "/(proc|sys|dev|run|tmp|root|var/(tmp|log|cache|lib/(apt|bind|dpkg|nginx|systemd/(catalog|timesync)|tunnelcast/names.*)))", "-prune",
+	const changing = "/(proc|sys|dev|run|tmp|root|" +
+		"var/(tmp|log|cache|lib/(apt|bind|dpkg|nginx|systemd/(catalog|timesync)|tunnelcast/names.*)))"
+	out := run(l.T, l.box, "find", "/", "-xdev", "-regextype", "posix-extended", "-regex", changing, "-prune",
 		"-o", "-not", "-path", "/", "-printf", `%p\t%y %m %u:%g %l\t%T@ %s\n`)
 	files := make(map[string]file)
 	for line := range strings.Lines(out) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
 		if len(f) != 3 {
-			l.Fatalf("find says %q", line)
+			l.Fatalf("find prints %q", line)
 		}
-		// Releases differ in the name of one directory; and these two are systemd's own book-keeping.
+		// Releases differ in the name of one directory. The files below /var/lib/systemd are systemd's own.
 		is := strings.Replace(strings.TrimSpace(f[1]), " /lib/", " /usr/lib/", 1)
 		if is[0] != 'f' || strings.HasPrefix(f[0], "/var/lib/systemd/") {
 			f[2] = ""
@@ -126,18 +134,21 @@ func (l *life) look() map[string]file {
 		}
 		files[f[0]] = file{is, f[2]}
 	}
-	units := run(l.T, l.box, "sh", "-c", "cd /usr/lib/systemd/system; for u in tunnelcast-*.*; do [ ! -e $u ] || systemctl show -P Id -P ActiveState -P UnitFileState $u | xargs; done")
+	units := run(l.T, l.box, "sh", "-c", `cd /usr/lib/systemd/system
+for u in tunnelcast-*.*; do
+	[ ! -e $u ] || systemctl show -P Id -P ActiveState -P UnitFileState $u | xargs
+done`)
 	for line := range strings.Lines(units) {
 		f := strings.Fields(line)
 		if strings.HasSuffix(f[0], ".service") {
-			f[1] = f[2] // whether it is at work just now is no matter
+			f[1] = f[2] // it does not matter whether the service is running now
 		}
 		files["unit "+f[0]] = file{is: strings.Join(slices.Compact(f[1:]), " ")}
 	}
 	return files
 }
 
-// differences says in lines what is new (+), gone (-), another (~) and written to (!).
+// differences returns a line for each file that is new (+), removed (-), different (~) or rewritten (!).
 func differences(before, after map[string]file) string {
 	var lines []string
 	for name, is := range after {
@@ -160,7 +171,7 @@ func differences(before, after map[string]file) string {
 	return strings.Join(append(lines, ""), "\n")
 }
 
-// contents is what the package brings to /usr, in the words of differences.
+// contents returns the files that the package adds to /usr, in the format of differences.
 func (l *life) contents() string {
 	l.Helper()
 	list, err := os.ReadFile("../../packaging/testdata/contents.txt")
@@ -178,7 +189,7 @@ func (l *life) contents() string {
 	return strings.Join(append(lines, ""), "\n")
 }
 
-// split parts what differs in /usr, where only dpkg may write, from the rest.
+// split separates the differences in /usr, where only dpkg may write, from the rest.
 func split(differences string) (usr, rest string) {
 	for line := range strings.Lines(differences) {
 		if strings.HasPrefix(line, "/usr/") {
@@ -191,8 +202,8 @@ func split(differences string) (usr, rest string) {
 	return usr, rest
 }
 
-// step runs a command of the administrator's, after which the package is there or not. It notes what changed outside
-// /usr, and gives what the command said.
+// step runs a command of the administrator, after which the package is installed or not. It logs what changed outside
+// /usr, and returns the command's output.
 func (l *life) step(what string, installed bool, command string) string {
 	l.Helper()
 	out, err := l.box.Gateway.Run(l.Context(), "sh", "-c", "{ "+command+"\n} </dev/null 2>&1")
@@ -206,7 +217,7 @@ func (l *life) step(what string, installed bool, command string) string {
 		l.Errorf("%s: dpkg warns:\n%s", what, out)
 	}
 	if audit := run(l.T, l.box, "dpkg", "--audit"); audit != "" {
-		l.Errorf("after %s dpkg finds fault:\n%s", what, audit)
+		l.Errorf("after %s dpkg --audit prints:\n%s", what, audit)
 	}
 	now := l.look()
 	want := ""
@@ -222,7 +233,7 @@ func (l *life) step(what string, installed bool, command string) string {
 	return out
 }
 
-// end compares the log with the one of the last time, which is the same for every release.
+// end compares the log with the golden one, which is the same for every release.
 func (l *life) end(name string) {
 	l.Helper()
 	golden := filepath.Join("testdata", "package", name)
@@ -236,11 +247,11 @@ func (l *life) end(name string) {
 		l.Fatal(err)
 	}
 	if got := l.log.String(); got != string(want) {
-		l.Errorf("the steps changed other than %s says:\n%s", golden, diff(string(want), got))
+		l.Errorf("the steps differ from %s:\n%s", golden, diff(string(want), got))
 	}
 }
 
-// diff gives the lines that only one of the texts has.
+// diff returns the lines that only one of the texts has.
 func diff(want, got string) string {
 	var b bytes.Buffer
 	w, g := strings.SplitAfter(want, "\n"), strings.SplitAfter(got, "\n")
@@ -260,20 +271,21 @@ func diff(want, got string) string {
 	return b.String()
 }
 
-// gone fails unless the server is as it was before the package came.
+// gone fails the test unless the server is as it was before the first step.
 func (l *life) gone() {
 	l.Helper()
 	if left := differences(l.before, l.look()); left != "" {
-		l.Errorf("the package leaves behind:\n%s", left)
+		l.Errorf("the package leaves:\n%s", left)
 	}
 }
 
+// eachRelease runs a test on a server of each Debian release, which has the package and an older one in /var/cache.
 func eachRelease(t *testing.T, server box.Server, try func(*life)) {
 	deb := deb(t)
 	old := previous(t, deb)
 	for suite := range maps.Keys(box.Releases) {
 		t.Run(suite, func(t *testing.T) {
-			t.Parallel() // with the other release; they wait more than they work
+			t.Parallel() // the releases mostly wait
 			l := begin(t, suite, server)
 			for name, from := range map[string]string{"new.deb": deb, "old.deb": old} {
 				data, err := os.ReadFile(from)
@@ -289,10 +301,10 @@ func eachRelease(t *testing.T, server box.Server, try func(*life)) {
 	}
 }
 
-// apt is how an administrator would have it, with nobody there to answer.
+// apt is how an administrator calls apt-get, without answering questions.
 const apt = "apt-get -qy --no-install-recommends -o Dpkg::Use-Pty=0 "
 
-// Where nothing of what we are for is installed, the package is, and waits.
+// The package can be installed on a server that has none of the daemons; then it waits for them.
 func TestPackageOnABareServer(t *testing.T) {
 	eachRelease(t, box.Bare, func(l *life) {
 		data, err := os.ReadFile(claims(l.T, "/etc/nginx/conf.d"))
@@ -313,12 +325,12 @@ func TestPackageOnABareServer(t *testing.T) {
 	})
 }
 
-// The same where the daemons are, and nobody has configured them.
+// The package can be installed where the daemons are installed but not configured.
 func TestPackageOnStockDaemons(t *testing.T) {
 	eachRelease(t, box.Stock, func(l *life) {
 		l.step("install", true, apt+"install /var/cache/new.deb")
 		runUnits(l.T, l.box)
-		// A unit that has failed, here because there is no zone, does not stay failed when it is gone.
+		// A unit that has failed, here because there is no zone, is not listed as failed after the removal.
 		run(l.T, l.box, "sh", "-c", "touch /run/tunnelcast/poke/down; ! systemctl start tunnelcast-sync.service")
 		l.step("purge", false, apt+"purge tunnelcast")
 		l.gone()
@@ -326,17 +338,18 @@ func TestPackageOnStockDaemons(t *testing.T) {
 	})
 }
 
-// On the guide's server the package comes, changes its version twice, goes, comes back and is purged, with the
-// administrator's settings and scripts safe. All that time a client is connected, and no daemon is restarted.
+// On the guide's server the package is installed, upgraded, downgraded, removed, reinstalled and purged. It keeps the
+// administrator's settings and scripts. During all this a client stays connected, and no daemon is restarted.
 func TestPackageOnTheGuidesServer(t *testing.T) {
 	eachRelease(t, box.Guide, func(l *life) {
 		daemons := func() string {
-			return run(l.T, l.box, "systemctl", "show", "-P", "MainPID", "strongswan.service", "named.service", "nginx.service")
+			return run(l.T, l.box, "systemctl", "show", "-P", "MainPID",
+				"strongswan.service", "named.service", "nginx.service")
 		}
 		pids := daemons()
 		alice, bob := client(l.T, l.box, "laptop"), client(l.T, l.box, "phone")
 		connect(l.T, alice, "alice")
-		// serves fails unless the hosts go on, and a client that connects now has its name.
+		// serves fails unless the daemons still run, and a client that connects now has its name.
 		serves := func(when string) {
 			l.Helper()
 			if now := daemons(); now != pids {
@@ -346,7 +359,8 @@ func TestPackageOnTheGuidesServer(t *testing.T) {
 				l.Errorf("%s: the tunnel is gone: %v", when, err)
 			}
 			address := connect(l.T, bob, "bob")
-			if got, err := alice.Dig(l.Context(), "bob."+box.Zone); err != nil || !slices.Equal(got, []string{address}) {
+			got, err := alice.Dig(l.Context(), "bob."+box.Zone)
+			if err != nil || !slices.Equal(got, []string{address}) {
 				l.Errorf("%s: bob is connected as %s, his name has %v, %v", when, address, got, err)
 			}
 			if err := bob.Disconnect(l.Context()); err != nil {
@@ -359,25 +373,30 @@ func TestPackageOnTheGuidesServer(t *testing.T) {
 		said := l.step("install of an old version", true, apt+"install /var/cache/old.deb")
 		_, ours, _ := strings.Cut(said, "Setting up tunnelcast (0.0.9) ...\n")
 		ours, _, _ = strings.Cut(ours, "Processing triggers")
-		if n := strings.Count(ours, "\n"); n > 10 || !strings.Contains(ours, "updown.sh is kept as") || !strings.Contains(ours, "find /var/www/html/archive/") {
-			l.Errorf("the installation says in %d lines:\n%s", n, ours)
+		if n := strings.Count(ours, "\n"); n > 10 || !strings.Contains(ours, "updown.sh is kept as") ||
+			!strings.Contains(ours, "find /var/www/html/archive/") {
+			l.Errorf("the installation prints %d lines:\n%s", n, ours)
 		}
 		serves("with the old version")
 		runUnits(l.T, l.box)
-		if out := run(l.T, l.box, "sh", "-c", "systemd-analyze --man=no verify /usr/lib/systemd/system/tunnelcast-*.* strongswan.service named.service 2>&1"); out != "" {
-			l.Errorf("systemd-analyze verify says:\n%s", out)
+		out := run(l.T, l.box, "sh", "-c", `exec systemd-analyze --man=no verify \
+	/usr/lib/systemd/system/tunnelcast-*.* strongswan.service named.service 2>&1`)
+		if out != "" {
+			l.Errorf("systemd-analyze verify prints:\n%s", out)
 		}
 
-		l.step("settings", true, "echo 'max-age = \"96h\"' >>/etc/tunnelcast/archiveprune.toml; echo 'ttl = 30' >>/etc/tunnelcast/updown.toml; tunnelcast-certhook deploy --lineage /etc/letsencrypt/live/"+box.Name)
-		// Of updown.toml both have made another: who is not asked keeps the administrator's.
-		l.step("upgrade", true, apt+"-o Dpkg::Options::=--force-confold install /var/cache/new.deb")
+		l.step("settings", true, `echo 'max-age = "96h"' >>`+pruneToml+`
+echo 'ttl = 30' >>`+updownToml+`
+tunnelcast-certhook deploy --lineage `+lineage)
+		// Both the package and the administrator have changed updown.toml. Without asking, dpkg keeps the latter's.
+		const keepSettings = "-o Dpkg::Options::=--force-confold "
+		l.step("upgrade", true, apt+keepSettings+"install /var/cache/new.deb")
 		serves("after the upgrade")
-		l.step("downgrade", true, apt+"--allow-downgrades -o Dpkg::Options::=--force-confold install /var/cache/old.deb")
+		l.step("downgrade", true, apt+keepSettings+"--allow-downgrades install /var/cache/old.deb")
 		serves("after the downgrade")
-		l.step("upgrade again", true, apt+"-o Dpkg::Options::=--force-confold install /var/cache/new.deb")
-		for _, setting := range []string{`grep -x 'max-age = "96h"' /etc/tunnelcast/archiveprune.toml`, "grep -x 'ttl = 30' /etc/tunnelcast/updown.toml"} {
-			run(l.T, l.box, "sh", "-c", setting)
-		}
+		l.step("upgrade again", true, apt+keepSettings+"install /var/cache/new.deb")
+		run(l.T, l.box, "grep", "-x", `max-age = "96h"`, pruneToml)
+		run(l.T, l.box, "grep", "-x", "ttl = 30", updownToml)
 		l.step("remove", false, apt+"remove tunnelcast")
 		serves("with the guide's scripts again")
 		l.step("reinstall", true, apt+"install /var/cache/new.deb")
@@ -396,7 +415,8 @@ func TestUnitsAreAsTightAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listed := regexp.MustCompile("(?m)^\\| `(tunnelcast-[a-z]+\\.service)` \\| ([0-9.]+) \\|").FindAllStringSubmatch(string(page), -1)
+	pattern := regexp.MustCompile("(?m)^\\| `(tunnelcast-[a-z]+\\.service)` \\| ([0-9.]+) \\|")
+	listed := pattern.FindAllStringSubmatch(string(page), -1)
 	if len(listed) != 5 {
 		t.Errorf("SECURITY.md lists %d services, want 5", len(listed))
 	}

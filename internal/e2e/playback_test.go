@@ -17,9 +17,8 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// The recordings are served twice, the second time so slowly that a browser which
-// had to wait for a whole file would be seen to. The log tells which part of a
-// file was asked for.
+// The recordings are served twice, the second time so slowly that the test notices if the browser waits for a whole
+// file. The log shows which part of a file was requested.
 const playbackSite = `log_format playback '$request_uri $status $http_range';
 server {
 	listen 10.0.0.1:8080;
@@ -29,7 +28,7 @@ server {
 }
 `
 
-// playbackPage plays each file, and tells the server's log what it has seen.
+// playbackPage plays each file, and reports what it has seen in a request, which the server logs.
 const playbackPage = `<!DOCTYPE html>
 <title>playback</title>
 <body><script>
@@ -40,12 +39,13 @@ async function play(file, patience) {
 		const look = () => {
 			if (ready()) resolve()
 			else if (video.error) reject(what + ": " + video.error.message)
-			else if (performance.now() - began > patience) reject(what + ": not within " + patience + " ms, at " + video.currentTime)
+			else if (performance.now() - began > patience)
+				reject(what + ": not within " + patience + " ms, at " + video.currentTime)
 			else setTimeout(look, 10)
 		}
 		look()
 	})
-	// What the picture shows is the second that it was made in: see lesson.
+	// The brightness of a picture is its time in seconds: see lesson.
 	const canvas = document.createElement("canvas")
 	canvas.width = canvas.height = 1
 	const picture = () => {
@@ -85,27 +85,31 @@ async function play(file, patience) {
 </script>
 `
 
-// seen is what the page tells of a file.
+// seen is what the page reports about a file.
 type seen struct {
 	Duration      float64 // seconds
 	Width, Height int
-	Loaded        float64 // seconds of the file that were there when it played
+	Loaded        float64 // seconds of the file that had been loaded when it played
 	Seeks         []struct{ To, At, Picture float64 }
 	Frames, Sound int // decoded frames, and bytes of sound
 	Error         string
 }
 
-// lesson makes an FLV file in which the upper half of the picture is brighter by 15
-// with every second, and the lower is never the same. sound alone if size is empty.
+// lesson makes an FLV file. In every second the upper half of the picture is brighter by 15; the lower half is noise.
+// If size is "" the file has sound only.
 func lesson(t *testing.T, size string, seconds int) []byte {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "lesson.flv")
 	args := []string{"-v", "error", "-nostdin", "-f", "lavfi", "-i", "sine=f=440:r=48000"}
 	if size != "" {
-		args = append(args, "-f", "lavfi", "-i", "color=gray:s="+size+":r=25,geq=lum=20+15*floor(T):cb=128:cr=128[a];color=gray:s="+size+":r=25,noise=alls=40:allf=t[b];[a][b]vstack",
-			"-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "2", "-b:v", "1M", "-maxrate", "1M", "-bufsize", "1M")
+		gray := "color=gray:s=" + size + ":r=25,"
+		args = append(args, "-f", "lavfi", "-i",
+			gray+"geq=lum=20+15*floor(T):cb=128:cr=128[a];"+gray+"noise=alls=40:allf=t[b];[a][b]vstack",
+			"-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "2",
+			"-b:v", "1M", "-maxrate", "1M", "-bufsize", "1M")
 	}
-	out, err := exec.CommandContext(t.Context(), "ffmpeg", append(args, "-t", fmt.Sprint(seconds), "-c:a", "aac", file)...).CombinedOutput()
+	args = append(args, "-t", fmt.Sprint(seconds), "-c:a", "aac", file)
+	out, err := exec.CommandContext(t.Context(), "ffmpeg", args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -127,8 +131,8 @@ func then(a, b []byte, ms uint32) []byte {
 	return a
 }
 
-// A browser on a VPN client plays what nginx has recorded and recorddone has made
-// MP4 of, before it has loaded it, from wherever somebody clicks.
+// A browser on a VPN client plays the MP4s that recorddone has made, before it has loaded them, and from wherever one
+// clicks.
 func TestPlayback(t *testing.T) {
 	b := server(t)
 	promised.Program(t, "chromium")
@@ -146,7 +150,8 @@ func TestPlayback(t *testing.T) {
 		parts []recording
 	}{
 		{"lesson", lesson(t, "320x120", 12), []recording{{320, 240, 12}}},
-		{"changes", then(lesson(t, "320x120", 5), lesson(t, "480x104", 4), 5000), []recording{{320, 240, 5}, {480, 208, 4}}},
+		{"changes", then(lesson(t, "320x120", 5), lesson(t, "480x104", 4), 5000),
+			[]recording{{320, 240, 5}, {480, 208, 4}}},
 		{"music", lesson(t, "", 5), []recording{{0, 0, 5}}},
 	} {
 		file := filepath.Join(t.TempDir(), stream.name+".flv")
@@ -207,16 +212,16 @@ func TestPlayback(t *testing.T) {
 				return true, cmp.Or(err, fmt.Errorf("the browser has ended"))
 			default:
 			}
-			log, _ = b.Gateway.ReadFile("/var/log/nginx/playback.log") // not there before the first request
-			_, told, ok := strings.Cut(log, "/seen"+file+"?")
+			log, _ = b.Gateway.ReadFile("/var/log/nginx/playback.log") // does not exist before the first request
+			_, report, ok := strings.Cut(log, "/seen"+file+"?")
 			if !ok {
 				return false, nil
 			}
-			told, err := url.PathUnescape(strings.Fields(told)[0])
+			report, err := url.PathUnescape(strings.Fields(report)[0])
 			if err != nil {
 				return true, err
 			}
-			return true, json.Unmarshal([]byte(told), &got)
+			return true, json.Unmarshal([]byte(report), &got)
 		})
 		t.Logf("%s: %+v", file, got)
 		want := want[file]
@@ -224,7 +229,8 @@ func TestPlayback(t *testing.T) {
 			t.Errorf("%s: %s", file, got.Error)
 		}
 		if got.Width != want.width || got.Height != want.height || math.Abs(got.Duration-want.seconds) > 0.5 {
-			t.Errorf("%s: %dx%d, %.2f s; want %dx%d, %v s", file, got.Width, got.Height, got.Duration, want.width, want.height, want.seconds)
+			t.Errorf("%s: %dx%d, %.2f s; want %dx%d, %v s", file,
+				got.Width, got.Height, got.Duration, want.width, want.height, want.seconds)
 		}
 		for _, seek := range got.Seeks {
 			if math.Abs(seek.At-seek.To) > 0.1 {
