@@ -22,7 +22,8 @@ func TestJournalExplains(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(b.Gateway.Path(empty)) })
-	_, err := b.Gateway.Run(t.Context(), "systemd-run", "--quiet", "--wait", "tunnelcast-recorddone", empty)
+	_, err := b.Gateway.Run(t.Context(),
+		"systemd-run", "--quiet", "--wait", "--collect", "tunnelcast-recorddone", empty)
 	if err == nil {
 		t.Fatal("recorddone succeeds with an empty recording")
 	}
