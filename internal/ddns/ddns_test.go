@@ -21,7 +21,7 @@ import (
 
 var testKey = &Key{Name: "ddns.", Algorithm: "hmac-sha256", secret: testSecret}
 
-// fake is a server that answers as it is told to, over both networks.
+// fake is a server with the given answers, over both networks.
 type fake struct {
 	// answer gets the request, its MAC and the network, and returns the messages
 	// to send back.
@@ -36,7 +36,7 @@ func (f *fake) start(t *testing.T) *Server {
 	t.Helper()
 	var l net.Listener
 	var p net.PacketConn
-	for tries := 0; p == nil; tries++ { // somebody may have the same port for UDP
+	for tries := 0; p == nil; tries++ { // another program may have the same port for UDP
 		var err error
 		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			t.Fatal(err)
@@ -121,8 +121,8 @@ func sign(reply *dns.Msg, mac string) []byte {
 	return wire
 }
 
-// tsigError is how a server says what it has against a signature: the message
-// itself is not signed (RFC 8945 section 5.3.2).
+// tsigError returns the reply of a server that rejects a signature. The reply itself is
+// not signed (RFC 8945 section 5.3.2).
 func tsigError(m *dns.Msg, code uint16, otherData string) []byte {
 	reply := unsigned(m, dns.RcodeNotAuth)
 	reply.SetTsig(testKey.Name, dns.HmacSHA256, fudge, time.Now().Unix())
@@ -136,32 +136,43 @@ func tsigError(m *dns.Msg, code uint16, otherData string) []byte {
 func rr(owner, addr string) lease.RR { return lease.Address(owner, netip.MustParseAddr(addr)) }
 
 func change() lease.Change {
-	return lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: "alice.example."}}, Add: []lease.RR{rr("alice.example.", "10.0.0.100")}}
+	return lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: "alice.example."}},
+		Add: []lease.RR{rr("alice.example.", "10.0.0.100")}}
 }
 
-func TestWhatAServerMaySay(t *testing.T) {
-	say := func(rcode int) func(*dns.Msg, string, string) [][]byte {
+func TestReplies(t *testing.T) {
+	reply := func(rcode int) func(*dns.Msg, string, string) [][]byte {
 		return func(m *dns.Msg, mac, _ string) [][]byte { return [][]byte{sign(unsigned(m, rcode), mac)} }
 	}
 	for name, test := range map[string]struct {
 		answer func(m *dns.Msg, mac, network string) [][]byte
 		want   string // in the error; "" is success
 	}{
-		"done":           {say(dns.RcodeSuccess), ""},
-		"prerequisite":   {say(dns.RcodeYXDomain), "the name has changed meanwhile (YXDOMAIN)"},
-		"no grant":       {say(dns.RcodeRefused), "REFUSED: the key ddns. has no grant for this, the zone is frozen (rndc thaw), or the server is its secondary"},
-		"not served":     {say(dns.RcodeNotAuth), "NOTAUTH: the server is not the zone's primary"},
-		"outside":        {say(dns.RcodeNotZone), "NOTZONE: a name lies outside"},
-		"cannot write":   {say(dns.RcodeServerFailure), "SERVFAIL: "},
-		"takes none":     {say(dns.RcodeNotImplemented), "NOTIMP: "},
-		"another secret": {func(m *dns.Msg, _, _ string) [][]byte { return [][]byte{tsigError(m, dns.RcodeBadSig, "")} }, "BADSIG: the server's key ddns. has another secret"},
-		"another key":    {func(m *dns.Msg, _, _ string) [][]byte { return [][]byte{tsigError(m, dns.RcodeBadKey, "")} }, "BADKEY: the server does not know the key ddns. with hmac-sha256"},
+		"done":         {reply(dns.RcodeSuccess), ""},
+		"prerequisite": {reply(dns.RcodeYXDomain), "the name has changed meanwhile (YXDOMAIN)"},
+		"no grant": {reply(dns.RcodeRefused), "REFUSED: the key ddns. has no grant for this, " +
+			"the zone is frozen (rndc thaw), or the server is its secondary"},
+		"not served":   {reply(dns.RcodeNotAuth), "NOTAUTH: the server is not the zone's primary"},
+		"outside":      {reply(dns.RcodeNotZone), "NOTZONE: a name is outside"},
+		"cannot write": {reply(dns.RcodeServerFailure), "SERVFAIL: "},
+		"takes none":   {reply(dns.RcodeNotImplemented), "NOTIMP: "},
+		"another secret": {func(m *dns.Msg, _, _ string) [][]byte {
+			return [][]byte{tsigError(m, dns.RcodeBadSig,
+				"")}
+		}, "BADSIG: the server's key ddns. has another secret"},
+		"another key": {func(m *dns.Msg, _, _ string) [][]byte {
+			return [][]byte{tsigError(m, dns.RcodeBadKey,
+				"")}
+		}, "BADKEY: the server does not know the key ddns. with hmac-sha256"},
 		"clocks differ": {func(m *dns.Msg, _, _ string) [][]byte {
 			return [][]byte{tsigError(m, dns.RcodeBadTime, "000065920080")}
 		}, "BADTIME: the clocks are more than 300 s apart: the server has 2024-01-01 00:00:00 UTC"},
-		"unsigned":    {func(m *dns.Msg, _, _ string) [][]byte { return [][]byte{pack(unsigned(m, dns.RcodeSuccess))} }, "NOERROR, but the reply is not signed"},
-		"unsigned no": {func(m *dns.Msg, _, _ string) [][]byte { return [][]byte{pack(unsigned(m, dns.RcodeRefused))} }, "REFUSED, but the reply is not signed"},
-		"garbage":     {func(m *dns.Msg, _, _ string) [][]byte { return [][]byte{[]byte("garbage " + testSecret)} }, "reply is no DNS message"},
+		"unsigned": {func(m *dns.Msg, _, _ string) [][]byte { return [][]byte{pack(unsigned(m, dns.RcodeSuccess))} },
+			"NOERROR, but the reply is not signed"},
+		"unsigned no": {func(m *dns.Msg, _, _ string) [][]byte { return [][]byte{pack(unsigned(m, dns.RcodeRefused))} },
+			"REFUSED, but the reply is not signed"},
+		"garbage": {func(m *dns.Msg, _, _ string) [][]byte { return [][]byte{[]byte("garbage " + testSecret)} },
+			"reply is not a DNS message"},
 		"wrong MAC": {func(m *dns.Msg, mac, _ string) [][]byte {
 			w, _ := signed(unsigned(m, 0), mac, other, false)
 			return [][]byte{w}
@@ -181,7 +192,12 @@ func TestWhatAServerMaySay(t *testing.T) {
 			r.Response = false
 			return [][]byte{sign(r, mac)}
 		}, "reply is to another message"},
-		"another id": {func(m *dns.Msg, mac, _ string) [][]byte { r := unsigned(m, 0); r.Id++; return [][]byte{sign(r, mac)} }, "reply is to another message"},
+		"another id": {func(m *dns.Msg, mac, _ string) [][]byte {
+			r := unsigned(m,
+				0)
+			r.Id++
+			return [][]byte{sign(r, mac)}
+		}, "reply is to another message"},
 		"late one before": {func(m *dns.Msg, mac, network string) [][]byte {
 			r := unsigned(m, 0)
 			r.Id++
@@ -208,13 +224,14 @@ func TestWhatAServerMaySay(t *testing.T) {
 			}
 			return [][]byte{sign(unsigned(m, 0), mac)}
 		}, ""},
-		"silent": {func(m *dns.Msg, mac, network string) [][]byte { return nil }, "no reply in time; it may still be carried out"},
+		"silent": {func(m *dns.Msg, mac, network string) [][]byte { return nil },
+			"no reply in time; the server may still carry it out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := &fake{answer: test.answer}
 			s := f.start(t)
-			// Cases that get a reply must not fail because this machine is slow. The others wait for their deadline.
+			// The deadline is short only in cases that wait for it, because this machine may be slow.
 			deadline, most := time.Minute, time.Minute
 			switch name {
 			case "UDP lost", "no reply bit", "another id": // UDP's share of the deadline passes before TCP is tried
@@ -229,7 +246,8 @@ func TestWhatAServerMaySay(t *testing.T) {
 			if took := time.Since(start); took > most {
 				t.Errorf("it took %s, the deadline is %s", took, deadline)
 			}
-			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			if test.want == "" && err != nil || test.want != "" &&
+				(err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 			if err != nil && (strings.Contains(err.Error(), testSecret) || strings.Contains(err.Error(), "\n")) {
@@ -251,7 +269,7 @@ func TestWhatAServerMaySay(t *testing.T) {
 			ids := map[uint16]bool{}
 			for i, m := range f.requests {
 				if m.IsTsig() == nil || ids[m.Id] {
-					t.Errorf("try %d over %s is unsigned or a copy of one before", i+1, f.networks[i])
+					t.Errorf("try %d over %s is unsigned or repeats an earlier one", i+1, f.networks[i])
 				}
 				ids[m.Id] = true
 			}
@@ -259,18 +277,19 @@ func TestWhatAServerMaySay(t *testing.T) {
 	}
 }
 
-func TestClosedPortAnswersAtOnce(t *testing.T) {
+func TestClosedPortFailsAtOnce(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.Close()
-	// Far longer than the answer may take on a slow machine.
+	// Far longer than an error takes on a slow machine.
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	start := time.Now()
 	err = (&Server{Addr: l.Addr().String(), Key: testKey}).Update(ctx, change(), time.Minute)
-	if took := time.Since(start); err == nil || took > 30*time.Second || !strings.Contains(err.Error(), "connection refused") {
+	if took := time.Since(start); err == nil || took > 30*time.Second ||
+		!strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("after %s: %v", took, err)
 	}
 }
@@ -280,10 +299,10 @@ func TestCancelledBySignal(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, cancel)
 	if err := s.Update(ctx, change(), time.Minute); err == nil {
-		t.Error("done, says nobody")
+		t.Error("no error without a reply")
 	}
 	if _, err := s.Transfer(ctx, "example."); err == nil {
-		t.Error("a zone from nobody")
+		t.Error("a zone without a reply")
 	}
 }
 
@@ -309,9 +328,11 @@ func TestTextOfAnUpdate(t *testing.T) {
 		Zone: "example.",
 		Seen: []lease.Owner{
 			{Name: "alice.example."},
-			{Name: "bob.example.", InUse: true, Holds: []lease.RR{rr("bob.example.", "10.0.0.101"), {Owner: "bob.example.", Type: "TXT"}}},
+			{Name: "bob.example.", InUse: true, Holds: []lease.RR{rr("bob.example.", "10.0.0.101"),
+				{Owner: "bob.example.", Type: "TXT"}}},
 		},
-		Add:    []lease.RR{rr("alice.example.", "10.0.0.100"), rr("alice.example.", "fd00::100"), rr("bob.example.", "10.0.0.102")},
+		Add: []lease.RR{rr("alice.example.", "10.0.0.100"), rr("alice.example.", "fd00::100"),
+			rr("bob.example.", "10.0.0.102")},
 		Remove: []lease.RR{rr("bob.example.", "10.0.0.101"), rr("carol.example.", "10.0.0.103")},
 	}
 	want := `;; ZONE SECTION:
@@ -404,7 +425,8 @@ func TestTransfer(t *testing.T) {
 		want   string
 	}{
 		"two messages": {func(m *dns.Msg, mac string) [][]byte {
-			return stream(mac, envelope(m, soa(1), "Alice.example. 60 IN A 10.0.0.100"), envelope(m, "bob.example. 60 IN AAAA fd00::1", "x.example. IN CNAME y.", soa(1)))
+			return stream(mac, envelope(m, soa(1), "Alice.example. 60 IN A 10.0.0.100"),
+				envelope(m, "bob.example. 60 IN AAAA fd00::1", "x.example. IN CNAME y.", soa(1)))
 		}, ""},
 		"unsigned second": {func(m *dns.Msg, mac string) [][]byte {
 			return append(stream(mac, envelope(m, soa(1))), pack(envelope(m, soa(1))))
@@ -416,13 +438,16 @@ func TestTransfer(t *testing.T) {
 		"cut": {func(m *dns.Msg, mac string) [][]byte {
 			return stream(mac, envelope(m, soa(1), "a.example. IN A 10.0.0.1"))
 		}, "no reply in time"},
-		"changed": {func(m *dns.Msg, mac string) [][]byte { return stream(mac, envelope(m, soa(1), soa(2))) }, "changed meanwhile"},
+		"changed": {func(m *dns.Msg, mac string) [][]byte { return stream(mac, envelope(m, soa(1), soa(2))) },
+			"changed during the transfer"},
 		"no SOA": {func(m *dns.Msg, mac string) [][]byte {
 			return stream(mac, envelope(m, "a.example. IN A 10.0.0.1", soa(2)))
 		}, "does not begin"},
-		"empty":      {func(m *dns.Msg, mac string) [][]byte { return stream(mac, envelope(m)) }, "empty"},
-		"refused":    {func(m *dns.Msg, mac string) [][]byte { return stream(mac, unsigned(m, dns.RcodeRefused)) }, "REFUSED"},
-		"not served": {func(m *dns.Msg, mac string) [][]byte { return stream(mac, unsigned(m, dns.RcodeNotAuth)) }, "NOTAUTH"},
+		"empty": {func(m *dns.Msg, mac string) [][]byte { return stream(mac, envelope(m)) }, "empty"},
+		"refused": {func(m *dns.Msg, mac string) [][]byte { return stream(mac, unsigned(m, dns.RcodeRefused)) },
+			"REFUSED"},
+		"not served": {func(m *dns.Msg, mac string) [][]byte { return stream(mac, unsigned(m, dns.RcodeNotAuth)) },
+			"NOTAUTH"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := (&fake{answer: func(m *dns.Msg, mac, _ string) [][]byte { return test.answer(m, mac) }}).start(t)
@@ -439,7 +464,8 @@ func TestTransfer(t *testing.T) {
 				}
 				return
 			}
-			want := []lease.RR{{Owner: "example.", Type: "SOA"}, rr("alice.example.", "10.0.0.100"), rr("bob.example.", "fd00::1"), {Owner: "x.example.", Type: "CNAME"}}
+			want := []lease.RR{{Owner: "example.", Type: "SOA"}, rr("alice.example.", "10.0.0.100"),
+				rr("bob.example.", "fd00::1"), {Owner: "x.example.", Type: "CNAME"}}
 			if err != nil || !slices.Equal(rrs, want) {
 				t.Errorf("got %+v, %v", rrs, err)
 			}
@@ -448,7 +474,8 @@ func TestTransfer(t *testing.T) {
 }
 
 func TestLoopback(t *testing.T) {
-	for addr, want := range map[string]bool{"127.0.0.1:53": true, "[::1]:53": true, "localhost:53": true, "10.0.0.1:53": false, "localhost.evil:53": false, "127.0.0.1": false, "": false} {
+	for addr, want := range map[string]bool{"127.0.0.1:53": true, "[::1]:53": true, "localhost:53": true,
+		"10.0.0.1:53": false, "localhost.evil:53": false, "127.0.0.1": false, "": false} {
 		if got := (&Server{Addr: addr}).Loopback(); got != want {
 			t.Errorf("%q: %v", addr, got)
 		}

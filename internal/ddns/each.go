@@ -11,23 +11,23 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// Refused is an RR that the server would not add or remove.
+// Refused is an RR that the server did not add or remove.
 type Refused struct {
 	RR  lease.RR
-	Err error // wraps ErrPrerequisite if the name was not as seen
+	Err error // wraps ErrPrerequisite if the name was not as expected
 }
 
-// UpdateEach is Update for changes that do not depend on each other: it finds what
-// the server refuses by halving the message, down to one RR, and does the rest. It
-// returns what was done, also beside an error, and what was refused.
-// An RR that was already as it was wanted is in neither. An error concerns the whole
-// zone. timeout is that of one message; 0 is none. With verify, UpdateEach asks the
-// server whether what it acknowledged is there.
+// UpdateEach is Update for changes that do not depend on each other: it finds what the
+// server refuses by splitting the message in halves, down to one RR, and does the
+// rest. It returns what was done, also beside an error, and what was refused. An RR
+// that was already as wanted is in neither. An error concerns the whole zone. timeout
+// is the limit for one message; 0 is none. With verify, UpdateEach asks the server
+// whether what it acknowledged exists.
 //
-// A server that answers questions from a copy of the zone that lags behind
-// (inline-signing, a secondary that forwards updates) shows names as they were.
-// A name whose prerequisites fail is therefore compared with the wanted state by
-// prerequisites alone, which the server does apply to the zone itself.
+// A server that answers questions from a copy of the zone (inline-signing, a secondary
+// that forwards updates) may show names as they were before. A name whose
+// prerequisites fail is therefore compared with the wanted state by prerequisites
+// alone, which the server checks in the zone itself.
 func (s *Server) UpdateEach(ctx context.Context, change lease.Change, ttl, timeout time.Duration, verify bool,
 ) (done lease.Change, refused []Refused, err error) {
 	e := each{Server: s, zone: change.Zone, ttl: ttl, timeout: timeout, renew: map[lease.RR]bool{}}
@@ -46,78 +46,12 @@ func (s *Server) UpdateEach(ctx context.Context, change lease.Change, ttl, timeo
 	return e.done, e.refused, err
 }
 
-// ErrDiscarded says that the server reported success and did nothing. named does
-// so where a grant in update-policy has a limit, such as A(1).
-var ErrDiscarded = errors.New("NOERROR, but the server did not do it (a limit in update-policy, such as A(1))")
-
-// verify moves from done to refused what was added and is not there.
-func (e *each) verify(ctx context.Context, change lease.Change) error {
-	added, removed := byOwner(e.done.Add), byOwner(e.done.Remove)
-	var goal part
-	for _, owner := range change.Seen {
-		if len(added[owner.Name]) > 0 {
-			is := after(owner, removed[owner.Name], added[owner.Name])
-			goal = append(goal, unit{seen: &is})
-		}
-	}
-	lacking := map[string]bool{}
-	if err := e.lacking(ctx, goal, lacking); err != nil {
-		return err
-	}
-	if len(lacking) == 0 {
-		return nil
-	}
-	var done []lease.RR
-	for _, rr := range e.done.Add {
-		if lacking[rr.Owner] {
-			e.refused = append(e.refused, Refused{rr, fmt.Errorf("update zone %s at %s: %w", e.zone, e.Addr, ErrDiscarded)})
-		} else {
-			done = append(done, rr)
-		}
-	}
-	e.done.Add = done
-	return nil
-}
-
-// lacking finds the owner names that are not as they are wanted.
-func (e *each) lacking(ctx context.Context, goal part, names map[string]bool) error {
-	if len(goal) == 0 {
-		return nil
-	}
-	length := 0
-	for _, u := range goal {
-		length += size(u.prerequisites())
-	}
-	if length <= maxMessage {
-		err := e.send(ctx, goal.message(e.zone, e.ttl))
-		if !errors.Is(err, ErrPrerequisite) {
-			return err
-		}
-		if len(goal) == 1 {
-			names[goal[0].seen.Name] = true
-			return nil
-		}
-	}
-	if err := e.lacking(ctx, goal[:len(goal)/2], names); err != nil {
-		return err
-	}
-	return e.lacking(ctx, goal[len(goal)/2:], names)
-}
-
-func byOwner(rrs []lease.RR) map[string][]lease.RR {
-	by := map[string][]lease.RR{}
-	for _, rr := range rrs {
-		by[rr.Owner] = append(by[rr.Owner], rr)
-	}
-	return by
-}
-
 type each struct {
 	*Server
 	zone         string
 	ttl, timeout time.Duration
 	renew        map[lease.RR]bool
-	probed       bool // the zone takes updates
+	probed       bool // the zone accepts updates
 
 	done    lease.Change
 	refused []Refused
@@ -132,7 +66,7 @@ func (e *each) send(ctx context.Context, message func() *dns.Msg) error {
 	return e.Server.send(ctx, e.zone, message)
 }
 
-// apply sends a part, and the pieces of it if the server refuses the whole.
+// apply sends a part, and its halves if the server refuses the whole.
 func (e *each) apply(ctx context.Context, p part) error {
 	err := e.send(ctx, p.message(e.zone, e.ttl))
 	if err == nil {
@@ -142,13 +76,13 @@ func (e *each) apply(ctx context.Context, p part) error {
 	race := errors.Is(err, ErrPrerequisite)
 	switch {
 	case race:
-		if stands, err := e.stands(ctx, p); stands || err != nil {
+		if done, err := e.isDone(ctx, p); done || err != nil {
 			return err
 		}
 	case !ofName(err):
 		return err
 	case !e.probed:
-		// A zone that is frozen, or whose ACL is for others, refuses this too.
+		// A zone that is frozen, or whose ACL is for others, refuses an empty update, too.
 		if err := e.send(ctx, part{}.message(e.zone, e.ttl)); err != nil {
 			return err
 		}
@@ -172,8 +106,8 @@ func (e *each) apply(ctx context.Context, p part) error {
 	return nil
 }
 
-// one applies the RRs of a name one after the other. The later ones see what the
-// earlier did.
+// one applies the RRs of a name one after the other. The prerequisites of each expect
+// those before.
 func (e *each) one(ctx context.Context, u unit) error {
 	for _, rr := range u.remove {
 		if err := e.apply(ctx, part{{remove: []lease.RR{rr}}}); err != nil {
@@ -202,16 +136,16 @@ func (e *each) doneOf(rrs []lease.RR, owner string) (n int) {
 	return n
 }
 
-// stands reports whether each name of the part already is as it would be then.
-func (e *each) stands(ctx context.Context, p part) (bool, error) {
+// isDone reports whether every name of the part already is as wanted.
+func (e *each) isDone(ctx context.Context, p part) (bool, error) {
 	var goal part
 	for _, u := range p {
 		if u.seen == nil {
-			return false, nil // nothing says that an RR is not there
+			return false, nil // a prerequisite cannot require that one RR does not exist
 		}
 		for _, rr := range u.add {
 			if e.renew[rr] {
-				return false, nil // nor which TTL it has
+				return false, nil // nor a TTL
 			}
 		}
 		wanted := after(*u.seen, u.remove, u.add)
@@ -237,7 +171,62 @@ func (e *each) count(p part) {
 	}
 }
 
-// after returns an owner name as it is once the RRs are removed and added.
+// verify moves what was added and does not exist from done to refused.
+func (e *each) verify(ctx context.Context, change lease.Change) error {
+	added, removed := byOwner(e.done.Add), byOwner(e.done.Remove)
+	var goal part
+	for _, owner := range change.Seen {
+		if len(added[owner.Name]) > 0 {
+			is := after(owner, removed[owner.Name], added[owner.Name])
+			goal = append(goal, unit{seen: &is})
+		}
+	}
+	lacking := map[string]bool{}
+	if err := e.lacking(ctx, goal, lacking); err != nil {
+		return err
+	}
+	if len(lacking) == 0 {
+		return nil
+	}
+	var done []lease.RR
+	for _, rr := range e.done.Add {
+		if lacking[rr.Owner] {
+			err := fmt.Errorf("update zone %s at %s: %w", e.zone, e.Addr, ErrDiscarded)
+			e.refused = append(e.refused, Refused{rr, err})
+		} else {
+			done = append(done, rr)
+		}
+	}
+	e.done.Add = done
+	return nil
+}
+
+// lacking adds to names the owner names that are not as wanted.
+func (e *each) lacking(ctx context.Context, goal part, names map[string]bool) error {
+	if len(goal) == 0 {
+		return nil
+	}
+	length := 0
+	for _, u := range goal {
+		length += size(u.prerequisites())
+	}
+	if length <= maxMessage {
+		err := e.send(ctx, goal.message(e.zone, e.ttl))
+		if !errors.Is(err, ErrPrerequisite) {
+			return err
+		}
+		if len(goal) == 1 {
+			names[goal[0].seen.Name] = true
+			return nil
+		}
+	}
+	if err := e.lacking(ctx, goal[:len(goal)/2], names); err != nil {
+		return err
+	}
+	return e.lacking(ctx, goal[len(goal)/2:], names)
+}
+
+// after returns an owner name as it is after RRs were removed and added.
 func after(owner lease.Owner, remove, add []lease.RR) lease.Owner {
 	is := lease.Owner{Name: owner.Name}
 	gone := map[lease.RR]bool{}
@@ -253,12 +242,4 @@ func after(owner lease.Owner, remove, add []lease.RR) lease.Owner {
 	}
 	is.InUse = len(is.Holds) > 0 || owner.InUse && len(owner.Holds) == 0
 	return is
-}
-
-// ofName reports whether an error may be about one RR of a message. named refuses
-// what a policy does not grant and what check-names rejects; more RRs than
-// max-records-per-type lets in are a SERVFAIL.
-func ofName(err error) bool {
-	return errors.Is(err, ErrRefused) || errors.Is(err, errServerFailure) ||
-		errors.Is(err, errNotZone) || errors.Is(err, errFormat)
 }

@@ -12,11 +12,11 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// picky is a server that refuses RRs by what they are, a message at a time.
+// picky is a server that refuses messages with certain RRs.
 type picky struct {
 	refuses func(u dns.RR) int // an RCODE
 	frozen  bool
-	stands  map[string]bool // owner names in use, which it has and does not show
+	exists  map[string]bool // owner names in use, which it does not return
 
 	messages int
 	done     []string
@@ -34,9 +34,9 @@ func (p *picky) rcode(m *dns.Msg) int {
 	for _, pre := range m.Answer {
 		h := pre.Header()
 		switch notInUse := h.Class == dns.ClassNONE && h.Rrtype == dns.TypeANY; {
-		case notInUse && p.stands[h.Name]:
+		case notInUse && p.exists[h.Name]:
 			return dns.RcodeYXDomain
-		case h.Class == dns.ClassINET && !p.stands[h.Name] && !slices.Contains(p.done, "+"+h.Name):
+		case h.Class == dns.ClassINET && !p.exists[h.Name] && !slices.Contains(p.done, "+"+h.Name):
 			return dns.RcodeNXRrset
 		}
 	}
@@ -78,9 +78,11 @@ func TestUpdateEach(t *testing.T) {
 		messages int // at most
 		err      string
 	}{
-		"all is done":        {&picky{refuses: named(0)}, "", 600, 1, ""},
-		"one name":           {&picky{refuses: named(dns.RcodeRefused, "c7.example.")}, "c7 10.0.0.7, c7 fd00::8", 598, 30, ""},
-		"the first and last": {&picky{refuses: named(dns.RcodeServerFailure, "c0.example.", "old199.example.")}, "c0 10.0.0.0, c0 fd00::1, old199 10.0.1.1", 597, 50, ""},
+		"all is done": {&picky{refuses: named(0)}, "", 600, 1, ""},
+		"one name": {&picky{refuses: named(dns.RcodeRefused, "c7.example.")}, "c7 10.0.0.7, c7 fd00::8", 598,
+			30, ""},
+		"the first and last": {&picky{refuses: named(dns.RcodeServerFailure, "c0.example.", "old199.example.")},
+			"c0 10.0.0.0, c0 fd00::1, old199 10.0.1.1", 597, 50, ""},
 		"a type of all": {&picky{refuses: func(u dns.RR) int {
 			if u.Header().Rrtype == dns.TypeAAAA && strings.HasPrefix(u.Header().Name, "c1") {
 				return dns.RcodeRefused
@@ -90,13 +92,15 @@ func TestUpdateEach(t *testing.T) {
 		"frozen":      {&picky{frozen: true}, "", 0, 2, "REFUSED"},
 		"not for all": {&picky{refuses: named(dns.RcodeNotImplemented, "c7.example.")}, "", 0, 1, "NOTIMP"},
 		// Its own copy of the zone lags behind: all names seem to be new.
-		"stands already":     {&picky{refuses: named(0), stands: all(change.Seen)}, "", 200, 8, ""},
-		"one stands already": {&picky{refuses: named(0), stands: map[string]bool{"c9.example.": true}}, "", 598, 60, ""},
+		"exists already": {&picky{refuses: named(0), exists: all(change.Seen)}, "", 200, 8, ""},
+		"one exists already": {&picky{refuses: named(0), exists: map[string]bool{"c9.example.": true}}, "", 598, 60,
+			""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := (&fake{answer: test.server.answer}).start(t)
 			done, refused, err := s.UpdateEach(t.Context(), change, time.Minute, 10*time.Second, false)
-			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+			if test.err == "" && err != nil || test.err != "" &&
+				(err == nil || !strings.Contains(err.Error(), test.err)) {
 				t.Fatalf("error %v, want %q", err, test.err)
 			}
 			if n := len(done.Add) + len(done.Remove); n != test.done || n != len(test.server.done) {
@@ -107,7 +111,8 @@ func TestUpdateEach(t *testing.T) {
 				label, _, _ := strings.Cut(r.RR.Owner, ".")
 				texts = append(texts, label+" "+r.RR.Addr.String())
 			}
-			if got := strings.Join(texts, ", "); got != test.refused && (test.refused != "many" || len(refused) != 111) {
+			if got := strings.Join(texts, ", "); got != test.refused &&
+				(test.refused != "many" || len(refused) != 111) {
 				t.Errorf("refused are %s", got)
 			}
 			if test.server.messages > test.messages {
@@ -129,7 +134,7 @@ func all(owners []lease.Owner) map[string]bool {
 // to it.
 func TestUpdateEachRace(t *testing.T) {
 	server := &picky{refuses: func(dns.RR) int { return 0 }}
-	server.stands = map[string]bool{"alice.example.": true}
+	server.exists = map[string]bool{"alice.example.": true}
 	f := &fake{answer: func(m *dns.Msg, mac, network string) [][]byte {
 		for _, pre := range m.Answer { // it has other addresses
 			if pre.Header().Name == "alice.example." && pre.Header().Class == dns.ClassINET {
@@ -142,7 +147,8 @@ func TestUpdateEachRace(t *testing.T) {
 	c.Seen = append(c.Seen, lease.Owner{Name: "bob.example."})
 	c.Add = append(c.Add, rr("bob.example.", "10.0.0.101"))
 	done, refused, err := f.start(t).UpdateEach(t.Context(), c, time.Minute, 10*time.Second, false)
-	if err != nil || len(refused) != 1 || refused[0].RR != c.Add[0] || !strings.Contains(refused[0].Err.Error(), ErrPrerequisite.Error()) {
+	if err != nil || len(refused) != 1 || refused[0].RR != c.Add[0] ||
+		!strings.Contains(refused[0].Err.Error(), ErrPrerequisite.Error()) {
 		t.Errorf("refused %v, error %v", refused, err)
 	}
 	if len(done.Add) != 1 || done.Add[0] != c.Add[1] {

@@ -29,25 +29,33 @@ func writeKey(t *testing.T, name, text string, mode os.FileMode) string {
 
 func TestReadKey(t *testing.T) {
 	for name, test := range map[string]struct{ text, key, algorithm, err string }{
-		"tsig-keygen":   {text: "key \"ddns\" {\n\talgorithm hmac-sha256;\n\tsecret \"" + testSecret + "\";\n};\n", key: "ddns.", algorithm: "hmac-sha256"},
-		"unquoted":      {text: "key DDNS.Example { secret " + testSecret + ";algorithm HMAC-SHA512; };", key: "ddns.example.", algorithm: "hmac-sha512"},
-		"comments":      {text: "# a\n// b } \n/* key x { */ key x /*y*/ { algorithm \"hmac-sha224\"; // z\nsecret \"" + testSecret + "\"; # \"\n};", key: "x.", algorithm: "hmac-sha224"},
-		"several":       {text: "key a{algorithm hmac-sha384;secret " + testSecret + ";};key b{algorithm hmac-sha256;secret " + other + ";};", key: "a.", algorithm: "hmac-sha384"},
-		"empty":         {text: "", err: "no key in it"},
-		"no algorithm":  {text: "key a { secret " + testSecret + "; };", err: "without algorithm"},
-		"no secret":     {text: "key a { algorithm hmac-sha256; };", err: "without secret"},
-		"md5":           {text: "key a { algorithm hmac-md5; secret " + testSecret + "; };", err: `"hmac-md5" cannot be used`},
-		"sha1":          {text: "key a { algorithm hmac-sha1; secret " + testSecret + "; };", err: "cannot be used"},
-		"not base64":    {text: "key a { algorithm hmac-sha256; secret \"%%" + testSecret + "\"; };", err: "not base64"},
+		"tsig-keygen": {text: "key \"ddns\" {\n\talgorithm hmac-sha256;\n\tsecret \"" + testSecret + "\";\n};\n",
+			key: "ddns.", algorithm: "hmac-sha256"},
+		"unquoted": {text: "key DDNS.Example { secret " + testSecret + ";algorithm HMAC-SHA512; };",
+			key: "ddns.example.", algorithm: "hmac-sha512"},
+		"comments": {text: "# a\n// b } \n/* key x { */ key x /*y*/ { algorithm \"hmac-sha224\"; // z\nsecret \"" +
+			testSecret + "\"; # \"\n};", key: "x.", algorithm: "hmac-sha224"},
+		"several": {text: "key a{algorithm hmac-sha384;secret " + testSecret +
+			";};key b{algorithm hmac-sha256;secret " + other + ";};", key: "a.", algorithm: "hmac-sha384"},
+		"empty":        {text: "", err: "it has no key"},
+		"no algorithm": {text: "key a { secret " + testSecret + "; };", err: "without algorithm"},
+		"no secret":    {text: "key a { algorithm hmac-sha256; };", err: "without secret"},
+		"md5": {text: "key a { algorithm hmac-md5; secret " + testSecret + "; };",
+			err: `"hmac-md5" is not supported`},
+		"sha1": {text: "key a { algorithm hmac-sha1; secret " + testSecret + "; };", err: "not supported"},
+		"not base64": {text: "key a { algorithm hmac-sha256; secret \"%%" + testSecret + "\"; };",
+			err: "not base64"},
 		"empty secret":  {text: "key a { algorithm hmac-sha256; secret \"\"; };", err: "not base64"},
 		"twice":         {text: "key a { secret " + other + "; secret " + testSecret + "; };", err: "two secrets"},
 		"cut":           {text: "key a { algorithm hmac-sha256; secret \"" + testSecret, err: "no end"},
 		"cut later":     {text: "key a { algorithm hmac-sha256; secret " + testSecret, err: `line 1: ";" is missing`},
 		"half a second": {text: "key a { algorithm hmac-sha256; secret " + testSecret + "; };\nkey b {", err: "line 2"},
-		"other field":   {text: "key a { algorithm hmac-sha256; password " + testSecret + "; };", err: "neither algorithm nor secret"},
-		"other file":    {text: testSecret, err: "not a key statement"},
-		"comment":       {text: "/* " + testSecret, err: "comment has no end"},
-		"bad name":      {text: "key \"a..b\" { algorithm hmac-sha256; secret " + testSecret + "; };", err: "no domain name"},
+		"other field": {text: "key a { algorithm hmac-sha256; password " + testSecret + "; };",
+			err: "neither algorithm nor secret"},
+		"other file": {text: testSecret, err: "not a key statement"},
+		"comment":    {text: "/* " + testSecret, err: "comment has no end"},
+		"bad name": {text: "key \"a..b\" { algorithm hmac-sha256; secret " + testSecret + "; };",
+			err: "not a domain name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			key, err := ReadKey(writeKey(t, "k", test.text, 0o640))
@@ -55,12 +63,14 @@ func TestReadKey(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Errorf("got %v, want %q", err, test.err)
 				}
-				if err != nil && (strings.Contains(err.Error(), testSecret[:6]) || strings.Contains(err.Error(), "\n")) {
+				if err != nil && (strings.Contains(err.Error(), testSecret[:6]) ||
+					strings.Contains(err.Error(), "\n")) {
 					t.Errorf("the error shows the file: %v", err)
 				}
 				return
 			}
-			if err != nil || key.Name != test.key || key.Algorithm != test.algorithm || string(key.secret) != testSecret {
+			if err != nil || key.Name != test.key || key.Algorithm != test.algorithm ||
+				string(key.secret) != testSecret {
 				t.Errorf("got %+v, %v", key, err)
 			}
 		})
@@ -72,7 +82,8 @@ func TestReadKeyPair(t *testing.T) {
 	file := writeKey(t, "Kddns.example.+163+12345.private", private, 0o600)
 	for _, file := range []string{file, strings.TrimSuffix(file, "private") + "key"} {
 		key, err := ReadKey(file)
-		if err != nil || key.Name != "ddns.example." || key.Algorithm != "hmac-sha256" || string(key.secret) != testSecret {
+		if err != nil || key.Name != "ddns.example." || key.Algorithm != "hmac-sha256" ||
+			string(key.secret) != testSecret {
 			t.Errorf("got %+v, %v", key, err)
 		}
 	}

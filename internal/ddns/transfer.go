@@ -11,16 +11,15 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// Transfer reads a whole zone (AXFR, RFC 5936). Every message of it must be
-// signed, as named does it, though RFC 8945 section 5.3.1 lets a server sign
-// less.
+// Transfer returns all RRs of a zone (AXFR, RFC 5936). Every message of the transfer must
+// be signed, as those of named are, although RFC 8945 section 5.3.1 permits less.
 func (s *Server) Transfer(ctx context.Context, zone string) ([]lease.RR, error) {
 	rrs, _, err := s.TransferTTL(ctx, zone, 0)
 	return rrs, err
 }
 
-// TransferTTL is Transfer; it also returns those addresses and pointers of the
-// zone that have another TTL.
+// TransferTTL is Transfer. It also returns the addresses and pointers that have another
+// TTL.
 func (s *Server) TransferTTL(ctx context.Context, zone string, ttl time.Duration) (rrs, other []lease.RR, err error) {
 	err = s.transfer(ctx, zone, func(rr dns.RR) {
 		l := toLease(rr)
@@ -64,7 +63,8 @@ func (s *Server) transfer(ctx context.Context, zone string, found func(dns.RR)) 
 		}
 		switch err := s.answer(reply); {
 		case errors.Is(err, ErrRefused) && s.Key != nil:
-			return fmt.Errorf("%w: the zone may not be transferred with the key %s (allow-transfer; bind9 9.20 and later let nobody)", ErrRefused, s.Key.Name)
+			return fmt.Errorf("%w: the zone may not be transferred with the key %s "+
+				"(allow-transfer; by default bind9 9.20 and later refuse everyone)", ErrRefused, s.Key.Name)
 		case err != nil:
 			return err
 		}
@@ -75,18 +75,18 @@ func (s *Server) transfer(ctx context.Context, zone string, found func(dns.RR)) 
 			soa, isSOA := rr.(*dns.SOA)
 			switch {
 			case first == nil && !isSOA:
-				return errors.New("it does not begin with the SOA")
+				return errors.New("the transfer does not begin with the SOA")
 			case first == nil:
 				first = soa
 			case isSOA && soa.Serial != first.Serial:
-				return errors.New("the zone changed meanwhile")
+				return errors.New("the zone changed during the transfer")
 			case isSOA:
 				return nil
 			}
 			found(rr)
 		}
 		if len(reply.Answer) == 0 {
-			return errors.New("a message of it is empty")
+			return errors.New("a message of the transfer is empty")
 		}
 	}
 }
