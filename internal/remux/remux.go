@@ -118,10 +118,7 @@ func indexRoom(p recording.Part) int64 {
 func (in Input) run(ctx context.Context, out string, index *option) (Result, error) {
 	j := &job{in: in, out: out}
 	defer j.free()
-	prepareHeap()
-	err := j.openInput()
-	boundHeap()
-	if err != nil {
+	if err := j.openInput(); err != nil {
 		return Result{}, err
 	}
 	if err := j.openOutput(index); err != nil {
