@@ -46,9 +46,11 @@ var arrows = map[string][]string{
 	"internal/archive/archivetest": {"internal/promised"},
 	"internal/e2e/box":             {"packaging"},
 	"internal/e2e/demo":            {"internal/e2e/box"},
-	"internal/e2e/bench":           {"internal/e2e/box", "internal/ddns", "internal/lease", "internal/vici", "internal/vici/vicitest", "packaging"},
+	"internal/e2e/bench":           {"internal/e2e/box", "internal/ddns", "internal/lease", "internal/vici", "internal/vici/vicitest", "internal/flv", "internal/recording/recordingtest", "packaging"},
 	"internal/e2e":                 {"internal/e2e/box"},
 	"internal/promised":            {},
+
+	"internal/recording/recordingtest": {"internal/flv", "internal/promised"},
 }
 
 // decisions must not reach for files, network, clock or logger.
@@ -67,9 +69,9 @@ var doors = map[string][]string{
 	"github.com/coreos/go-systemd/v22/dbus":    {"internal/units"},
 	"github.com/miekg/dns":                     {"internal/ddns"},
 	"github.com/asticode/go-astiav":            {"internal/remux"},
-	"github.com/landlock-lsm/go-landlock":      {"internal/remux", "internal/sandbox"}, // the first is cgo's alone
+	"github.com/landlock-lsm/go-landlock":      {"internal/sandbox"},
 	"golang.org/x/sys/unix": {
-		"internal/file", "internal/inuse", "internal/archive", "internal/publish", "internal/archive/archivetest", "internal/remux",
+		"internal/file", "internal/inuse", "internal/archive", "internal/publish", "internal/archive/archivetest", "internal/sandbox",
 	},
 }
 

@@ -15,7 +15,7 @@ import (
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/nginx"
 	"tunnelcast/internal/publish"
-	"tunnelcast/internal/remux"
+	"tunnelcast/internal/sandbox"
 	"tunnelcast/internal/units"
 )
 
@@ -69,7 +69,7 @@ func (c *cli) check(ctx context.Context, env hook.Env) error {
 	checks.Say("unit "+sweepTimer, err, remedy)
 	checks.CheckMetrics(c.Metrics)
 	if c.Sandbox { // last, for it takes the files from this process too
-		checks.Say("sandbox", remux.Restrict(), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")
+		checks.Say("sandbox", sandbox.Restrict(), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")
 	}
 	return checks.Err()
 }

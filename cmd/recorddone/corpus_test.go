@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"crypto/md5"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -23,125 +22,24 @@ import (
 
 	"tunnelcast/internal/flv"
 	"tunnelcast/internal/promised"
+	"tunnelcast/internal/recording/recordingtest"
 )
 
-// tag is one of an FLV file, ms its time.
-type tag struct {
-	kind   byte
-	ms     int64
-	body   []byte
-	stream byte
-	// noLength says that the length behind it is 0.
-	noLength bool
-	raw      []byte // instead of all else
-}
+type tag = recordingtest.Tag
 
-func (t tag) video() bool { return t.kind == 9 && len(t.body) > 5 && t.body[1] == 1 }
-func (t tag) audio() bool { return t.kind == 8 && len(t.body) > 2 && (t.body[1] == 1 || t.mp3()) }
-func (t tag) mp3() bool   { return t.body[0]>>4 == 2 }
-func (t tag) key() bool   { return t.video() && t.body[0]>>4 == 1 }
-func (t tag) header() bool {
-	return t.kind != 18 && len(t.body) > 1 && t.body[1] == 0 && !(t.kind == 8 && t.mp3())
-}
-
-// delay is from DTS to PTS.
-func (t tag) delay() int64 {
-	if t.kind != 9 {
-		return 0
-	}
-	return int64(int32(uint32(t.body[2])<<24|uint32(t.body[3])<<16|uint32(t.body[4])<<8) >> 8)
-}
-
-// packet is what a decoder gets.
-func (t tag) packet() []byte {
-	switch {
-	case t.kind == 8 && t.mp3():
-		return t.body[1:]
-	case t.kind == 8:
-		return t.body[2:]
-	}
-	return t.body[5:]
-}
-
-func (t tag) at(ms int64) tag { t.ms = ms; return t }
-
-func (t tag) with(body []byte) tag { t.body = body; return t }
-
-func readTags(flv []byte) (tags []tag) {
-	for b := flv[13:]; len(b) >= 15; {
-		n := int(b[1])<<16 | int(b[2])<<8 | int(b[3])
-		ms := int64(b[7])<<24 | int64(b[4])<<16 | int64(b[5])<<8 | int64(b[6])
-		tags = append(tags, tag{kind: b[0], ms: ms, body: b[11 : 11+n]})
-		b = b[15+n:]
-	}
-	return tags
-}
-
-func writeTags(tags []tag) []byte {
-	flv := bytes.Clone(flv.Header)
-	for _, t := range tags {
-		if t.raw != nil {
-			flv = append(flv, t.raw...)
-			continue
-		}
-		n, ms := len(t.body), uint32(t.ms)
-		flv = append(flv, t.kind, byte(n>>16), byte(n>>8), byte(n), byte(ms>>16), byte(ms>>8), byte(ms), byte(ms>>24), 0, 0, t.stream)
-		flv = append(flv, t.body...)
-		behind := uint32(n + 11)
-		if t.noLength {
-			behind = 0
-		}
-		flv = binary.BigEndian.AppendUint32(flv, behind)
-	}
-	return flv
-}
-
-// encodeTags makes a recording: its headers, and its packets.
+// encodeTags makes a recording: its sequence headers, and its packets.
 func encodeTags(t *testing.T, args ...string) (heads, media []tag) {
 	t.Helper()
-	promised.Program(t, "ffmpeg")
-	path := filepath.Join(t.TempDir(), "made.flv")
-	args = append([]string{"-v", "error", "-nostdin"}, args...)
-	if out, err := exec.Command("ffmpeg", append(args, path)...).CombinedOutput(); err != nil {
-		t.Fatalf("ffmpeg: %v\n%s", err, out)
-	}
-	for _, tag := range readTags(must(os.ReadFile(path))) {
+	for _, tag := range recordingtest.Tags(recordingtest.Encode(t, args...)) {
 		switch {
-		case tag.kind == 18:
-		case tag.header():
+		case tag.Type == flv.TagScript:
+		case tag.IsHeader():
 			heads = append(heads, tag)
-		case tag.video() || tag.audio():
+		case tag.IsVideo() || tag.IsAudio():
 			media = append(media, tag)
 		}
 	}
 	return heads, media
-}
-
-// nals are the NAL units of H.264 in a tag.
-func nals(t tag) (units [][]byte) {
-	for b := t.packet(); len(b) > 4; {
-		n := 4 + int(binary.BigEndian.Uint32(b))
-		units = append(units, b[4:n])
-		b = b[n:]
-	}
-	return units
-}
-
-func withNALs(t tag, units [][]byte) tag {
-	body := bytes.Clone(t.body[:5])
-	for _, u := range units {
-		body = append(binary.BigEndian.AppendUint32(body, uint32(len(u))), u...)
-	}
-	return t.with(body)
-}
-
-func only(tags []tag, keep func(tag) bool) (out []tag) {
-	for _, t := range tags {
-		if keep(t) {
-			out = append(out, t)
-		}
-	}
-	return out
 }
 
 // field is a recording of one of the kinds that people report.
@@ -164,10 +62,10 @@ type field struct {
 func retime(tags []tag, rule func(n int, t tag) (ms int64, ok bool)) (out []tag) {
 	var n [10]int
 	for _, t := range tags {
-		if ms, ok := rule(n[t.kind], t); ok {
-			t.ms = ms
+		if ms, ok := rule(n[t.Type], t); ok {
+			t.MS = ms
 		}
-		n[t.kind]++
+		n[t.Type]++
 		out = append(out, t)
 	}
 	return out
@@ -175,12 +73,12 @@ func retime(tags []tag, rule func(n int, t tag) (ms int64, ok bool)) (out []tag)
 
 // laterIn moves the packets of a kind, or of both with 0, from a time on.
 func laterIn(tags []tag, kind byte, from, by int64) []tag {
-	return retime(tags, func(_ int, t tag) (int64, bool) { return t.ms + by, (kind == 0 || t.kind == kind) && t.ms >= from })
+	return retime(tags, func(_ int, t tag) (int64, bool) { return t.MS + by, (kind == 0 || t.Type == kind) && t.MS >= from })
 }
 
 // singleIn moves one packet.
 func singleIn(tags []tag, kind byte, number int, by int64) []tag {
-	return retime(tags, func(n int, t tag) (int64, bool) { return t.ms + by, t.kind == kind && n == number })
+	return retime(tags, func(n int, t tag) (int64, bool) { return t.MS + by, t.Type == kind && n == number })
 }
 
 // corpus is a recording of each kind.
@@ -189,7 +87,7 @@ func corpus(t *testing.T) (all []field) {
 		"-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac", "-ac", "2")
 	var vh, ah tag
 	for _, h := range heads {
-		if h.kind == 9 {
+		if h.Type == 9 {
 			vh = h
 		} else {
 			ah = h
@@ -197,7 +95,7 @@ func corpus(t *testing.T) (all []field) {
 	}
 	join := func(lists ...[]tag) []tag { return slices.Concat(lists...) }
 	heads = []tag{ah, vh}
-	pictures, sounds := only(media, tag.video), only(media, tag.audio)
+	pictures, sounds := recordingtest.Only(media, tag.IsVideo), recordingtest.Only(media, tag.IsAudio)
 	later := func(kind byte, from, by int64) []tag { return laterIn(media, kind, from, by) }
 	single := func(kind byte, number int, by int64) []tag { return singleIn(media, kind, number, by) }
 	add := func(name, says string, tags, as []tag) *field {
@@ -223,10 +121,10 @@ func corpus(t *testing.T) (all []field) {
 	}
 	add("last picture an hour off", moved, join(heads, single(9, 99, hour)), media)
 	add("each tenth picture off", moved, join(heads, retime(media, func(n int, t tag) (int64, bool) {
-		return t.ms + int64(n)*hour, t.kind == 9 && n%10 == 9
+		return t.MS + int64(n)*hour, t.Type == 9 && n%10 == 9
 	})), media)
 	add("two pictures in a row off", moved, join(heads, retime(media, func(n int, t tag) (int64, bool) {
-		return t.ms + 3*hour, t.kind == 9 && (n == 40 || n == 41)
+		return t.MS + 3*hour, t.Type == 9 && (n == 40 || n == 41)
 	})), media)
 	for _, by := range []int64{10 * day, -500, -2 * second, -49 * second} {
 		add(fmt.Sprintf("all step by %d ms", by), moved, join(heads, later(0, 2*second, by)), media)
@@ -241,26 +139,26 @@ func corpus(t *testing.T) (all []field) {
 	anew := later(0, 0, 0)
 	var again []tag
 	for _, m := range media {
-		again = append(again, m.at(m.ms+4040))
+		again = append(again, m.At(m.MS+4040))
 	}
 	add("times begin anew", moved, join(heads, anew, heads, media), join(media, again))
-	add("joined files", "", join(heads, media, []tag{{raw: flv.Header}}, heads, media), join(media, media)).files = 2
+	add("joined files", "", join(heads, media, []tag{{Raw: flv.Header}}, heads, media), join(media, media)).files = 2
 	add("pictures begin before 0", "", join(heads, later(9, 0, -1)), nil)
 	add("all begin before 0", "", join(heads, later(0, 0, -300)), media)
-	add("headers with wrong times", "", join([]tag{ah.at(40 * day), vh.at(-hour)}, media), media)
+	add("headers with wrong times", "", join([]tag{ah.At(40 * day), vh.At(-hour)}, media), media)
 	add("32 bits turn", "", join(heads, later(0, 0, 1<<32-2*second)), media)
 	add("32 bits turn at once", "", join(heads, later(0, 0, 1<<32-1)), media)
 	add("31 bits turn", "", join(heads, later(0, 0, 1<<31-2*second)), media)
-	add("pictures wait for 2 s", "", join(heads, only(media, func(t tag) bool {
-		return t.kind == 8 || t.ms < 1000 || t.ms > 3000 || t.key()
+	add("pictures wait for 2 s", "", join(heads, recordingtest.Only(media, func(t tag) bool {
+		return t.Type == 8 || t.MS < 1000 || t.MS > 3000 || t.IsKey()
 	})), nil)
 	add("not interleaved", "", join(heads, pictures, sounds), nil)
 	delayed := slices.Clone(media)
 	for i, m := range delayed {
-		if m.video() && m.ms > 2000 {
-			body := bytes.Clone(m.body)
+		if m.IsVideo() && m.MS > 2000 {
+			body := bytes.Clone(m.Body)
 			body[2], body[3], body[4] = 0x36, 0xee, 0x80
-			delayed[i] = m.with(body)
+			delayed[i] = m.With(body)
 			break
 		}
 	}
@@ -270,7 +168,7 @@ func corpus(t *testing.T) (all []field) {
 	bHeads, b := encodeTags(t, "-f", "lavfi", "-i", "testsrc2=s=320x240:r=30", "-f", "lavfi", "-i", "sine=r=44100", "-t", "5",
 		"-c:v", "libx264", "-preset", "veryfast", "-bf", "3", "-g", "60", "-pix_fmt", "yuv420p", "-c:a", "libmp3lame")
 	random := rand.New(rand.NewPCG(1, 2))
-	b = retime(b, func(_ int, t tag) (int64, bool) { return t.ms + random.Int64N(9), true })
+	b = retime(b, func(_ int, t tag) (int64, bool) { return t.MS + random.Int64N(9), true })
 	add("B pictures and MP3", "", join(bHeads, b), nil)
 	for _, by := range []int64{20 * day, -49 * second} {
 		add(fmt.Sprintf("one of the B pictures %d ms off", by), moved, join(bHeads, singleIn(b, 9, 71, by)), b)
@@ -279,20 +177,20 @@ func corpus(t *testing.T) (all []field) {
 		add(fmt.Sprintf("B pictures step by %d ms", by), moved, join(bHeads, laterIn(b, 9, 2*second, by)), b)
 		add(fmt.Sprintf("MP3 steps by %d ms", by), moved, join(bHeads, laterIn(b, 8, 2*second, by)), b)
 	}
-	bPictures := only(b, tag.video)
+	bPictures := recordingtest.Only(b, tag.IsVideo)
 	add("B pictures alone step back", moved, join(bHeads, laterIn(bPictures, 0, 2*second, -49*second)), bPictures)
 	add("B pictures alone, there and back", moved, join(bHeads, retime(bPictures, func(n int, t tag) (int64, bool) {
-		return t.ms + 20*day, n >= 60 && n < 90
+		return t.MS + 20*day, n >= 60 && n < 90
 	})), bPictures)
 
 	// Key frames.
-	intra := func(t tag) bool { return len(nals(t)) > 0 && nals(t)[len(nals(t))-1][0]&0x1f == 5 }
+	intra := func(t tag) bool { return len(t.NALUnits()) > 0 && t.NALUnits()[len(t.NALUnits())-1][0]&0x1f == 5 }
 	flags := func(change func(t tag) byte) (out []tag) {
 		for _, m := range media {
-			if m.video() {
-				body := bytes.Clone(m.body)
+			if m.IsVideo() {
+				body := bytes.Clone(m.Body)
 				body[0] = change(m)<<4 | 7
-				m = m.with(body)
+				m = m.With(body)
 			}
 			out = append(out, m)
 		}
@@ -300,32 +198,32 @@ func corpus(t *testing.T) (all []field) {
 	}
 	add("IDR pictures that FLV calls inter", "", join(heads, flags(func(tag) byte { return 2 })), media)
 	add("all called key frames", "", join(heads, flags(func(tag) byte { return 1 })), media)
-	noFirst := only(media, func(t tag) bool { return !t.video() || t.ms > 500 })
+	noFirst := recordingtest.Only(media, func(t tag) bool { return !t.IsVideo() || t.MS > 500 })
 	seen := false
-	decodable := only(noFirst, func(t tag) bool { seen = seen || t.video() && intra(t); return !t.video() || seen })
+	decodable := recordingtest.Only(noFirst, func(t tag) bool { seen = seen || t.IsVideo() && intra(t); return !t.IsVideo() || seen })
 	lead := len(noFirst) - len(decodable)
 	add("begins with pictures that nothing can show", fmt.Sprintf("%d pictures left out before", lead), join(heads, noFirst), decodable)
 
 	openHeads, openMedia := encodeTags(t, "-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-t", "8", "-c:v", "libx264", "-preset", "veryfast",
 		"-pix_fmt", "yuv420p", "-x264-params", "open-gop=1:keyint=26:min-keyint=26:scenecut=0:ref=1:bframes=1:b-adapt=0:b-pyramid=none")
-	openMedia = only(openMedia, func(t tag) bool { // no B pictures
-		return slices.ContainsFunc(nals(t), func(u []byte) bool { return (u[0]&0x1f == 1 || u[0]&0x1f == 5) && u[0]>>5 > 0 })
+	openMedia = recordingtest.Only(openMedia, func(t tag) bool { // no B pictures
+		return slices.ContainsFunc(t.NALUnits(), func(u []byte) bool { return (u[0]&0x1f == 1 || u[0]&0x1f == 5) && u[0]>>5 > 0 })
 	})
 	var keys []int64
 	for i, m := range openMedia { // no recovery points
-		openMedia[i] = withNALs(m, slices.DeleteFunc(nals(m), func(u []byte) bool { return u[0]&0x1f == 6 }))
-		if m.key() {
-			keys = append(keys, m.ms)
+		openMedia[i] = m.WithNALUnits(slices.DeleteFunc(m.NALUnits(), func(u []byte) bool { return u[0]&0x1f == 6 })...)
+		if m.IsKey() {
+			keys = append(keys, m.MS)
 		}
 	}
-	noIDR := only(openMedia, func(t tag) bool { return t.ms >= keys[1] })
+	noIDR := recordingtest.Only(openMedia, func(t tag) bool { return t.MS >= keys[1] })
 	var idr []tag
-	for _, m := range only(openMedia, func(t tag) bool { return t.ms < keys[1] }) {
-		idr = append(idr, m.at(m.ms+noIDR[len(noIDR)-1].ms+40))
+	for _, m := range recordingtest.Only(openMedia, func(t tag) bool { return t.MS < keys[1] }) {
+		idr = append(idr, m.At(m.MS+noIDR[len(noIDR)-1].MS+40))
 	}
 	add("begins at an intra picture", "", join(openHeads, noIDR, idr), nil)
 	add("no IDR picture", "", join(openHeads, noIDR), nil)
-	add("no intra picture", "", join(heads, only(media, func(t tag) bool { return !t.video() || !intra(t) })), nil)
+	add("no intra picture", "", join(heads, recordingtest.Only(media, func(t tag) bool { return !t.IsVideo() || !intra(t) })), nil)
 
 	// Streams.
 	add("AAC announced, none sent", "", join(heads, pictures), nil)
@@ -338,56 +236,56 @@ func corpus(t *testing.T) (all []field) {
 		b = append(b, "width\x00\x40\x74\x00\x00\x00\x00\x00\x00\x00\x00\x09"...)
 		return append(b, make([]byte, more)...)
 	}
-	script := func(ms int64, body []byte) []tag { return []tag{{kind: 18, ms: ms, body: body}} }
+	script := func(ms int64, body []byte) []tag { return []tag{{Type: 18, MS: ms, Body: body}} }
 	half := len(media) / 2
 	for _, name := range []string{"onMetaData", "onCuePoint", "onTextData", "onLastSecond", "x"} {
 		for _, more := range []int{0, 100_000} {
 			add(fmt.Sprintf("%s with %d bytes, anywhere", name, more), "", join(script(0, meta(name, more)), heads,
-				script(0, meta(name, more)), media[:half], script(media[half].ms, meta(name, more)), media[half:],
+				script(0, meta(name, more)), media[:half], script(media[half].MS, meta(name, more)), media[half:],
 				script(0, meta(name, more))), media)
 		}
 	}
 	add("empty script tags", "", join(script(0, nil), heads, script(0, nil), media[:half], script(2000, nil), media[half:]), media)
 	var repeated []tag
 	for _, m := range media {
-		if m.key() {
-			repeated = append(repeated, ah.at(m.ms), vh.at(m.ms))
+		if m.IsKey() {
+			repeated = append(repeated, ah.At(m.MS), vh.At(m.MS))
 		}
 		repeated = append(repeated, m)
 	}
 	add("headers at each key frame", "", join(heads, repeated), media)
 	var empty []tag
 	for _, m := range media {
-		empty = append(empty, m, m.with(nil), m.with(m.body[:1]))
-		if m.kind == 8 {
-			empty = append(empty, m.with(m.body[:2]))
+		empty = append(empty, m, m.With(nil), m.With(m.Body[:1]))
+		if m.Type == 8 {
+			empty = append(empty, m.With(m.Body[:2]))
 		} else {
-			empty = append(empty, m.with([]byte{0x17, 2, 0, 0, 0}), m.with([]byte{0x57, 0}))
+			empty = append(empty, m.With([]byte{0x17, 2, 0, 0, 0}), m.With([]byte{0x57, 0}))
 		}
 	}
 	add("empty tags", "", join(heads, empty), media)
 	var long []tag
 	for i := range int64(12) {
 		for _, m := range media {
-			long = append(long, m.at(m.ms+4000*i))
+			long = append(long, m.At(m.MS+4000*i))
 		}
 	}
-	slices.SortStableFunc(long, func(a, b tag) int { return int(a.ms - b.ms) })
-	lateSound := only(long, func(t tag) bool { return t.video() || t.ms > 40_000 })
+	slices.SortStableFunc(long, func(a, b tag) int { return int(a.MS - b.MS) })
+	lateSound := recordingtest.Only(long, func(t tag) bool { return t.IsVideo() || t.MS > 40_000 })
 	add("sound begins late", "", join(heads, lateSound), nil)
-	first := slices.IndexFunc(lateSound, tag.audio)
-	add("sound is announced late", "", join([]tag{vh}, lateSound[:first], []tag{ah.at(40_000)}, lateSound[first:]), lateSound)
-	latePictures := only(long, func(t tag) bool { return t.audio() || t.ms >= 40_000 })
+	first := slices.IndexFunc(lateSound, tag.IsAudio)
+	add("sound is announced late", "", join([]tag{vh}, lateSound[:first], []tag{ah.At(40_000)}, lateSound[first:]), lateSound)
+	latePictures := recordingtest.Only(long, func(t tag) bool { return t.IsAudio() || t.MS >= 40_000 })
 	add("pictures begin late", "", join(heads, latePictures), nil)
-	first = slices.IndexFunc(latePictures, tag.video)
-	add("pictures are announced late", "", join([]tag{ah}, latePictures[:first], []tag{vh.at(40_000)}, latePictures[first:]), latePictures)
-	add("sound ends early", "", join(heads, only(long, func(t tag) bool { return t.video() || t.ms < 2000 })), nil)
+	first = slices.IndexFunc(latePictures, tag.IsVideo)
+	add("pictures are announced late", "", join([]tag{ah}, latePictures[:first], []tag{vh.At(40_000)}, latePictures[first:]), latePictures)
+	add("sound ends early", "", join(heads, recordingtest.Only(long, func(t tag) bool { return t.IsVideo() || t.MS < 2000 })), nil)
 	var adts []tag
 	for _, m := range media {
-		if m.audio() {
-			n := len(m.body) - 2 + 7
+		if m.IsAudio() {
+			n := len(m.Body) - 2 + 7
 			frame := []byte{0xff, 0xf1, 1<<6 | 3<<2, 2<<6 | byte(n>>11), byte(n >> 3), byte(n<<5) | 0x1f, 0xfc}
-			m = m.with(slices.Concat(m.body[:2], frame, m.body[2:]))
+			m = m.With(slices.Concat(m.Body[:2], frame, m.Body[2:]))
 		}
 		adts = append(adts, m)
 	}
@@ -398,96 +296,58 @@ func corpus(t *testing.T) (all []field) {
 		}
 		return out
 	}
-	add("stream id", "", change(join(heads, media), func(t tag) tag { t.stream = 1; return t }), media)
-	add("no lengths behind the tags", "", change(join(heads, media), func(t tag) tag { t.noLength = true; return t }), media)
+	add("stream id", "", change(join(heads, media), func(t tag) tag { t.StreamID = 1; return t }), media)
+	add("no lengths behind the tags", "", change(join(heads, media), func(t tag) tag { t.Unsized = true; return t }), media)
 
 	// What is not supported.
-	av1 := only(join(heads, media), func(t tag) bool { return t.kind == 8 })
+	av1 := recordingtest.Only(join(heads, media), func(t tag) bool { return t.Type == 8 })
 	add("AV1 beside AAC", "2 packets of AV1 left out, which is not supported",
-		join(av1[:20], []tag{{kind: 9, ms: 0, body: []byte("\x90av01\x81\x00\x0c\x00")}, {kind: 9, ms: 1, body: []byte("\x91av01\x12\x00")}}, av1[20:]), sounds)
+		join(av1[:20], []tag{{Type: 9, MS: 0, Body: []byte("\x90av01\x81\x00\x0c\x00")}, {Type: 9, MS: 1, Body: []byte("\x91av01\x12\x00")}}, av1[20:]), sounds)
 	add("Opus beside H.264", "1 packet of Opus left out, which is not supported",
-		join([]tag{vh}, pictures, []tag{{kind: 8, ms: 9, body: []byte("\x91Opus\x12\x00")}}), pictures)
-	add("AV1", "!its AV1 is not supported", []tag{{kind: 9, body: []byte("\x91av01\x12\x00")}}, nil)
-	add("VP6", "!MP4 cannot hold its VP6", join([]tag{ah}, sounds[:3], []tag{{kind: 9, body: []byte("\x14\x12\x00")}}), nil)
+		join([]tag{vh}, pictures, []tag{{Type: 8, MS: 9, Body: []byte("\x91Opus\x12\x00")}}), pictures)
+	add("AV1", "!its AV1 is not supported", []tag{{Type: 9, Body: []byte("\x91av01\x12\x00")}}, nil)
+	add("VP6", "!MP4 cannot hold its VP6", join([]tag{ah}, sounds[:3], []tag{{Type: 9, Body: []byte("\x14\x12\x00")}}), nil)
 
 	// Parameters that change: two files, nothing lost.
 	wideHeads, wide := encodeTags(t, "-f", "lavfi", "-i", "testsrc2=s=480x208:r=25", "-f", "lavfi", "-i", "sine=r=44100", "-t", "2",
 		"-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac", "-ac", "2")
 	var wvh, wah tag
 	for _, h := range wideHeads {
-		if h.kind == 9 {
+		if h.Type == 9 {
 			wvh = h
 		} else {
 			wah = h
 		}
 	}
-	wide = change(wide, func(t tag) tag { return t.at(t.ms + 4040) })
-	add("the resolution changes", "", join(heads, media, []tag{wvh}, only(wide, tag.video)), join(media, only(wide, tag.video))).files = 2
+	wide = change(wide, func(t tag) tag { return t.At(t.MS + 4040) })
+	add("the resolution changes", "", join(heads, media, []tag{wvh}, recordingtest.Only(wide, tag.IsVideo)), join(media, recordingtest.Only(wide, tag.IsVideo))).files = 2
 	var mixed []tag // the sound changes between two key frames
 	for _, m := range media {
-		if m.video() || m.ms < 1500 {
+		if m.IsVideo() || m.MS < 1500 {
 			mixed = append(mixed, m)
 		}
 	}
-	mixed = append(mixed, wah.at(1500))
-	for _, m := range only(wide, tag.audio) {
-		mixed = append(mixed, m.at(m.ms-4040+1510))
+	mixed = append(mixed, wah.At(1500))
+	for _, m := range recordingtest.Only(wide, tag.IsAudio) {
+		mixed = append(mixed, m.At(m.MS-4040+1510))
 	}
-	slices.SortStableFunc(mixed, func(a, b tag) int { return int(a.ms - b.ms) })
-	add("the sample rate changes between key frames", "", join(heads, mixed), only(mixed, func(t tag) bool { return !t.header() })).files = 2
+	slices.SortStableFunc(mixed, func(a, b tag) int { return int(a.MS - b.MS) })
+	add("the sample rate changes between key frames", "", join(heads, mixed), recordingtest.Only(mixed, func(t tag) bool { return !t.IsHeader() })).files = 2
 
 	hevc(t, &all)
 	return all
 }
 
-// hevc adds recordings of HEVC, which no ffmpeg here writes into FLV: they are made of
-// an MP4's packets.
+// hevc adds recordings of HEVC.
 func hevc(t *testing.T, all *[]field) {
-	path := filepath.Join(t.TempDir(), "made.mp4")
-	if out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-t", "2", "-c:v", "libx265",
-		"-preset", "ultrafast", "-x265-params", "bframes=0:keyint=12:log-level=none", "-pix_fmt", "yuv420p", "-f", "mp4", path).CombinedOutput(); err != nil {
-		t.Fatalf("%v %s", err, out)
-	}
-	mp4 := must(os.ReadFile(path))
-	box := func(kind string) []byte { // that is but once in the file
-		at := bytes.Index(mp4, []byte(kind))
-		return mp4[at+4 : at-4+int(binary.BigEndian.Uint32(mp4[at-4:]))]
-	}
-	keys := map[int]bool{}
-	for b := box("stss")[8:]; len(b) > 0; b = b[4:] {
-		keys[int(binary.BigEndian.Uint32(b))] = true
-	}
-	var enhanced, id12, as []tag
-	add := func(ms int64, frame, kind byte, packet []byte) {
-		e := append([]byte{0x80 | frame<<4 | kind}, "hvc1"...)
-		if kind == 1 {
-			e = append(e, 0, 0, 0)
-		}
-		enhanced = append(enhanced, tag{kind: 9, ms: ms, body: append(e, packet...)})
-		o := tag{kind: 9, ms: ms, body: append([]byte{frame<<4 | 12, kind, 0, 0, 0}, packet...)}
-		id12 = append(id12, o)
-		if kind == 1 {
-			as = append(as, o)
-		}
-	}
-	add(0, 1, 0, box("hvcC"))
-	media, n := box("mdat"), 0
-	for sizes := box("stsz")[12:]; len(sizes) > 0; sizes = sizes[4:] {
-		size := binary.BigEndian.Uint32(sizes)
-		n++
-		frame := byte(2)
-		if keys[n] {
-			frame = 1
-		}
-		add(int64(n-1)*40, frame, 1, media[:size])
-		media = media[size:]
-	}
+	enhanced, id12, _ := recordingtest.HEVC(t)
+	as := id12[1:]
 	colours := []byte("\x02\x00\x09colorInfo\x03\x00\x00\x09")
 	for name, tags := range map[string][]tag{
 		"HEVC":                  enhanced,
 		"HEVC with codec id 12": id12,
 		"HEVC with OBS's HDR metadata": slices.Insert(slices.Clone(enhanced), 1,
-			tag{kind: 9, body: append([]byte("\x84hvc1"), colours...)}, tag{kind: 9, body: append([]byte("\x94hvc1"), colours...)}),
+			tag{Type: 9, Body: append([]byte("\x84hvc1"), colours...)}, tag{Type: 9, Body: append([]byte("\x94hvc1"), colours...)}),
 	} {
 		*all = append(*all, field{name: name, tags: tags, as: as, undecodable: true})
 	}
@@ -502,7 +362,7 @@ func TestCorpus(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			path := filepath.Join(dir, "cam.flv")
-			if err := os.WriteFile(path, writeTags(f.tags), 0o644); err != nil {
+			if err := os.WriteFile(path, recordingtest.File(f.tags...), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			said, err := exec.Command("recorddone", "--no-sandbox", path).CombinedOutput()
@@ -538,7 +398,7 @@ func TestCorpus(t *testing.T) {
 			as := f.as
 			if as == nil {
 				for _, tag := range f.tags {
-					if tag.video() || tag.audio() {
+					if tag.IsVideo() || tag.IsAudio() {
 						as = append(as, tag)
 					}
 				}
@@ -594,13 +454,13 @@ func checkPackets(t *testing.T, as []tag, mp4s []string) [md5.Size]byte {
 	var offs []float64
 	missing := 0
 	for _, tag := range as {
-		sum := md5.Sum(tag.packet())
+		sum := md5.Sum(tag.Packet())
 		hash := hex.EncodeToString(sum[:])
 		if len(got[hash]) == 0 {
 			missing++
 			continue
 		}
-		offs = append(offs, got[hash][0]-float64(tag.ms+tag.delay()))
+		offs = append(offs, got[hash][0]-float64(tag.MS+tag.Delay()))
 		got[hash] = got[hash][1:]
 	}
 	if missing > 0 {
@@ -614,7 +474,7 @@ func checkPackets(t *testing.T, as []tag, mp4s []string) [md5.Size]byte {
 	for i, off := range offs {
 		if off < middle-41 || off > middle+41 {
 			t.Errorf("packet %d (kind %d) is %.0f ms off its time of %d ms; the first such of offsets from %.0f to %.0f",
-				i, as[i].kind, off-middle, as[i].ms, sorted[0]-middle, sorted[len(sorted)-1]-middle)
+				i, as[i].Type, off-middle, as[i].MS, sorted[0]-middle, sorted[len(sorted)-1]-middle)
 			break
 		}
 	}
@@ -631,28 +491,28 @@ func checkPictures(t *testing.T, as, tags []tag, mp4s []string, sum [md5.Size]by
 	// One file for each of the recording's headers, which here come in order.
 	var clean []tag
 	for _, tag := range tags {
-		if tag.kind == 9 && len(tag.body) > 5 && tag.header() {
-			clean = append(clean, tag.at(0))
+		if tag.Type == 9 && len(tag.Body) > 5 && tag.IsHeader() {
+			clean = append(clean, tag.At(0))
 			break
 		}
 	}
-	if len(mp4s) > 1 || len(only(as, tag.video)) < 2 {
+	if len(mp4s) > 1 || len(recordingtest.Only(as, tag.IsVideo)) < 2 {
 		return
 	}
 	for _, tag := range as {
-		if tag.video() {
+		if tag.IsVideo() {
 			clean = append(clean, tag)
 		}
 	}
 	path := filepath.Join(t.TempDir(), "clean.flv")
-	if err := os.WriteFile(path, writeTags(clean), 0o644); err != nil {
+	if err := os.WriteFile(path, recordingtest.File(clean...), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	decode := func(sum [md5.Size]byte, path string) []string {
 		once, _ := decoded.LoadOrStore(sum, sync.OnceValue(func() []string { return pictures(t, path) }))
 		return slices.Clone(once.(func() []string)())
 	}
-	want, got := decode(md5.Sum(writeTags(clean)), path), decode(sum, mp4s[0])
+	want, got := decode(md5.Sum(recordingtest.File(clean...)), path), decode(sum, mp4s[0])
 	slices.Sort(want)
 	slices.Sort(got)
 	if !slices.Equal(got, want) {

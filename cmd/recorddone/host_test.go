@@ -17,6 +17,7 @@ import (
 
 	"tunnelcast/internal/archive/archivetest"
 	"tunnelcast/internal/promised"
+	"tunnelcast/internal/recording/recordingtest"
 )
 
 func TestNginxArgs(t *testing.T) {
@@ -78,7 +79,7 @@ func TestLackingFileSystems(t *testing.T) {
 		{"NFS 3", []archivetest.Refusal{noReplace, lease(unix.EINVAL)}, "leases"},
 		{"another owner", []archivetest.Refusal{lease(unix.EACCES)}, "leases"},
 	}
-	sample := sample(t, 2, "200k")
+	sample := recordingtest.Sample(t, 2, "200k")
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			if !archivetest.Refuse(t, test.refused...) {
@@ -163,7 +164,7 @@ func TestNoJobLocks(t *testing.T) {
 	if !archivetest.Mounts(t) {
 		return
 	}
-	sample := sample(t, 2, "200k")
+	sample := recordingtest.Sample(t, 2, "200k")
 	for _, test := range []struct {
 		name    string
 		arrange func() error
@@ -199,7 +200,7 @@ func TestNoJobLocks(t *testing.T) {
 // FLV files put one behind the other become as many MP4 files, also if they are more
 // than are open at a time.
 func TestJoined(t *testing.T) {
-	a, b := sample(t, 1, "100k"), sample(t, 1, "200k")
+	a, b := recordingtest.Sample(t, 1, "100k"), recordingtest.Sample(t, 1, "200k")
 	for _, test := range []struct {
 		name  string
 		files [][]byte
@@ -257,7 +258,7 @@ func TestSweepUnreadable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(flv, sample(t, 2, "200k"), 0o644); err != nil {
+	if err := os.WriteFile(flv, recordingtest.Sample(t, 2, "200k"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	const somebody = 7
@@ -299,7 +300,7 @@ func TestLocksOfDirectories(t *testing.T) {
 	if !inside {
 		return
 	}
-	sample := sample(t, 2, "200k")
+	sample := recordingtest.Sample(t, 2, "200k")
 	var want []string
 	var running []*exec.Cmd
 	start := func(args ...string) {

@@ -24,6 +24,7 @@ import (
 	"tunnelcast/internal/publish"
 	"tunnelcast/internal/recording"
 	"tunnelcast/internal/remux"
+	"tunnelcast/internal/sandbox"
 )
 
 func main() { os.Exit(hook.Main("recorddone", run, failures)) }
@@ -157,11 +158,11 @@ func (c *cli) start(env hook.Env, dirs ...string) (*worker, error) {
 	if _, err := os.Stat(c.Metrics); err == nil {
 		dirs = append(dirs, c.Metrics)
 	}
-	if err := remux.StandBack(); err != nil {
+	if err := sandbox.LowerPriority(); err != nil {
 		env.Log.Warn("working at ordinary priority", ordinaryPriority, "error", err)
 	}
 	if c.Sandbox {
-		if err := remux.Restrict(dirs...); errors.Is(err, remux.ErrNoLandlock) {
+		if err := sandbox.Restrict(dirs...); errors.Is(err, sandbox.ErrNoLandlock) {
 			env.Log.Info("working without a sandbox", noSandbox, "error", err)
 		} else if err != nil {
 			slots.Close()

@@ -23,6 +23,7 @@ import (
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/promised"
 	"tunnelcast/internal/recording"
+	"tunnelcast/internal/recording/recordingtest"
 )
 
 // The command runs as its own process: its sandbox is for good.
@@ -48,7 +49,7 @@ func peak() {
 }
 
 func TestScripts(t *testing.T) {
-	sample := sample(t, 2, "200k")
+	sample := recordingtest.Sample(t, 2, "200k")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -68,25 +69,6 @@ func TestScripts(t *testing.T) {
 // long says that the tests of what goes wrong shall try as often as was promised,
 // with a larger recording. That takes minutes.
 var long = os.Getenv("TUNNELCAST_LONG") != ""
-
-// sample is a recording of so many seconds and about so many bits per second.
-func sample(t *testing.T, seconds int, rate string) []byte {
-	t.Helper()
-	promised.Program(t, "ffmpeg")
-	path := filepath.Join(t.TempDir(), "sample.flv")
-	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin",
-		"-f", "lavfi", "-i", "testsrc2=s=320x240:r=25", "-f", "lavfi", "-i", "sine=r=48000", "-t", fmt.Sprint(seconds),
-		"-c:v", "libx264", "-preset", "ultrafast", "-b:v", rate, "-minrate", rate, "-maxrate", rate, "-bufsize", rate, "-nal-hrd", "cbr",
-		"-pix_fmt", "yuv420p", "-g", "12", "-c:a", "aac", path).CombinedOutput()
-	if err != nil {
-		t.Fatalf("ffmpeg: %v\n%s", err, out)
-	}
-	flv, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return flv
-}
 
 // writing FILE COMMAND [ARG...]: runs the command while FILE is open for writing,
 // as nginx has a live recording.
@@ -127,9 +109,7 @@ func flvFile(ts *testscript.TestScript, _ bool, args []string) {
 		kind, digits, _ := strings.Cut(tag, ":")
 		body, err := hex.DecodeString(digits)
 		ts.Check(err)
-		b = append(b, kind[0]-'0', 0, 0, byte(len(body)), 0, 0, 0, 0, 0, 0, 0)
-		b = append(b, body...)
-		b = append(b, 0, 0, 0, byte(len(body)+11))
+		b = flv.AppendTag(b, kind[0]-'0', 0, body)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
 }
@@ -170,7 +150,7 @@ func plays(ts *testscript.TestScript, _ bool, args []string) {
 // with nothing else.
 func TestMemory(t *testing.T) {
 	const packets = 300_000
-	flv := sample(t, 2, "40k")
+	flv := recordingtest.Sample(t, 2, "40k")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "cam.flv")
 	measure := func(content []byte) (bytes int) {
@@ -189,19 +169,14 @@ func TestMemory(t *testing.T) {
 	}
 	few := measure(flv)
 
-	// Its tags again and again, without metadata and sequence headers.
+	// Its packets again and again.
 	long, count := bytes.Clone(flv), 0
-	for ms := uint32(2000); count < packets; ms += 2000 {
-		for b := flv[13:]; len(b) >= 15; {
-			n := 15 + int(b[1])<<16 + int(b[2])<<8 + int(b[3])
-			if b[0] != 18 && b[12] == 1 {
-				long = append(long, b[:n]...)
-				tag := long[len(long)-n:]
-				ts := ms + uint32(b[4])<<16 + uint32(b[5])<<8 + uint32(b[6])
-				tag[4], tag[5], tag[6], tag[7] = byte(ts>>16), byte(ts>>8), byte(ts), byte(ts>>24)
+	for ms := int64(2000); count < packets; ms += 2000 {
+		for _, tag := range recordingtest.Tags(flv) {
+			if tag.IsVideo() || tag.IsAudio() {
+				long = tag.At(tag.MS + ms).Append(long)
 				count++
 			}
-			b = b[n:]
 		}
 	}
 	many := measure(long)
@@ -224,7 +199,7 @@ func TestMemory(t *testing.T) {
 // Hooks that nginx starts at once work no more than jobs at a time, and one that
 // is killed keeps no other from its turn.
 func TestJobs(t *testing.T) {
-	sample := sample(t, 2, "2M")
+	sample := recordingtest.Sample(t, 2, "2M")
 	for jobs := range 3 {
 		jobs++
 		t.Run(fmt.Sprint(jobs), func(t *testing.T) {
@@ -301,7 +276,7 @@ func TestKilled(t *testing.T) {
 	if long {
 		runs, seconds = 200, 40
 	}
-	flv := sample(t, seconds, "2M")
+	flv := recordingtest.Sample(t, seconds, "2M")
 	dir := t.TempDir()
 	path, mp4 := filepath.Join(dir, "cam.flv"), filepath.Join(dir, "cam.mp4")
 	arrange := func() {
@@ -366,7 +341,7 @@ func TestDiskFull(t *testing.T) {
 	if long {
 		seconds = 40
 	}
-	flv := sample(t, seconds, "2M")
+	flv := recordingtest.Sample(t, seconds, "2M")
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", 3*len(flv))); err != nil {
 		promised.Lacking(t, "mounting a small file system: ", err)

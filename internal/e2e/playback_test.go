@@ -15,6 +15,7 @@ import (
 
 	"tunnelcast/internal/e2e/box"
 	"tunnelcast/internal/promised"
+	"tunnelcast/internal/recording/recordingtest"
 )
 
 // The recordings are served twice, the second time so slowly that the test notices if the browser waits for a whole
@@ -120,17 +121,6 @@ func lesson(t *testing.T, size string, seconds int) []byte {
 	return flv
 }
 
-// then appends the tags of the FLV file b to those of a, ms later.
-func then(a, b []byte, ms uint32) []byte {
-	for b = b[13:]; len(b) >= 15; {
-		n := 15 + int(b[1])<<16 + int(b[2])<<8 + int(b[3])
-		ts := ms + (uint32(b[7])<<24 | uint32(b[4])<<16 | uint32(b[5])<<8 | uint32(b[6]))
-		b[4], b[5], b[6], b[7] = byte(ts>>16), byte(ts>>8), byte(ts), byte(ts>>24)
-		a, b = append(a, b[:n]...), b[n:]
-	}
-	return a
-}
-
 // A browser on a VPN client plays the MP4s that recorddone has made, before it has loaded them, and from wherever one
 // clicks.
 func TestPlayback(t *testing.T) {
@@ -150,7 +140,7 @@ func TestPlayback(t *testing.T) {
 		parts []recording
 	}{
 		{"lesson", lesson(t, "320x120", 12), []recording{{320, 240, 12}}},
-		{"changes", then(lesson(t, "320x120", 5), lesson(t, "480x104", 4), 5000),
+		{"changes", recordingtest.Append(lesson(t, "320x120", 5), lesson(t, "480x104", 4), 5000),
 			[]recording{{320, 240, 5}, {480, 208, 4}}},
 		{"music", lesson(t, "", 5), []recording{{0, 0, 5}}},
 	} {

@@ -1,10 +1,13 @@
-// Package recording knows what a recording is: its names, its kinds, and what
-// an FLV file holds.
+// Package recording knows what a recording is: its names, and what an FLV file holds.
 //
-// nginx-rtmp makes the names (ngx_rtmp_record_module.c): record_path, the
-// stream's name percent-encoded, perhaps a time, and record_suffix. Whoever
-// publishes chooses the stream's name, so a file name may begin with a '-' or a
-// '.' and may fill all of the 255 bytes that a file system allows.
+// nginx-rtmp makes the names (ngx_rtmp_record_module.c): record_path, the percent-encoded name of
+// the stream, perhaps a time, and record_suffix. Whoever publishes chooses the name of the stream:
+// the name of the file may begin with '-' or '.' and may fill all of the 255 bytes that a file
+// system allows.
+//
+// Walk surveys the content, which is whatever a publisher sent: what can become MP4, in how many
+// parts, with which times, and what would be lost. It never panics, and its work and memory are
+// bounded by the length of the file.
 package recording
 
 import (
@@ -23,10 +26,10 @@ const (
 	Other  Kind = iota
 	FLV         // as nginx-rtmp wrote it
 	MP4         // published
-	Hidden      // recorddone's own work in progress, or what a killed run left of it
+	Hidden      // work of recorddone in progress, or what a killed run left
 )
 
-// KindOf returns the kind of the file called name, a base name.
+// KindOf returns the kind of the file with this base name.
 func KindOf(name string) Kind {
 	switch {
 	case strings.HasPrefix(name, hiddenPrefix) && (strings.HasSuffix(name, hiddenWork) || strings.HasSuffix(name, hiddenSource)):
@@ -39,35 +42,33 @@ func KindOf(name string) Kind {
 	return Other
 }
 
-// A hidden name is short whatever the recording is called, for a recording's own
-// name may leave no room to add to it.
+// Hidden names are short, whatever the recording is called, because its own name may leave no room
+// for additions.
 const (
 	hiddenPrefix = ".recorddone-"
 	hiddenWork   = ".part"
 	hiddenSource = ".done"
 )
 
-// HiddenName returns the name under which part number part (from 1) of the
-// recording called flv is written until it is complete. It is the same in every
-// run, so that a run takes the place of one that was killed.
+// HiddenName returns the name under which part number part (from 1) of the recording flv is written
+// until it is complete. It is the same in every run, so that a run replaces the work of a killed one.
 func HiddenName(flv string, part int) string {
 	return fmt.Sprintf("%s%s-%d%s", hiddenPrefix, digest(flv), part, hiddenWork)
 }
 
-// HiddenSource returns the name that the recording called flv has for the moment
-// between its last look and its removal.
+// HiddenSource returns the name of the recording flv between its last check and its removal.
 func HiddenSource(flv string) string {
 	return hiddenPrefix + digest(flv) + hiddenSource
 }
 
-// IsHiddenSource tells a recording that was about to be removed from unfinished
-// work: it holds a recording, and perhaps the only copy.
+// IsHiddenSource reports whether a hidden name is that of a recording that was about to be removed,
+// perhaps the only copy. Other hidden names are unfinished work.
 func IsHiddenSource(name string) bool {
 	return strings.HasPrefix(name, hiddenPrefix) && strings.HasSuffix(name, hiddenSource)
 }
 
-// RecoveredNames returns the names, best first, under which a recording that was about
-// to be removed, and has the hidden name, is a recording again.
+// RecoveredNames returns the names, best first, for a recording that was about to be removed and
+// has the name hidden, when it becomes a recording again.
 func RecoveredNames(hidden string) iter.Seq[string] {
 	base := "recovered-" + strings.Trim(strings.TrimSuffix(hidden, hiddenSource), ".")
 	return func(yield func(string) bool) {
@@ -85,10 +86,9 @@ func digest(name string) string {
 // maxName is NAME_MAX of Linux's file systems, in bytes.
 const maxName = 255
 
-// MP4Names returns the names, best first, that part number part (from 1) of the
-// recording called flv may be published under: NAME.mp4, NAME-1.mp4, NAME-2.mp4
-// and so on; from NAME-2.mp4 for the second part, NAME-3.mp4 for the third. None
-// is longer than 255 bytes.
+// MP4Names returns the names, best first, under which part number part (from 1) of the recording flv
+// may be published: NAME.mp4, NAME-1.mp4, NAME-2.mp4 and so on; from NAME-2.mp4 for the second part,
+// NAME-3.mp4 for the third. None is longer than 255 bytes.
 func MP4Names(flv string, part int) iter.Seq[string] {
 	base := strings.TrimSuffix(flv, path.Ext(flv))
 	if base == "" {
@@ -111,8 +111,7 @@ func MP4Names(flv string, part int) iter.Seq[string] {
 	}
 }
 
-// shorten cuts s to at most limit bytes, not inside a character and not inside
-// one of nginx's percent codes.
+// shorten cuts s to at most limit bytes, but not within a character or a percent code of nginx.
 func shorten(s string, limit int) string {
 	if len(s) <= limit {
 		return s

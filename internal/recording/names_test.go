@@ -23,8 +23,8 @@ func TestMP4Names(t *testing.T) {
 		{"noext", 1, []string{"noext.mp4"}},
 		{"cam.mp4", 1, []string{"cam.mp4", "cam-1.mp4"}},
 		{long + ".flv", 1, []string{long + ".mp4", long[:249] + "-1.mp4"}},
-		{strings.Repeat("x", 247) + "%E3.flv", 1, []string{strings.Repeat("x", 247) + "%E3.mp4", strings.Repeat("x", 247) + "-1.mp4"}},
-		{strings.Repeat("x", 248) + "テ.flv", 1, []string{strings.Repeat("x", 248) + "テ.mp4", strings.Repeat("x", 248) + "-1.mp4"}},
+		{long[:247] + "%E3.flv", 1, []string{long[:247] + "%E3.mp4", long[:247] + "-1.mp4"}},
+		{long[:248] + "テ.flv", 1, []string{long[:248] + "テ.mp4", long[:248] + "-1.mp4"}},
 	}
 	for _, test := range tests {
 		i := 0
@@ -59,9 +59,9 @@ func TestKindOf(t *testing.T) {
 		}
 	}
 	if HiddenName("a.flv", 1) == HiddenName("b.flv", 1) || HiddenName("a.flv", 1) == HiddenName("a.flv", 2) {
-		t.Error("two works under one hidden name")
+		t.Error("two hidden names are equal")
 	}
 	if !IsHiddenSource(HiddenSource("a.flv")) || IsHiddenSource(HiddenName("a.flv", 1)) {
-		t.Error("a hidden recording is not told from unfinished work")
+		t.Error("a hidden recording looks like unfinished work")
 	}
 }

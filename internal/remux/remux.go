@@ -2,7 +2,7 @@
 
 // Package remux turns an FLV recording into an MP4 file without re-encoding it,
 // through libav, and is the only package that does: it is C, reads what anybody
-// on the network may have published, and belongs into the sandbox of Restrict.
+// on the network may have published, and belongs into the sandbox of internal/sandbox.
 //
 // Of a plain recording, whose times only grow and whose headers come once, the result
 // is byte for byte that of FFmpeg's `ffmpeg -i X.flv -c copy Y.mp4` of the same

@@ -1,7 +1,8 @@
-// Package sandbox takes from this process, for good, what its work does not need of the file system.
+// Package sandbox takes away from this process, for good, what its work does not need: parts of the
+// file system, the network, other programs, and its share of the processor and the disk.
 //
-// It does what ReadWritePaths= of a systemd unit does, but follows the program's own settings: a unit knows its paths before
-// the program has read where the archive is.
+// Landlock restricts a process as ReadWritePaths= of a systemd unit does, but after the program has
+// read its settings: a unit knows its paths before the program knows where the archive is.
 package sandbox
 
 import (
@@ -13,16 +14,22 @@ import (
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 )
 
-// ErrNoLandlock says that this kernel, or its configuration, has no Landlock.
+// ErrNoLandlock reports that this kernel, or its configuration, has no Landlock.
 var ErrNoLandlock = errors.New("this kernel has no Landlock")
 
-// Writes leaves the whole process the directories, and all below them, as the only ones in which it can write, make, rename
-// and remove. Reading stays as it is. What is open stays usable. A directory that is not there, or that this user cannot
-// reach, is left out: whoever then works on it gets the error.
+func available() bool {
+	version, err := ll.LandlockGetABIVersion()
+	return err == nil && version >= 1
+}
+
+// Writes leaves the process the directories, and everything below them, as the only ones in which it
+// can write, create, rename and remove. Reading is not restricted. Open files stay usable. A
+// directory that does not exist, or that this user cannot reach, is left out: whoever works on it
+// later gets the error.
 //
-// Landlock knows no chmod, chown and utime; the program may do these where its user may.
+// Landlock does not cover chmod, chown and utime: the process may call them where its user may.
 func Writes(dirs ...string) error {
-	if version, err := ll.LandlockGetABIVersion(); err != nil || version < 1 {
+	if !available() {
 		return ErrNoLandlock
 	}
 	const rights = ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSRemoveDir | ll.AccessFSRemoveFile |
@@ -32,13 +39,29 @@ func Writes(dirs ...string) error {
 	if err != nil {
 		return fmt.Errorf("enter sandbox: %w", err)
 	}
-	var there []string
+	var existing []string
 	for _, dir := range dirs {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() {
-			there = append(there, dir)
+			existing = append(existing, dir)
 		}
 	}
-	if err := config.BestEffort().RestrictPaths(landlock.PathAccess(rights, there...)); err != nil {
+	if err := config.BestEffort().RestrictPaths(landlock.PathAccess(rights, existing...)); err != nil {
+		return fmt.Errorf("enter sandbox: %w", err)
+	}
+	return nil
+}
+
+// Restrict leaves the process the directories and everything below them: it can read, create, write
+// and remove regular files there and nowhere else. It can execute nothing, gain no privileges,
+// connect to and listen on no TCP port, and signal no other process, as far as this kernel's
+// Landlock covers these. Open files and the journal's socket stay usable.
+func Restrict(dirs ...string) error {
+	if !available() {
+		return ErrNoLandlock
+	}
+	const rights = ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSTruncate |
+		ll.AccessFSReadDir | ll.AccessFSMakeReg | ll.AccessFSRemoveFile
+	if err := landlock.V6.BestEffort().Restrict(landlock.PathAccess(rights, dirs...)); err != nil {
 		return fmt.Errorf("enter sandbox: %w", err)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -13,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"tunnelcast/internal/flv"
 	"tunnelcast/internal/promised"
+	"tunnelcast/internal/recording/recordingtest"
 )
 
 // TestQuick runs the whole program with its smallest sizes. It tests the rows and not their numbers.
@@ -118,16 +119,13 @@ func TestMetrics(t *testing.T) {
 
 // A recording made of a clip has the clip's codec headers once, its packets again and again, and times that go on.
 func TestClip(t *testing.T) {
-	media := []tag{{video, 0, []byte{0x17, 1, 0xaa}}, {audio, 21, []byte{0xaf, 1, 0xbb}}}
-	var file bytes.Buffer
-	w := bufio.NewWriter(&file)
-	w.WriteString(flvHeader)
-	for _, t := range []tag{{18, 0, []byte("metadata")}, {video, 0, []byte{0x17, 0}}, {audio, 0, []byte{0xaf, 0}}, media[0], media[1], {video, 33, []byte{0x17, 2, 0}}} {
-		t.write(w, 0)
+	tag := func(tagType byte, ms int64, body string) recordingtest.Tag {
+		return recordingtest.Tag{Type: tagType, MS: ms, Body: []byte(body)}
 	}
-	w.Flush()
-	c, err := parseClip(file.Bytes())
-	if err != nil || len(c.headers) != 2 || len(c.media) != 2 || c.bytes() != 2*(11+3+4) {
+	media := []recordingtest.Tag{tag(flv.TagVideo, 0, "\x17\x01\x00\x00\x00\xaa"), tag(flv.TagAudio, 21, "\xaf\x01\xbb")}
+	c, err := parseClip(recordingtest.File(tag(flv.TagScript, 0, "metadata"), tag(flv.TagVideo, 0, "\x17\x00"),
+		tag(flv.TagAudio, 0, "\xaf\x00"), media[0], media[1], tag(flv.TagVideo, 33, "\x17\x02\x00")))
+	if err != nil || len(c.headers) != 2 || len(c.media) != 2 || c.bytes() != 11+6+4+11+3+4 {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	long := filepath.Join(t.TempDir(), "long.flv")
@@ -142,7 +140,7 @@ func TestClip(t *testing.T) {
 	if err != nil || len(back.headers) != 2 || len(back.media) != 2001 {
 		t.Fatalf("%d headers, %d packets, %v", len(back.headers), len(back.media), err)
 	}
-	if last := back.media[2000]; last.ms != 1000*clipMillis || last.kind != video || !bytes.Equal(last.data, media[0].data) {
+	if last := back.media[2000]; last.MS != 1000*clipMillis || last.Type != flv.TagVideo || !bytes.Equal(last.Body, media[0].Body) {
 		t.Errorf("the last packet is %+v", last)
 	}
 	for _, cut := range []int{0, 13, len(data) - 1, 30} {

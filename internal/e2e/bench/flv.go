@@ -7,19 +7,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"tunnelcast/internal/flv"
+	"tunnelcast/internal/recording/recordingtest"
 )
 
-// A clip is ten seconds of a live stream, to make recordings of any length from.
+// clip is ten seconds of a live stream, to make recordings of any length from.
 type clip struct {
-	headers []tag // of the codecs: once per recording
-	media   []tag
-}
-
-// A tag is one packet of an FLV file with its time.
-type tag struct {
-	kind byte
-	ms   uint32
-	data []byte
+	headers []recordingtest.Tag // of the codecs: once per recording
+	media   []recordingtest.Tag
 }
 
 const clipMillis = 10_000
@@ -51,35 +47,18 @@ func (t *testbed) makeClip(ctx context.Context, name string, look []string) (cli
 	return parseClip(data)
 }
 
-// The parts of an FLV file (Adobe's specification, annex E).
-const (
-	flvHeader = "FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00" // of audio and video, and the size of no tag before
-	tagHeader = 11                                            // bytes, and 4 more behind the tag for its size
-	audio     = 8
-	video     = 9
-)
-
 func parseClip(data []byte) (c clip, err error) {
-	if len(data) < len(flvHeader) {
-		return c, errors.New("parse clip: it is empty")
+	tags := recordingtest.Tags(data)
+	if len(recordingtest.File(tags...)) != len(data) {
+		return c, errors.New("parse clip: cut short")
 	}
-	for data = data[len(flvHeader):]; len(data) > 0; {
-		size := 0
-		if len(data) > tagHeader {
-			size = int(data[1])<<16 | int(data[2])<<8 | int(data[3])
-		}
-		if size < 2 || len(data) < tagHeader+size+4 {
-			return c, errors.New("parse clip: cut short")
-		}
-		t := tag{kind: data[0], ms: uint32(data[7])<<24 | uint32(data[4])<<16 | uint32(data[5])<<8 | uint32(data[6]), data: data[tagHeader : tagHeader+size]}
-		data = data[tagHeader+size+4:]
-		// The second byte of H.264 and AAC is 0 for a codec's header, 1 for media, 2 for the end. nginx writes no
-		// metadata.
+	for _, t := range tags {
+		// nginx writes no metadata, and the end of a sequence is no packet.
 		switch {
-		case t.kind != audio && t.kind != video:
-		case t.data[1] == 0:
+		case t.Type == flv.TagScript:
+		case t.IsHeader():
 			c.headers = append(c.headers, t)
-		case t.data[1] == 1:
+		case t.IsVideo() || t.IsAudio():
 			c.media = append(c.media, t)
 		}
 	}
@@ -89,15 +68,15 @@ func parseClip(data []byte) (c clip, err error) {
 	return c, nil
 }
 
-// bytes gives the clip's length in a recording.
+// bytes returns the size of the clip in a recording.
 func (c clip) bytes() (n int64) {
 	for _, t := range c.media {
-		n += int64(tagHeader + len(t.data) + 4)
+		n += int64(len(t.Append(nil)))
 	}
 	return n
 }
 
-// record writes a recording of so many packets, as nginx-rtmp does, on the disk when it returns.
+// record writes a recording of so many packets, as nginx-rtmp does. It is on the disk when record returns.
 func (c clip) record(file string, packets int) error {
 	f, err := os.Create(file)
 	if err != nil {
@@ -105,25 +84,17 @@ func (c clip) record(file string, packets int) error {
 	}
 	defer f.Close()
 	w := bufio.NewWriterSize(f, 1<<20)
-	w.WriteString(flvHeader)
-	for _, t := range c.headers {
-		t.write(w, 0)
-	}
+	w.Write(recordingtest.File(c.headers...))
+	var b []byte
 	for n := range packets {
-		c.media[n%len(c.media)].write(w, uint32(n/len(c.media))*clipMillis)
+		t := c.media[n%len(c.media)]
+		b = t.At(t.MS + int64(n/len(c.media))*clipMillis).Append(b[:0])
+		w.Write(b)
 	}
 	return errors.Join(w.Flush(), f.Sync(), f.Close())
 }
 
-func (t tag) write(w *bufio.Writer, later uint32) {
-	size, ms := len(t.data), t.ms+later
-	w.Write([]byte{t.kind, byte(size >> 16), byte(size >> 8), byte(size), byte(ms >> 16), byte(ms >> 8), byte(ms), byte(ms >> 24), 0, 0, 0})
-	w.Write(t.data)
-	size += tagHeader
-	w.Write([]byte{byte(size >> 24), byte(size >> 16), byte(size >> 8), byte(size)})
-}
-
-// describe gives a recording's size for a row's name.
+// describe returns the size of a recording for the name of a row.
 func describe(bytes int64) string {
 	return fmt.Sprintf("%.3g GB", float64(bytes)/1e9)
 }
