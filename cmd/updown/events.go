@@ -44,6 +44,7 @@ var (
 	runFailed       = hook.Event("71028d73a6414a3b901bd286dfcbfb01")
 )
 
+// failures is the event of an error that has none.
 var failures = hook.Failures{{Event: runFailed}}
 
 // withDNSEvent attaches to an error of the DNS server the event that the catalogue

@@ -78,7 +78,13 @@ func newHost(c settings, env hook.Env) (*host, error) {
 	if err != nil {
 		return nil, hook.Usagef("%w", err)
 	}
-	h.rules = lease.Rules{Zone: lease.FQDN(c.Zone), Pools: pools, Reserved: c.Reserved, Names: c.Names.Names, Mend: c.Mend}
+	h.rules = lease.Rules{
+		Zone:     lease.FQDN(c.Zone),
+		Pools:    pools,
+		Reserved: c.Reserved,
+		Names:    c.Names.Names,
+		Mend:     c.Mend,
+	}
 	if err := h.rules.CheckNames(); err != nil {
 		return nil, hook.Usagef("names: %w", err)
 	}
@@ -127,8 +133,8 @@ func withPort(server string) (string, error) {
 		return server, nil
 	}
 	name := server
-	if inner, ok := strings.CutPrefix(server, "["); ok && strings.HasSuffix(inner, "]") && strings.Contains(inner, ":") {
-		name = strings.TrimSuffix(inner, "]")
+	if strings.HasPrefix(server, "[") && strings.HasSuffix(server, "]") && strings.Contains(server, ":") {
+		name = server[1 : len(server)-1]
 	}
 	if _, err := netip.ParseAddr(name); err != nil && (name == "" || strings.ContainsAny(name, ":[]/ ")) {
 		return "", errors.New("neither a name nor an address")

@@ -16,11 +16,11 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// row is one connected client. A client of whose addresses only some are in the
-// zone has one row for these and one for the others. The identity is chosen by the
-// peer; each format makes it harmless in its own way.
+// row is one connected client. A client with only some of its addresses in the zone has
+// one row for these and one for the others. The peer chooses the identity, so each
+// format escapes it.
 type row struct {
-	Name      string    `json:"name,omitempty"`    // the zone has the addresses under it
+	Name      string    `json:"name,omitempty"`    // under which the zone has the addresses
 	Refused   string    `json:"refused,omitempty"` // why the zone has no name for them
 	Identity  string    `json:"identity"`
 	Addresses []string  `json:"addresses"`
@@ -64,8 +64,8 @@ func (h *host) list(ctx context.Context, format string) error {
 	return err
 }
 
-// rows compares the clients with the forward zone by the same rules as sync. zoneErr
-// is the error of reading the zone.
+// rows compares the clients with the forward zone, by the rules of sync. zoneErr is the
+// error of reading the zone.
 func (h *host) rows(leases []lease.Lease, pools lease.Pools, zone []lease.RR, zoneErr error) []row {
 	rules := h.rules
 	rules.Known, _ = h.memory.Load() // check reports an error
@@ -118,15 +118,18 @@ func (h *host) rows(leases []lease.Lease, pools lease.Pools, zone []lease.RR, zo
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b row) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Identity, b.Identity), slices.Compare(a.Addresses, b.Addresses))
+		return cmp.Or(
+			cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Identity, b.Identity),
+			slices.Compare(a.Addresses, b.Addresses))
 	})
 	return rows
 }
 
-// name is what a person is shown.
+// name returns what is printed as the name.
 func (r row) name() string { return cmp.Or(r.Name, "-") }
 
-// ago says since when, coarsely.
+// ago returns the time since the client connected, in its largest unit.
 func (r row) ago(now time.Time) string {
 	if r.Since.IsZero() {
 		return "-"
@@ -164,8 +167,8 @@ func writeTable(w io.Writer, rows []row, now time.Time) error {
 	return t.Flush()
 }
 
-// The page has columns on a wide screen and a block per client on a narrow one. A
-// name may break anywhere, an IPv6 address after a colon, an IPv4 address nowhere.
+// The page has columns on a wide screen and a block per client on a narrow one. A name
+// may wrap anywhere, an IPv6 address after a colon, an IPv4 address nowhere.
 const pageHead = `<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -211,8 +214,8 @@ const pageTail = `<p><small>%s UTC</small></p>
 </html>
 `
 
-// writePage writes one page that needs nothing else. All that comes from a peer
-// stands between tags, escaped.
+// writePage writes a page without references to other files. Everything that a peer
+// chooses is escaped text between tags.
 func writePage(w io.Writer, rows []row, clients int, zone string, now time.Time) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, pageHead, html.EscapeString(strings.TrimSuffix(zone, ".")), clients)
@@ -225,8 +228,8 @@ func writePage(w io.Writer, rows []row, clients int, zone string, now time.Time)
 			if r.Name == "" {
 				name = fmt.Sprintf("%s <small>no name: %s</small>", pageText(r.Identity), pageText(r.Refused))
 			}
-			fmt.Fprintf(&b, `<tr><td>%s</td><td data-label="address">%s</td><td class="since" data-label="since">%s</td>`+
-				`<td data-label="from">%s</td></tr>`+"\n",
+			fmt.Fprintf(&b, `<tr><td>%s</td><td data-label="address">%s</td>`+
+				`<td class="since" data-label="since">%s</td><td data-label="from">%s</td></tr>`+"\n",
 				name, pageAddresses(r.Addresses), r.ago(now), pageAddresses([]string{r.From}))
 		}
 		b.WriteString("</tbody>\n</table>\n")

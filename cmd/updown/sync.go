@@ -159,8 +159,8 @@ func (h *host) round(ctx context.Context, flags syncFlags) error {
 	h.logUnnamed(refused)
 	h.logKept(look.Kept())
 	if rules.AnyAddress && h.dir.Daily("no-pools", h.env.Now()) {
-		h.env.Log.Warn("charon has no pools and none are set (key pools): clients get names whatever their addresses are, "+
-			"and only names that this gateway remembers are removed", poolsUnknown, "count", len(live))
+		h.env.Log.Warn("charon has no pools and none are set (key pools): clients get names whatever their addresses "+
+			"are, and only names that this gateway remembers are removed", poolsUnknown, "count", len(live))
 	}
 	if damaged {
 		known = nil

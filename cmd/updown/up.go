@@ -63,7 +63,8 @@ func (h *host) up(ctx context.Context, call lease.Call, name string) error {
 		want = append(want, lease.Address(name, addr))
 	}
 	if len(want) == 0 {
-		return hook.With(fmt.Errorf("no name for %q: none of its addresses is in the gateway's pools", call.Identity), noPool)
+		return hook.With(fmt.Errorf("no name for %q: none of its addresses is in the gateway's pools",
+			call.Identity), noPool)
 	}
 
 	own := rundir.Registration{Identity: call.Identity, SA: call.SA}

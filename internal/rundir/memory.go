@@ -58,8 +58,8 @@ func (m Memory) Load() (map[lease.RR]bool, error) {
 	for line := range strings.Lines(string(text)) {
 		rr, ok := parseLine(line)
 		if !ok {
-			err = fmt.Errorf("read %s: %w: %.80q is not a name and its address; names that are missing from it stay in the zone",
-				m.File(), ErrDamaged, line)
+			err = fmt.Errorf("read %s: %w: %.80q is not a name and its address; "+
+				"names that are missing from it stay in the zone", m.File(), ErrDamaged, line)
 			continue
 		}
 		known[rr] = true

@@ -11,9 +11,9 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// checkMemory checks the file of names and lists the names inside the pools that are
-// somebody else's. It lists none if the zones or charon cannot be asked, which other
-// lines report.
+// checkMemory checks the memory of names, and lists the names inside the pools that
+// this gateway did not add. It lists none if a zone or charon does not answer, which
+// other lines report.
 func (h *host) checkMemory(ctx context.Context, c *hook.Checks) {
 	known, err := h.memory.Load()
 	if info, statErr := os.Stat(string(h.memory)); err == nil && statErr == nil && !info.IsDir() {
@@ -46,7 +46,7 @@ func (h *host) checkMemory(ctx context.Context, c *hook.Checks) {
 		rules.Pools = pools
 	}
 	rules.LeftOut = h.leftOut(live)
-	// What a hook has added since the last sync is ours too.
+	// Hooks may have added names since the last sync.
 	if registered, err := h.dir.Registered(rules.Zone); err == nil {
 		maps.Copy(rules.Known, registered)
 	}
@@ -58,6 +58,7 @@ func (h *host) checkMemory(ctx context.Context, c *hook.Checks) {
 	for i, rr := range kept {
 		texts[i] = text(rr)
 	}
-	c.Say(fmt.Sprintf("%d names inside the pools that this gateway did not add, which stay: %s (if they are left over from another program: "+
+	c.Say(fmt.Sprintf("%d names inside the pools that this gateway did not add, which stay: %s "+
+		"(if they are left over from another program: "+
 		"tunnelcast-updown sync --dry-run --force, then without --dry-run)", len(kept), some(texts)), nil, "")
 }
