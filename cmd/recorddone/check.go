@@ -24,14 +24,15 @@ const (
 	sweepTimer   = "tunnelcast-sweep.timer"
 )
 
-func (c *cli) check(ctx context.Context, env hook.Env) error {
-	checks := hook.NewChecks(env.Stdout)
-	dirs, _, err := c.archives()
+// check prints, in a line per thing, whether this host is ready.
+func (h *host) check(ctx context.Context) error {
+	checks := hook.NewChecks(h.env.Stdout)
+	dirs, _, err := h.archives()
 	if err != nil {
 		return err
 	}
 	for _, dir := range dirs {
-		lacks, err := publish.Try(ctx, dir, least)
+		lacks, err := publish.Try(ctx, dir, leastRoom)
 		what := fmt.Sprintf("recordings in %s, as user %d", dir, os.Getuid())
 		for _, lack := range lacks {
 			what += fmt.Sprintf("; no %s: %s", lack, lack.Effect())
@@ -55,43 +56,44 @@ func (c *cli) check(ctx context.Context, env hook.Env) error {
 		checks.Say("recordings of nginx in "+place.Dir+" are swept", err,
 			"archive = \""+place.Dir+"\" in /etc/tunnelcast/archiveprune.toml, or one [[archive]] for each")
 	}
-	if c.Archive != nil {
-		checks.Say("archive "+*c.Archive+" is archiveprune's too", c.sameArchives(), "name it in archiveprune.toml alone, which serves both")
+	if h.Archive != nil {
+		checks.Say("archive "+*h.Archive+" is archiveprune's too", h.sameArchives(),
+			"name it in archiveprune.toml alone, which serves both")
 	}
-	slots, err := publish.OpenSlots(lockDir, lockName, c.Jobs)
+	slots, err := publish.OpenSlots(lockDir, lockName, h.Jobs)
 	slots.Close()
 	checks.Say("job locks in "+lockDir, err,
 		"install -d -m 1777 "+lockDir+"; without them, all recordings are worked on at once")
 	where, err := nginxLine("/etc/nginx")
 	checks.Say("exec_record_done in /etc/nginx"+where, err,
-		"exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname; in the application's section; nginx -s reload")
+		"exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname; "+
+			"in the application's section; nginx -s reload")
 	remedy, err := units.Check(ctx, sweepTimer)
 	checks.Say("unit "+sweepTimer, err, remedy)
-	checks.CheckMetrics(c.Metrics)
-	if c.Sandbox { // last, for it takes the files from this process too
+	checks.CheckMetrics(h.Metrics)
+	if h.Sandbox { // last, because it restricts this process too
 		checks.Say("sandbox", sandbox.Restrict(), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")
 	}
 	return checks.Err()
 }
 
-// least is the room that a recording must find, in bytes: some seconds.
-const least = 1 << 20
+// leastRoom is the room that a recording needs, in bytes: some seconds.
+const leastRoom = 1 << 20
 
-// nginxLine finds the line by which nginx calls the hook, in any file of nginx's
-// configuration.
+// nginxLine finds the line with which nginx calls the hook, in any file of nginx's configuration.
 func nginxLine(dir string) (where string, err error) {
 	var others []string
 	err = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		// Not the programs that it calls, of which this is one.
+		// Executable files are the programs that nginx calls, such as this one.
 		if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 != 0 {
 			return nil
 		}
 		text, readErr := os.ReadFile(file)
 		if readErr != nil {
-			return nil // not for this user
+			return nil // this user may not read it
 		}
 		for line := range strings.Lines(string(text)) {
 			line, _, _ = strings.Cut(line, "#")

@@ -3,7 +3,7 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"io/fs"
 	"syscall"
 
@@ -12,7 +12,7 @@ import (
 	"tunnelcast/internal/remux"
 )
 
-// The kinds of entries in the journal; packaging/catalog explains each.
+// The kinds of journal entries. packaging/catalog explains each.
 var (
 	recordingPublished = hook.Event("0a8bdaaa77034b13afb37f0a4dcef8c0")
 	nothingHere        = hook.Event("9197439ab1d44f0e88e189f04d7557f4")
@@ -41,24 +41,38 @@ var (
 	runFailed        = hook.Event("be1a1365646142a0aad8e27b8b6422ec")
 )
 
-// These are the ErrSome of one recording.
-var (
-	errDamaged    = fmt.Errorf("%w", hook.ErrSome)
-	errIncomplete = fmt.Errorf("%w", hook.ErrSome)
-)
+// failures is the event of an error that has no other.
+var failures = hook.Failures{{Event: runFailed}}
 
-// failures are the causes that the catalogue tells apart.
-var failures = hook.Failures{
-	{Cause: recording.ErrNotFLV, Event: notFLV},
-	{Cause: recording.ErrNoMedia, Event: noMedia},
-	{Cause: recording.ErrCodec, Event: wrongCodec},
-	{Cause: recording.ErrUnsupported, Event: unsupported},
-	{Cause: errDamaged, Event: recordingDamaged},
-	{Cause: errIncomplete, Event: notAll},
-	{Cause: remux.ErrDiskFull, Event: diskFull},
-	{Cause: syscall.ENOSPC, Event: diskFull},
-	{Cause: fs.ErrPermission, Event: notAllowed},
-	{Cause: fs.ErrNotExist, Event: notFound},
-	{Cause: hook.ErrSome, Event: someStay},
-	{Event: runFailed},
+// withEvent attaches to an error the event that the catalog has for its cause, unless it has one.
+func withEvent(err error) error {
+	var codec *recording.CodecError
+	if errors.As(err, &codec) {
+		if codec.Unsupported {
+			return hook.With(err, unsupported)
+		}
+		return hook.With(err, wrongCodec)
+	}
+	for _, known := range []struct {
+		cause error
+		event any
+	}{
+		{recording.ErrNotFLV, notFLV},
+		{recording.ErrNoMedia, noMedia},
+		{remux.ErrDiskFull, diskFull},
+		{syscall.ENOSPC, diskFull},
+		{fs.ErrPermission, notAllowed},
+		{fs.ErrNotExist, notFound},
+	} {
+		if errors.Is(err, known.cause) {
+			return hook.With(err, known.event)
+		}
+	}
+	return err
+}
+
+// warn logs an error that the run does not return.
+func (w *worker) warn(message string, err error) {
+	args := append([]any{runFailed}, hook.Attrs(withEvent(err))...)
+	w.env.Log.Warn(message, append(args, "error", err)...)
 }

@@ -3,352 +3,58 @@
 package main
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
-	"golang.org/x/sys/unix"
-
-	"tunnelcast/internal/archive/archivetest"
-	"tunnelcast/internal/promised"
-	"tunnelcast/internal/recording/recordingtest"
+	"tunnelcast/internal/hook"
 )
 
-func TestNginxArgs(t *testing.T) {
-	tests := []struct {
-		name, args string
-		own, path  string
-		extra      string
+// The archive is named once, in archiveprune's file, unless recorddone's own says otherwise.
+func TestArchives(t *testing.T) {
+	for name, test := range map[string]struct {
+		own, prune string
+		want       []string
+		chosen     bool
+		differ     bool
+		err        string
 	}{
-		{"the README's line", "/a/cam.flv cam.flv cam /a", "/a/cam.flv", "/a/cam.flv", ""},
-		{"a relative record_path", "rec/cam.flv cam.flv cam rec", "rec/cam.flv", "rec/cam.flv", ""},
-		{"record_path .", "./cam.flv cam.flv cam .", "./cam.flv", "./cam.flv", ""},
-		{"flags in front", "--jobs 2 /a/cam.flv cam.flv cam /a", "--jobs 2 /a/cam.flv", "/a/cam.flv", ""},
-		{"one", "/a/cam.flv", "/a/cam.flv", "", ""},
-		{"two", "/a/cam.flv cam.flv", "/a/cam.flv", "/a/cam.flv", ""},
-		{"three", "/a/cam.flv cam.flv cam", "/a/cam.flv", "/a/cam.flv", ""},
-		{"$basename alone", "/a/cam.flv cam", "/a/cam.flv", "/a/cam.flv", ""},
-		{"$dirname first", "/a/cam.flv /a cam.flv", "/a/cam.flv", "/a/cam.flv", ""},
-		{"five", "/a/cam.flv cam.flv cam /a live", "/a/cam.flv", "/a/cam.flv", "live"},
-		{"a stream called --help", "/a/--help.flv --help.flv --help /a --help", "/a/--help.flv", "/a/--help.flv", ""},
-		{"$name of one", "/a/x.flv x.flv x /a --jobs=9", "/a/x.flv", "/a/x.flv", "--jobs=9"},
-		{"a stream called sweep", "/a/sweep.flv sweep.flv sweep /a", "/a/sweep.flv", "/a/sweep.flv", ""},
-		{"two recordings", "/a/one.flv /a/two.flv", "/a/one.flv /a/two.flv", "", ""},
-		{"a sweep", "sweep /a/b /a", "sweep /a/b /a", "", ""},
-		{"a sweep of this directory", "sweep .", "sweep .", "", ""},
-		{"a check", "check --archive /a/b", "check --archive /a/b", "", ""},
-		{"nothing", "", "", "", ""},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			own, path, extra := nginxArgs(strings.Fields(test.args))
-			if got := strings.Join(own, " "); got != test.own || path != test.path || strings.Join(extra, " ") != test.extra {
-				t.Errorf("got %q, path %q, extra %q", got, path, extra)
-			}
-		})
-	}
-}
-
-// The hook, a sweep and check on file systems that lack what others have.
-func TestLackingFileSystems(t *testing.T) {
-	const all = ^uint32(0)
-	refuse := func(call uintptr, arg int, mask, value uint32, err unix.Errno) archivetest.Refusal {
-		return archivetest.Refusal{Call: call, Arg: arg, Mask: mask, Value: value, Err: err}
-	}
-	noReplace := refuse(unix.SYS_RENAMEAT2, 4, unix.RENAME_NOREPLACE, unix.RENAME_NOREPLACE, unix.EINVAL)
-	lease := func(err unix.Errno) archivetest.Refusal {
-		return refuse(unix.SYS_FCNTL, 1, all, unix.F_SETLEASE, err)
-	}
-	tests := []struct {
-		name    string
-		refused []archivetest.Refusal
-		lacks   string // as check names it
-	}{
-		{"ZFS 2.1", []archivetest.Refusal{noReplace}, ""},
-		{"FUSE for cloud storage", []archivetest.Refusal{noReplace, refuse(unix.SYS_LINKAT, 0, 0, 0, unix.ENOSYS),
-			refuse(unix.SYS_FSYNC, 0, 0, 0, unix.EINVAL), refuse(unix.SYS_FCHMOD, 0, 0, 0, unix.EPERM),
-			refuse(unix.SYS_FCHOWN, 0, 0, 0, unix.EPERM), refuse(unix.SYS_UTIMENSAT, 0, 0, 0, unix.EPERM)},
-			"renaming without replacing"},
-		{"NFS 4", []archivetest.Refusal{noReplace, lease(unix.EAGAIN)}, "leases"},
-		{"NFS 3", []archivetest.Refusal{noReplace, lease(unix.EINVAL)}, "leases"},
-		{"another owner", []archivetest.Refusal{lease(unix.EACCES)}, "leases"},
-	}
-	sample := recordingtest.Sample(t, 2, "200k")
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			if !archivetest.Refuse(t, test.refused...) {
-				return
-			}
-			dir := t.TempDir()
-			path := filepath.Join(dir, "cam.flv")
-			leases := test.lacks != "leases"
-			record := func() {
-				t.Helper()
-				if err := os.WriteFile(path, sample, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			run := func(args ...string) string {
-				t.Helper()
-				out, err := exec.Command("recorddone", args...).CombinedOutput()
-				if err != nil {
-					t.Errorf("%v\n%s", err, out)
-				}
-				return string(out)
-			}
-			names := func() string {
-				var names []string
-				for _, entry := range must(os.ReadDir(dir)) {
-					names = append(names, entry.Name())
-				}
-				return strings.Join(names, " ")
-			}
-
-			record()
-			out := run(path, "cam.flv", "cam", dir)
-			if got := names(); got != "cam.mp4" {
-				t.Fatalf("after the hook: %s\n%s", got, out)
-			}
-			if err := os.WriteFile(filepath.Join(dir, "cam.mp4"), []byte("another"), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			record()
-			run(path)
-			other := must(os.ReadFile(filepath.Join(dir, "cam.mp4")))
-			if got := names(); got != "cam-1.mp4 cam.mp4" || string(other) != "another" {
-				t.Errorf("beside another file: %s", got)
-			}
-
-			// What a killed run left.
-			for _, name := range []string{path, filepath.Join(dir, ".recorddone-0123456789abcdef.done")} {
-				if err := os.WriteFile(name, sample, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				if old := time.Now().Add(-time.Hour); !leases {
-					if err := os.Chtimes(name, old, old); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			run("sweep", dir)
-			if got := names(); strings.Contains(got, ".flv") || strings.Contains(got, ".done") {
-				t.Errorf("after a sweep: %s", got)
-			}
-
-			// Live, or perhaps live.
-			record()
-			file := must(os.OpenFile(path, os.O_WRONLY, 0))
-			defer file.Close()
-			run("sweep", dir)
-			if !slices.Contains(strings.Fields(names()), "cam.flv") {
-				t.Errorf("a sweep took what is being written: %s", names())
-			}
-			// No unit may write there, so it fails.
-			check, _ := exec.Command("recorddone", "check", "--archive", dir).Output()
-			line, _, _ := strings.Cut(string(check), "\n")
-			if want := "ok    recordings in " + dir; !strings.HasPrefix(line, want) || !strings.Contains(line, test.lacks) {
-				t.Errorf("check says %s", line)
-			}
-		})
-	}
-}
-
-// Without /run/lock recordings are made into MP4 all the same.
-func TestNoJobLocks(t *testing.T) {
-	if !archivetest.Mounts(t) {
-		return
-	}
-	sample := recordingtest.Sample(t, 2, "200k")
-	for _, test := range []struct {
-		name    string
-		arrange func() error
-		locks   bool
-	}{
-		{"none", func() error { return nil }, false},
-		{"not a directory", func() error { return os.WriteFile("/run/lock", nil, 0o644) }, false},
-		{"there", func() error { return os.Mkdir("/run/lock", 0o777) }, true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			archivetest.Mount(t, "/run", "tmpfs", "none", 0, "")
-			if err := test.arrange(); err != nil {
-				t.Fatal(err)
-			}
-			dir := t.TempDir()
-			path := filepath.Join(dir, "cam.flv")
-			if err := os.WriteFile(path, sample, 0o644); err != nil {
-				t.Fatal(err)
-			}
-			out, err := exec.Command("recorddone", path).CombinedOutput()
-			said := strings.Contains(string(out), "working without job locks")
-			if err != nil || kinds(t, dir) != ".mp4" || said == test.locks {
-				t.Errorf("%v, %s\n%s", err, kinds(t, dir), out)
-			}
-			check, _ := exec.Command("recorddone", "check", "--archive", dir).Output()
-			if got := strings.Contains(string(check), "ok    job locks in /run/lock"); got != test.locks {
-				t.Errorf("check says %s", check)
-			}
-		})
-	}
-}
-
-// FLV files put one behind the other become as many MP4 files, also if they are more
-// than are open at a time.
-func TestJoined(t *testing.T) {
-	a, b := recordingtest.Sample(t, 1, "100k"), recordingtest.Sample(t, 1, "200k")
-	for _, test := range []struct {
-		name  string
-		files [][]byte
-	}{
-		{"the same parameters", [][]byte{a, a, a}},
-		{"others", [][]byte{a, a, b}},
-		{"many", slices.Repeat([][]byte{a, b}, atOnce/2+3)},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			dir := t.TempDir()
-			path := filepath.Join(dir, "cam.flv")
-			if err := os.WriteFile(path, slices.Concat(test.files...), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			if out, err := exec.Command("recorddone", path).CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			names := must(filepath.Glob(filepath.Join(dir, "*.mp4")))
-			if got := kinds(t, dir); len(names) != len(test.files) || strings.Contains(got, ".flv") {
-				t.Errorf("%d files, want %d: %s", len(names), len(test.files), got)
-			}
-			for _, name := range names[:min(3, len(names))] {
-				out, err := exec.Command("ffprobe", "-v", "error", "-select_streams", "v",
-					"-show_entries", "stream=nb_frames", "-of", "csv=p=0", name).Output()
-				if string(out) != "25\n" || err != nil {
-					t.Errorf("%s has %s pictures, want 25: %v", name, out, err)
-				}
-			}
-		})
-	}
-}
-
-// What a sweep cannot read is named and does not keep it from the rest. The lost+found of the
-// archive's file system is named once, and is not a failure.
-func TestSweepUnreadable(t *testing.T) {
-	if os.Getuid() != 0 {
-		promised.Lacking(t, "another user's directories need root")
-	}
-	if !archivetest.Mounts(t) {
-		return
-	}
-	dir := t.TempDir()
-	archivetest.Mount(t, dir, "tmpfs", "tmpfs", 0, "mode=755")
-	const nobody = 65534
-	for _, path := range []string{dir, filepath.Dir(must(exec.LookPath("recorddone")))} {
-		for ; path != filepath.Clean(os.TempDir()) && path != "/"; path = filepath.Dir(path) {
-			if err := os.Chmod(path, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	flv := filepath.Join(dir, "sub", "cam.flv")
-	for _, name := range []string{"aaa", "lost+found", "sub"} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(flv, recordingtest.Sample(t, 2, "200k"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	const somebody = 7
-	for name, owner := range map[string]int{filepath.Join(dir, "aaa"): somebody, filepath.Dir(flv): nobody, flv: nobody} {
-		if err := os.Chown(name, owner, owner); err != nil {
-			t.Fatal(err)
-		}
-	}
-	sweep := func(want int) string {
-		t.Helper()
-		sweep := exec.Command("recorddone", "sweep", dir)
-		sweep.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-		out, err := sweep.CombinedOutput()
-		if got := sweep.ProcessState.ExitCode(); got != want || strings.Count(string(out), "lost+found") != 1 {
-			t.Errorf("exit status %d, want %d: %v\n%s", got, want, err, out)
-		}
-		return string(out)
-	}
-	out := sweep(3)
-	if got := kinds(t, filepath.Dir(flv)); got != ".mp4" {
-		t.Errorf("the directory has %s\n%s", got, out)
-	}
-	if !strings.Contains(out, filepath.Join(dir, "aaa")) {
-		t.Errorf("said %s", out)
-	}
-	if err := os.Remove(filepath.Join(dir, "aaa")); err != nil {
-		t.Fatal(err)
-	}
-	sweep(0)
-}
-
-// On NFS 4, where a file that is open for reading cannot be locked, hooks and a sweep that
-// come at once still do each recording once.
-func TestLocksOfDirectories(t *testing.T) {
-	if !archivetest.Mounts(t) {
-		return
-	}
-	dir, inside := archivetest.FUSE(t, archivetest.Quirks{Rename2: unix.ENOSYS, Lock: unix.EBADF})
-	if !inside {
-		return
-	}
-	sample := recordingtest.Sample(t, 2, "200k")
-	var want []string
-	var running []*exec.Cmd
-	start := func(args ...string) {
-		t.Helper()
-		command := exec.Command("recorddone", append([]string{"--jobs", "4"}, args...)...)
-		command.Stderr = new(strings.Builder)
-		if err := command.Start(); err != nil {
-			t.Fatal(err)
-		}
-		running = append(running, command)
-	}
-	for _, name := range []string{"a", "b", "c", "d"} {
-		path := filepath.Join(dir, name+".flv")
-		if err := os.WriteFile(path, sample, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		want = append(want, name+".mp4")
-	}
-	for _, name := range []string{"a", "a", "b", "c"} {
-		start(filepath.Join(dir, name+".flv"))
-	}
-	start("sweep", dir)
-	for _, command := range running {
-		err, out := command.Wait(), command.Stderr
-		if err != nil && !strings.Contains(fmt.Sprint(out), "no such file or directory") { // another was quicker
-			t.Errorf("%v: %s", err, out)
-		}
-	}
-	var got []string
-	for _, entry := range must(os.ReadDir(dir)) {
-		got = append(got, entry.Name())
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("the directory has %s, want %s", got, want)
-	}
-}
-
-// TestKilled where hard links stand for RENAME_NOREPLACE, and where there are none either.
-func TestKilledElsewhere(t *testing.T) {
-	noReplace := archivetest.Refusal{Call: unix.SYS_RENAMEAT2, Arg: 4, Mask: unix.RENAME_NOREPLACE,
-		Value: unix.RENAME_NOREPLACE, Err: unix.EINVAL}
-	for name, refused := range map[string][]archivetest.Refusal{
-		"links":    {noReplace},
-		"no links": {noReplace, {Call: unix.SYS_LINKAT, Err: unix.EPERM}},
+		"nothing is said":   {"", "max-age = \"3d\"\n", []string{defaultArchive}, false, false, ""},
+		"by archiveprune":   {"", "archive = \"/srv/a\"\nunknown-here = 1\n", []string{"/srv/a"}, true, false, ""},
+		"several":           {"", "[[archive]]\npath = \"/srv/a\"\n[[archive]]\npath = \"/srv/b\"\nmax-age = \"1d\"\n", []string{"/srv/a", "/srv/b"}, true, false, ""},
+		"by recorddone":     {"archive = \"/srv/r\"\n", "", []string{"/srv/r"}, true, true, ""},
+		"by both":           {"archive = \"/srv/r/\"\n", "archive = \"/srv/r\"\n", []string{"/srv/r/"}, true, false, ""},
+		"by both, not one":  {"archive = \"/srv/r\"\n", "archive = \"/srv/a\"\n", []string{"/srv/r"}, true, true, ""},
+		"broken":            {"", "archive = [\n", nil, true, false, "archiveprune.toml: "},
+		"a number":          {"", "archive = 1\n", nil, true, false, "archive must be the path of a directory"},
+		"a table of nobody": {"", "[[archive]]\nmax-age = \"1d\"\n", nil, true, false, "path is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if archivetest.Refuse(t, refused...) {
-				TestKilled(t)
+			dir := t.TempDir()
+			for file, text := range map[string]string{"recorddone.toml": test.own, "archiveprune.toml": test.prune} {
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var c cli
+			if _, err := hook.Parse(hook.Env{Name: "recorddone", Args: []string{"--config", filepath.Join(dir, "recorddone.toml"), "check"}}, &c, ""); err != nil {
+				t.Fatal(err)
+			}
+			h := &host{settings: c.settings}
+			dirs, chosen, err := h.archives()
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) || hook.Status(err) != 80 {
+					t.Errorf("got %v, want %s", err, test.err)
+				}
+				return
+			}
+			if err != nil || !slices.Equal(dirs, test.want) || chosen != test.chosen {
+				t.Errorf("got %q, chosen %v, error %v", dirs, chosen, err)
+			}
+			if err := h.sameArchives(); (err != nil) != test.differ {
+				t.Errorf("compared with archiveprune's: %v", err)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package recording
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,11 +16,26 @@ var (
 	ErrNotFLV = errors.New("not an FLV file")
 	// ErrNoMedia reports that an FLV file holds nothing to see or hear.
 	ErrNoMedia = errors.New("no audio and no video in it")
-	// ErrCodec reports that MP4 cannot hold what is in an FLV file.
-	ErrCodec = errors.New("MP4 cannot hold")
-	// ErrUnsupported reports that MP4 could hold it, but this program does not read it.
-	ErrUnsupported = errors.New("not supported")
 )
+
+// CodecError reports that an FLV file cannot become MP4 because of its codecs.
+type CodecError struct {
+	Codecs []flv.Codec
+	// Unsupported reports that MP4 could hold the codecs, but this program does not read them.
+	Unsupported bool
+}
+
+func (e *CodecError) Error() string {
+	var names []string
+	for _, c := range e.Codecs {
+		names = append(names, "its "+string(c))
+	}
+	codecs := strings.Join(names, " and ")
+	if e.Unsupported {
+		return codecs + " is not supported"
+	}
+	return "MP4 cannot hold " + codecs
+}
 
 // Survey is what an FLV file holds.
 type Survey struct {
@@ -85,7 +101,7 @@ func (e Extent) end() int64 { return e.Off + e.Len }
 // Err reports why a file with this content cannot become MP4. It returns nil if it can.
 func (s Survey) Err() error {
 	if len(s.Parts) == 0 && len(s.Unsupported) > 0 {
-		return fmt.Errorf("its %s is %w", strings.Join(s.unsupported(), " and its "), ErrUnsupported)
+		return &CodecError{Codecs: s.unsupported(), Unsupported: true}
 	}
 	if len(s.Parts) == 0 && len(s.Damage) > 0 {
 		return errors.New("nothing in it can be read")
@@ -99,7 +115,7 @@ func (s Survey) Err() error {
 	for _, p := range s.Parts {
 		for _, stream := range []Stream{p.Video, p.Audio} {
 			if stream.Codec != "" && !stream.Codec.InMP4() {
-				return fmt.Errorf("%w its %s", ErrCodec, stream.Codec)
+				return &CodecError{Codecs: []flv.Codec{stream.Codec}}
 			}
 		}
 	}
@@ -107,14 +123,7 @@ func (s Survey) Err() error {
 }
 
 // unsupported returns the codecs that the program does not read, in alphabetical order.
-func (s Survey) unsupported() []string {
-	var codecs []string
-	for c := range s.Unsupported {
-		codecs = append(codecs, string(c))
-	}
-	slices.Sort(codecs)
-	return codecs
-}
+func (s Survey) unsupported() []flv.Codec { return slices.Sorted(maps.Keys(s.Unsupported)) }
 
 // Losses lists, in one phrase each, what the MP4 files of the parts lack of the recording, or
 // have at another time than the FLV file. If there is anything, the FLV file must be kept.
@@ -138,7 +147,7 @@ func (s Survey) Losses() (losses []string) {
 		add("%s with wrong times moved, by up to %.3f s", count(moved, "packet"), float64(furthest)/1000)
 	}
 	for _, c := range s.unsupported() {
-		add("%s of %s left out, which is %v", count(s.Unsupported[flv.Codec(c)], "packet"), c, ErrUnsupported)
+		add("%s of %s left out, which is not supported", count(s.Unsupported[c], "packet"), c)
 	}
 	return losses
 }

@@ -1,0 +1,58 @@
+//go:build cgo
+
+package main
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"tunnelcast/internal/hook"
+)
+
+type settings struct {
+	hook.Common
+
+	Archive   *string `help:"Look for recordings here, in sweep and check (default: the archive of archiveprune.toml)." placeholder:"DIR"`
+	Jobs      int     `help:"How many recordings may be worked on at a time on this host; the others wait." default:"1" placeholder:"N"`
+	Faststart bool    `help:"Put the index before the media: it plays in a browser before it is loaded." default:"true" negatable:""`
+	Sandbox   bool    `help:"Read recordings in a sandbox, without network and other files." default:"true" negatable:""`
+}
+
+type cli struct {
+	settings
+
+	Done struct {
+		Path string   `arg:"" help:"A finished FLV recording; becomes an MP4 beside it." placeholder:"PATH"`
+		Rest []string `arg:"" optional:"" hidden:"" placeholder:"FILENAME BASENAME DIRNAME"`
+	} `cmd:"" default:"withargs" hidden:""`
+	Sweep struct {
+		Dirs []string `arg:"" optional:"" help:"In these directories and below, instead of the archive." placeholder:"DIR"`
+	} `cmd:"" help:"Do what a crash or a restart of nginx left: every recording that nobody has open."`
+	Check struct{} `cmd:"" help:"Say whether this host is ready."`
+}
+
+// nginxArgs finds nginx's $path in the arguments: the first that is followed by one of $filename,
+// $basename and $dirname (ngx_rtmp_exec_module.c). It returns the arguments up to $path, and those
+// after it that are none of the three. A publisher chooses all of them, and "--help" is a valid name
+// of a stream; therefore none of the three is taken for a flag. record_path, and with it $path, may be
+// relative to the directory in which nginx was started.
+func nginxArgs(args []string) (own []string, path string, extra []string) {
+	for i := range len(args) - 1 {
+		if args[i] == "sweep" || args[i] == "check" {
+			break
+		}
+		slash := strings.LastIndexByte(args[i], '/')
+		if slash < 0 {
+			continue
+		}
+		file := args[i][slash+1:]
+		names := []string{file, strings.TrimSuffix(file, filepath.Ext(file)), args[i][:slash]}
+		if file == "" || !slices.Contains(names, args[i+1]) {
+			continue
+		}
+		extra = slices.DeleteFunc(slices.Clone(args[i+1:]), func(arg string) bool { return slices.Contains(names, arg) })
+		return args[:i+1], args[i], extra
+	}
+	return args, "", nil
+}
