@@ -1,26 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"tunnelcast/internal/hook"
-	"tunnelcast/internal/lineage"
 	"tunnelcast/internal/lineage/lineagetest"
-	"tunnelcast/internal/vici"
-	"tunnelcast/internal/vici/vicitest"
 )
 
 // A run reads swanctl.conf, every certificate and every private key once, however many
@@ -29,7 +22,7 @@ func TestTheHostIsReadOnce(t *testing.T) {
 	dir := t.TempDir()
 	swanctl, le := filepath.Join(dir, "swanctl"), filepath.Join(dir, "le")
 	authority := lineagetest.NewAuthority(t, "CA", 2)
-	charon := &fakeCharon{certificates: lineagetest.PEM(authority.Chain()...)}
+	charon := &fakeCharon{others: lineagetest.PEM(authority.Chain()...)}
 	var conf strings.Builder
 	watched := []string{swanctl}
 	for _, name := range []string{"x509ca", "private"} {
@@ -37,7 +30,7 @@ func TestTheHostIsReadOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i, name := range []string{"a", "b", "c"} {
+	for _, name := range []string{"a", "b", "c"} {
 		files := authority.Renew(t, name+".example")
 		live := files.Save(t, le, name, 1)
 		watched = append(watched, filepath.Join(le, "archive", name))
@@ -53,24 +46,15 @@ func TestTheHostIsReadOnce(t *testing.T) {
 			}
 		}
 		charon.leaves = append(charon.leaves, files["cert.pem"])
-		charon.connections = append(charon.connections, []string{"a", "b", "c"}[i])
+		charon.connections = append(charon.connections, name)
 	}
 	if err := os.WriteFile(filepath.Join(swanctl, "swanctl.conf"), []byte(conf.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	opened := watchOpens(t, watched...)
-	var out bytes.Buffer
-	err := run(t.Context(), hook.Env{
-		Name: "certhook",
-		Args: []string{"--config", os.DevNull, "--vici", charon.start(t), "--swanctl-dir", swanctl,
-			"--unit", "tunnelcast-test-none.service", "check", "--heal"},
-		Getenv: func(string) string { return "" },
-		Stdout: &out, Stderr: &out,
-		Log: slog.New(slog.DiscardHandler), Result: slog.New(slog.DiscardHandler),
-		Now: time.Now,
-	})
-	if err != nil || strings.Count(out.String(), "ok    lineage ") != 3 {
-		t.Fatalf("%v\n%s", err, out.String())
+	out, err := certhook(t, charon.start(t), swanctl, "check", "--heal")
+	if err != nil || strings.Count(out, "ok    lineage ") != 3 {
+		t.Fatalf("%v\n%s", err, out)
 	}
 	counts := opened()
 	for _, file := range slices.Sorted(maps.Keys(counts)) {
@@ -80,48 +64,11 @@ func TestTheHostIsReadOnce(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"swanctl.conf", "privkey1.pem", "cert1.pem"} {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(counts)), func(f string) bool { return filepath.Base(f) == want }) {
+		read := func(file string) bool { return filepath.Base(file) == want }
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(counts)), read) {
 			t.Errorf("%s is not read", want)
 		}
 	}
-}
-
-// fakeCharon answers what a run without changes asks. It serves leaves, each in PEM, with
-// their keys.
-type fakeCharon struct {
-	leaves       [][]byte
-	certificates []byte // others, in PEM
-	connections  []string
-}
-
-func (c *fakeCharon) start(t *testing.T) (socket string) {
-	t.Helper()
-	var events []vici.Message
-	add := func(text []byte, key string) {
-		certs, err := lineage.ParseCertificates(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, cert := range certs {
-			events = append(events, vicitest.Message(
-				vici.Value("type", "X509"), vici.Value("data", string(cert.Raw)), vici.Value("has_privkey", key)))
-		}
-	}
-	for _, leaf := range c.leaves {
-		add(leaf, "yes")
-	}
-	add(c.certificates, "no")
-	return vicitest.Start(t, &vicitest.Server{Handle: func(command string, _ vici.Message) (vicitest.Answer, bool) {
-		switch command {
-		case "list-certs":
-			return vicitest.Answer{Events: events}, true
-		case "get-conns":
-			return vicitest.Answer{Response: vicitest.Message(vici.List("conns", c.connections...))}, true
-		case "get-keys", "get-authorities":
-			return vicitest.Answer{Response: vicitest.Message(vici.List(strings.TrimPrefix(command, "get-")))}, true
-		}
-		return vicitest.Answer{}, false
-	}})
 }
 
 // watchOpens counts how often the files in some directories are opened.
