@@ -205,15 +205,16 @@ func (h *host) checkConnections(r report, s *snapshot) {
 		for _, file := range section.Certs {
 			_, err := os.Stat(file.Path)
 			r.Say(fmt.Sprintf("certs of connection %s, %s", section.Connection, file.Path), err,
-				"certs = /etc/letsencrypt/live/NAME/cert.pem in its local section; certbot certificates tells the names")
+				"certs = /etc/letsencrypt/live/NAME/cert.pem in its local section; "+
+					"certbot certificates lists the names")
 		}
 		if section.Identity != "" || len(section.Certs) == 0 || section.Certs[0].First == nil {
 			continue
 		}
 		leaf := section.Certs[0].First
 		if names := lineage.Names(leaf); len(names) > 0 {
-			r.Say(fmt.Sprintf("id of connection %s: none, so it offers %q; clients that ask for %s by name are refused "+
-				"(id = %[3]s in its local section)", section.Connection, leaf.Subject, names[0]), nil, "")
+			r.Say(fmt.Sprintf("id of connection %s: none, so it offers %q; clients that ask for %s by name are "+
+				"refused (id = %[3]s in its local section)", section.Connection, leaf.Subject, names[0]), nil, "")
 		}
 	}
 	var starting []string
@@ -230,8 +231,8 @@ func (h *host) checkConnections(r report, s *snapshot) {
 	configured := s.conf.Connections()
 	for _, name := range s.Charon.Connections {
 		if !slices.Contains(configured, name) {
-			r.Say(fmt.Sprintf("connection %s: of another VICI client, a renewal does not touch it; a reload of %s unloads it",
-				name, h.cli.Unit), nil, "")
+			r.Say(fmt.Sprintf("connection %s: of another VICI client, a renewal does not touch it; "+
+				"a reload of %s unloads it", name, h.cli.Unit), nil, "")
 		}
 	}
 }

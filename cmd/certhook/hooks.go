@@ -85,7 +85,8 @@ func renewalHooks(configDir string) []string {
 		text, _ := os.ReadFile(file)
 		for line := range strings.Lines(string(text)) {
 			key, command, _ := strings.Cut(line, "=")
-			if strings.HasSuffix(strings.TrimSpace(key), "_hook") && callsLoader.MatchString(strings.TrimSpace(command)) {
+			isHook := strings.HasSuffix(strings.TrimSpace(key), "_hook")
+			if isHook && callsLoader.MatchString(strings.TrimSpace(command)) {
 				files = append(files, file)
 			}
 		}

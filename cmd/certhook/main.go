@@ -26,29 +26,31 @@ const deadline = 60 * time.Second
 type cli struct {
 	hook.Common
 	Vici        string   `help:"charon's VICI socket." default:"/run/charon.vici" placeholder:"SOCKET"`
-	Swanctl     string   `help:"The program by which charon's unit loads the configuration; check looks for it." default:"/usr/sbin/swanctl" placeholder:"PROGRAM"`
+	Swanctl     string   `help:"The program that loads charon's configuration." default:"/usr/sbin/swanctl"`
 	SwanctlDir  string   `help:"The directory of swanctl.conf." default:"/etc/swanctl" placeholder:"DIR"`
-	Unit        string   `help:"charon's unit." default:"strongswan.service" placeholder:"UNIT"`
+	Unit        string   `help:"charon's systemd unit." default:"strongswan.service" placeholder:"UNIT"`
 	ReloadUnits []string `help:"Units to reload after a switch." placeholder:"UNIT"`
-	Lineages    []string `help:"Names or directories of the lineages to look after. Default: those that swanctl.conf names." placeholder:"LINEAGE"`
-	WarnDays    int      `help:"Days of validity left under which check fails. Default: a day less than a third of the lifetime, 29 at most." placeholder:"DAYS"`
+	Lineages    []string `help:"Lineages to look after (default: those in swanctl.conf)." placeholder:"LINEAGE"`
+	WarnDays    int      `help:"check fails with fewer days left (default: by the lifetime)." placeholder:"DAYS"`
 
 	Hook   struct{} `cmd:"" default:"1" hidden:""`
 	Deploy struct {
-		Lineage string `help:"The lineage's directory, as certbot names it: /etc/letsencrypt/live/NAME, or NAME." required:"" placeholder:"DIR"`
-		DryRun  bool   `help:"Print what would be done and do nothing."`
-	} `cmd:"" help:"Move charon to a lineage's certificate, by hand."`
+		Lineage string `help:"Its directory, or its name in /etc/letsencrypt/live." required:"" placeholder:"DIR"`
+		DryRun  bool   `help:"Print the steps and do nothing."`
+	} `cmd:"" help:"Move charon to a lineage's certificate."`
 	Check struct {
 		Format string `help:"table or json." enum:"table,json" default:"table" placeholder:"FORMAT"`
-		Heal   bool   `help:"Do what a missed or failed hook left undone first."`
-	} `cmd:"" help:"Say what is on disk, what charon serves and whether they agree."`
+		Heal   bool   `help:"First do what a missed or failed hook left undone."`
+	} `cmd:"" help:"Compare the certificates on disk with those that charon serves, and check this host."`
 }
+
+const description = "Move charon to a renewed certificate, without losing a login. certbot's deploy hook."
 
 func main() { os.Exit(hook.UnitStatus(hook.Main("certhook", run, failures))) }
 
 func run(ctx context.Context, env hook.Env) error {
 	var c cli
-	command, err := hook.Parse(env, &c, "Move charon to a renewed certificate without a gap, and prove it. certbot's deploy hook.")
+	command, err := hook.Parse(env, &c, description)
 	if err != nil {
 		return err
 	}
@@ -75,7 +77,8 @@ func run(ctx context.Context, env hook.Env) error {
 	default:
 		dir := env.Getenv("RENEWED_LINEAGE")
 		if dir == "" {
-			return hook.Usagef("RENEWED_LINEAGE is not set: certbot sets it for its deploy hooks; by hand use tunnelcast-certhook deploy --lineage DIR")
+			return hook.Usagef("RENEWED_LINEAGE is not set: certbot sets it for its deploy hooks; " +
+				"by hand use tunnelcast-certhook deploy --lineage DIR")
 		}
 		env.Metrics.Begin(c.Metrics, metrics...)
 		_, err := h.deploy(ctx, dir)

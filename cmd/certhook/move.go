@@ -166,7 +166,8 @@ func (m *move) loadKey(ctx context.Context, step rotation.Step) error {
 	key := m.plan.Lineage().Pair.Key
 	id, err := m.snapshot.session.LoadKey(ctx, key.PEM())
 	if err != nil {
-		return fmt.Errorf("%w (the %s; ECDSA needs charon's plugin openssl, in libstrongswan-standard-plugins)", err, key)
+		return fmt.Errorf("%w (the %s; ECDSA needs charon's plugin openssl, in libstrongswan-standard-plugins)",
+			err, key)
 	}
 	if step.New {
 		m.undo = append(m.undo, func(ctx context.Context) error { return m.snapshot.session.UnloadKey(ctx, id) })
@@ -208,16 +209,17 @@ func (m *move) loadConnection(ctx context.Context, step rotation.Step) error {
 	session := m.snapshot.session
 	switch {
 	case step.Restarts:
-		m.host.env.Log.Warn("the tunnel of connection "+step.Name+" is closed and started anew: its certificate ends soon",
-			tunnelRestarted, "lineage", m.plan.Dir(), "connection", step.Name)
+		warning := "the tunnel of connection " + step.Name + " is closed and started anew: its certificate ends soon"
+		m.host.env.Log.Warn(warning, tunnelRestarted,
+			"lineage", m.plan.Dir(), "connection", step.Name)
 	case step.WhenDown:
 		up, err := session.Up(ctx, step.Name)
 		if err != nil {
 			return err
 		}
 		if up {
-			m.left = append(m.left, fmt.Errorf("%w: connection %s goes on with its earlier certificate, because its tunnel "+
-				"came up during this run; the daily check tries again", hook.ErrSome, step.Name))
+			m.left = append(m.left, fmt.Errorf("%w: connection %s goes on with its earlier certificate, "+
+				"because its tunnel came up during this run; the daily check tries again", hook.ErrSome, step.Name))
 			m.refused = append(m.refused, step.Name)
 			m.cameUp = true
 			return nil

@@ -237,7 +237,8 @@ func TestDecide(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := plans.String(); got != string(want) {
-		t.Errorf("the plans differ from %s (go test ./internal/rotation -update):\n%s", golden, firstDifference(got, string(want)))
+		t.Errorf("the plans differ from %s (go test ./internal/rotation -update):\n%s",
+			golden, firstDifference(got, string(want)))
 	}
 	for _, action := range []rotation.Action{
 		rotation.LoadKey, rotation.Write, rotation.LoadIssuer, rotation.LoadAuthority, rotation.LoadConnection,

@@ -13,7 +13,8 @@ import (
 
 // A host whose certificate cannot be served gets a reason, and no steps.
 func ExampleDecide_invalid() {
-	cert := &rotation.File{Path: "/etc/letsencrypt/live/vpn/cert.pem", Hops: []string{"/etc/letsencrypt/live/vpn/cert.pem"}}
+	const path = "/etc/letsencrypt/live/vpn/cert.pem"
+	cert := &rotation.File{Path: path, Hops: []string{path}}
 	host := &rotation.Snapshot{
 		Dir:      "/etc/swanctl",
 		Unit:     "strongswan.service",

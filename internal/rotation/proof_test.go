@@ -31,7 +31,8 @@ func TestVerify(t *testing.T) {
 		"all is well": {},
 		"charon did not get the certificate": {
 			change: func(s *situation, e *rotation.Evidence) { e.Certificates = s.snapshot.Charon.Certificates },
-			want:   "charon did not get the renewed certificate: certs in swanctl.conf names another path; it holds the old certificate with key",
+			want: "charon did not get the renewed certificate: certs in swanctl.conf names another path; " +
+				"it holds the old certificate with key",
 		},
 		"charon holds nothing": {
 			change: func(_ *situation, e *rotation.Evidence) { e.Certificates = nil },
@@ -99,7 +100,8 @@ func (s *situation) wantFinding(got rotation.Finding, kind rotation.Kind, text s
 		}
 		return
 	}
-	if line := strings.NewReplacer(s.labels...).Replace(got.Error()); got.Kind != kind || !strings.Contains(line, text) {
+	line := strings.NewReplacer(s.labels...).Replace(got.Error())
+	if got.Kind != kind || !strings.Contains(line, text) {
 		s.t.Errorf("got  kind %d: %s\nwant kind %d: %s", got.Kind, line, kind, text)
 	}
 	if !errors.Is(got, rotation.Finding{Kind: kind}) {
@@ -112,7 +114,8 @@ func TestVerifyChoice(t *testing.T) {
 	s := newSituation(t, c)
 	s.unnamed(vpn)
 	plan, held := s.decide(), s.evidence().Certificates
-	s.wantFinding(plan.VerifyChoice(held), rotation.NotProven, "charon presents the old certificate for connection any1")
+	s.wantFinding(plan.VerifyChoice(held), rotation.NotProven,
+		"charon presents the old certificate for connection any1")
 	held[0].HasKey = false
 	s.wantFinding(plan.VerifyChoice(held), rotation.Current, "")
 	s.wantFinding(plan.VerifyChoice(held[:1]), rotation.NotProven, "no certificate with a key for connection any1")
@@ -146,7 +149,9 @@ func TestSurvives(t *testing.T) {
 		},
 		"AppArmor denies the key": {
 			func(s *situation) {
-				s.snapshot.Keys[0].Access = rotation.Access{Denied: "/le/archive/vpn/privkey2.pem", Rule: "/le/archive/*/privkey*.pem r,"}
+				s.snapshot.Keys[0].Access = rotation.Access{
+					Denied: "/le/archive/vpn/privkey2.pem", Rule: "/le/archive/*/privkey*.pem r,",
+				}
 			},
 			rotation.KeyDenied,
 			`it does not let swanctl read /le/archive/vpn/privkey2.pem: it lacks "/le/archive/*/privkey*.pem r,"`,
@@ -186,14 +191,15 @@ func TestBroken(t *testing.T) {
 	s := newSituation(t, newCerts(t))
 	gone := &rotation.File{Path: "/le/live/gone/cert.pem", Hops: []string{"/le/live/gone/cert.pem"},
 		ReadError: errors.New("open /le/live/gone/cert.pem: no such file")}
-	s.snapshot.Sections = append(s.snapshot.Sections, rotation.Section{Connection: "old", Certs: []*rotation.File{gone}})
+	old := rotation.Section{Connection: "old", Certs: []*rotation.File{gone}}
+	s.snapshot.Sections = append(s.snapshot.Sections, old)
 	s.snapshot.Sections[0].Certs[0].ReadError = errors.New("its own")
 	broken := s.snapshot.Broken(s.lineage)
 	if len(broken) != 1 {
 		t.Fatalf("got %v, want the connection old alone", broken)
 	}
-	s.wantFinding(broken[0], rotation.OtherBroken, "the next reload of strongswan.service (swanctl --load-all) fails at "+
-		"connection old: certs: open /le/live/gone/cert.pem: no such file")
+	s.wantFinding(broken[0], rotation.OtherBroken, "the next reload of strongswan.service (swanctl --load-all) fails "+
+		"at connection old: certs: open /le/live/gone/cert.pem: no such file")
 	if all := s.snapshot.Broken(nil); len(all) != 2 {
 		t.Errorf("without an exception: got %v, want two", all)
 	}
@@ -201,21 +207,22 @@ func TestBroken(t *testing.T) {
 
 func TestServed(t *testing.T) {
 	c := newCerts(t)
+	old := func(s *situation) *x509.Certificate { return s.old }
+	renewed := func(s *situation) *x509.Certificate { return s.renewed }
+	none := func(*situation) *x509.Certificate { return nil }
 	for name, test := range map[string]struct {
 		change func(s *situation)
-		want   func(s *situation) []*x509.Certificate
+		want   func(s *situation) *x509.Certificate // nil: none
 		agree  bool
 	}{
-		"renewed":   {func(*situation) {}, func(s *situation) []*x509.Certificate { return []*x509.Certificate{s.old} }, false},
-		"switched":  {(*situation).switched, func(s *situation) []*x509.Certificate { return []*x509.Certificate{s.renewed} }, true},
-		"none held": {func(s *situation) { s.snapshot.Charon.Certificates = nil }, func(*situation) []*x509.Certificate { return nil }, false},
+		"renewed":   {func(*situation) {}, old, false},
+		"switched":  {(*situation).switched, renewed, true},
+		"none held": {func(s *situation) { s.snapshot.Charon.Certificates = nil }, none, false},
 		"by identity, the old one": {
-			func(s *situation) { s.inX509(); s.unnamed(vpn) },
-			func(s *situation) []*x509.Certificate { return []*x509.Certificate{s.old} }, false,
+			func(s *situation) { s.inX509(); s.unnamed(vpn) }, old, false,
 		},
 		"by identity, the new one": {
-			func(s *situation) { s.switched(); s.inX509(); s.unnamed(vpn) },
-			func(s *situation) []*x509.Certificate { return []*x509.Certificate{s.renewed} }, true,
+			func(s *situation) { s.switched(); s.inX509(); s.unnamed(vpn) }, renewed, true,
 		},
 		"by identity, another lineage's": {
 			func(s *situation) {
@@ -227,14 +234,18 @@ func TestServed(t *testing.T) {
 				s.snapshot.Charon.Certificates = slices.Insert(s.snapshot.Charon.Certificates, 0,
 					rotation.Credential{Certificate: rsa, HasKey: true})
 			},
-			func(s *situation) []*x509.Certificate { return []*x509.Certificate{s.snapshot.X509[1].First} }, true,
+			func(s *situation) *x509.Certificate { return s.snapshot.X509[1].First }, true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSituation(t, c)
 			test.change(s)
+			var want []*x509.Certificate
+			if cert := test.want(s); cert != nil {
+				want = append(want, cert)
+			}
 			shown, agree := s.decide().Served()
-			if !slices.EqualFunc(shown, test.want(s), (*x509.Certificate).Equal) || agree != test.agree {
+			if !slices.EqualFunc(shown, want, (*x509.Certificate).Equal) || agree != test.agree {
 				t.Errorf("got %d certificates, agree %v; want agree %v", len(shown), agree, test.agree)
 			}
 		})
@@ -254,9 +265,17 @@ func TestNotLoaded(t *testing.T) {
 
 func TestIssuerOf(t *testing.T) {
 	for file, want := range map[string]string{
-		"tunnelcast-vpn-1.pem": "vpn", "tunnelcast-vpn-2-1.pem": "vpn-2", "tunnelcast-vpn.example-0001-12.pem": "vpn.example-0001",
-		"tunnelcast-vpn.pem": "", "tunnelcast-vpn-x.pem": "", "tunnelcast--1.pem": "", "tunnelcast-1.pem": "",
-		"tunnelcast-vpn-1.pem~": "", "vpn-1.pem": "", "tunnelcast-vpn-.pem": "", "": "",
+		"tunnelcast-vpn-1.pem":               "vpn",
+		"tunnelcast-vpn-2-1.pem":             "vpn-2",
+		"tunnelcast-vpn.example-0001-12.pem": "vpn.example-0001",
+		"tunnelcast-vpn.pem":                 "",
+		"tunnelcast-vpn-x.pem":               "",
+		"tunnelcast-vpn-.pem":                "",
+		"tunnelcast--1.pem":                  "",
+		"tunnelcast-1.pem":                   "",
+		"tunnelcast-vpn-1.pem~":              "",
+		"vpn-1.pem":                          "",
+		"":                                   "",
 	} {
 		if got := rotation.IssuerOf(file); got != want {
 			t.Errorf("%s: got %q, want %q", file, got, want)

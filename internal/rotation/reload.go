@@ -23,19 +23,20 @@ func (p *Plan) Survives() []Finding {
 		for _, k := range p.snapshot.Keys {
 			if k.Key.ID() == key.ID() {
 				kind := path.Base(path.Dir(k.Path))
-				why = fmt.Sprintf("%s holds it, and from %s swanctl loads %s keys only, which this %s is not (mv %[1]s %[5]s/)",
-					k.Path, kind, strings.ToUpper(kind), key, private)
+				why = fmt.Sprintf("%s holds it, and from %s swanctl loads %s keys only, which this %s is not "+
+					"(mv %[1]s %[5]s/)", k.Path, kind, strings.ToUpper(kind), key, private)
 			}
 		}
-		lost = append(lost, find(KeyNotKept, "charon serves it now, but the next reload of %s loses the key: %s", unit, why))
+		lost = append(lost, find(KeyNotKept,
+			"charon serves it now, but the next reload of %s loses the key: %s", unit, why))
 	}
 	if access := p.Access(); access.Denied != "" {
-		lost = append(lost, find(KeyDenied, "charon serves it now, but AppArmor's profile of swanctl is in the way of the "+
-			"next reload of %s: %w (%s)", unit, access, Remedy))
+		lost = append(lost, find(KeyDenied, "charon serves it now, but AppArmor's profile of swanctl is in the way "+
+			"of the next reload of %s: %w (%s)", unit, access, Remedy))
 	}
 	for _, rival := range p.rivals() {
-		lost = append(lost, find(RivalIssuer, "charon sends its issuers now, but the next reload or restart of %s may send "+
-			"another certificate of %s, signed by %s: it is in %s, left by something else (rm %[4]s)",
+		lost = append(lost, find(RivalIssuer, "charon sends its issuers now, but the next reload or restart of %s may "+
+			"send another certificate of %s, signed by %s: it is in %s, left by something else (rm %[4]s)",
 			unit, rival.First.Subject.CommonName, rival.First.Issuer.CommonName, rival.Path))
 	}
 	return lost
@@ -83,8 +84,8 @@ func (s *Snapshot) Broken(except *Lineage) []Finding {
 			if file.ReadError == nil || except != nil && except.has(file) {
 				continue
 			}
-			all = append(all, find(OtherBroken, "the next reload of %s (swanctl --load-all) fails at connection %s: certs: %w "+
-				"(certbot certificates lists what there is)", s.Unit, section.Connection, file.ReadError))
+			all = append(all, find(OtherBroken, "the next reload of %s (swanctl --load-all) fails at connection %s: "+
+				"certs: %w (certbot certificates lists what there is)", s.Unit, section.Connection, file.ReadError))
 		}
 	}
 	return all

@@ -69,8 +69,8 @@ func (s *Snapshot) unused(l *Lineage) Finding {
 		if l.Leaf != nil {
 			if _, key := held.holds(l.Leaf); key {
 				return find(Copied, "charon serves a copy of the renewed certificate already: "+
-					"an old hook may have made it, and must go on doing so (certs = %s and a link to privkey.pem in %s "+
-					"need no copy)", l.LeafFile, private)
+					"an old hook may have made it, and must go on doing so (certs = %s and a link to privkey.pem "+
+					"in %s need no copy)", l.LeafFile, private)
 			}
 		}
 		if slices.ContainsFunc(held, func(c Credential) bool { return c.HasKey && l.isVersion(c.Certificate) }) {

@@ -1,5 +1,4 @@
-// Package lineagetest makes certificates and lays them out as certbot does. For
-// tests only.
+// Package lineagetest makes certificates and lays them out in directories as certbot does.
 package lineagetest
 
 import (
@@ -21,7 +20,7 @@ import (
 	"time"
 )
 
-// Authority is a root and the intermediates below it, the lowest last.
+// Authority is a root with the intermediates below it, the lowest last.
 type Authority struct {
 	certs []*x509.Certificate
 	keys  []crypto.Signer
@@ -52,8 +51,8 @@ func NewAuthority(t testing.TB, name string, intermediates int) *Authority {
 	return a
 }
 
-// CrossSign returns the authority as another root has signed it: the highest
-// intermediate has the same subject and key, another issuer, and the given end.
+// CrossSign returns the authority as signed by another root: the highest intermediate has the
+// same subject and key, another issuer, and the given end.
 func (a *Authority) CrossSign(t testing.TB, by *Authority, end time.Time) *Authority {
 	t.Helper()
 	b := &Authority{certs: slices.Clone(a.certs), keys: slices.Clone(a.keys)}
@@ -78,8 +77,7 @@ func (a *Authority) Sibling(t testing.TB, name string) *Authority {
 // Root returns the root's certificate.
 func (a *Authority) Root() *x509.Certificate { return a.certs[0] }
 
-// Chain returns what certbot puts into chain.pem: the intermediates, the lowest
-// first.
+// Chain returns what certbot writes to chain.pem: the intermediates, the lowest first.
 func (a *Authority) Chain() []*x509.Certificate {
 	var chain []*x509.Certificate
 	for i := len(a.certs) - 1; i > 0; i-- {
@@ -88,9 +86,11 @@ func (a *Authority) Chain() []*x509.Certificate {
 	return chain
 }
 
-// Issue makes a certificate for a public key, valid for 90 days; change may be
-// nil.
-func (a *Authority) Issue(t testing.TB, public crypto.PublicKey, names []string, change func(*x509.Certificate)) *x509.Certificate {
+// Issue makes a certificate for a public key, valid for 90 days. change, which may be nil,
+// edits the template.
+func (a *Authority) Issue(
+	t testing.TB, public crypto.PublicKey, names []string, change func(*x509.Certificate),
+) *x509.Certificate {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: serial(t),
@@ -125,10 +125,10 @@ func NewKey(t testing.TB, isRSA bool) crypto.Signer {
 	return key
 }
 
-// Files is the contents of a lineage by certbot's file names.
+// Files are the contents of a lineage's files, by certbot's names.
 type Files map[string][]byte
 
-// NewFiles gives a certificate, its chain and its key certbot's names.
+// NewFiles returns a certificate, its chain and its key by certbot's names.
 func NewFiles(t testing.TB, leaf *x509.Certificate, chain []*x509.Certificate, key crypto.Signer) Files {
 	t.Helper()
 	return Files{
@@ -146,8 +146,8 @@ func (a *Authority) Renew(t testing.TB, names ...string) Files {
 	return NewFiles(t, a.Issue(t, key.Public(), names, nil), a.Chain(), key)
 }
 
-// Save writes a version of a lineage below a directory like /etc/letsencrypt,
-// turns the links to it and returns the live directory.
+// Save writes a version of a lineage below a directory such as /etc/letsencrypt, points the
+// links to it and returns the live directory.
 func (f Files) Save(t testing.TB, letsencrypt, name string, version int) string {
 	t.Helper()
 	live, archive := filepath.Join(letsencrypt, "live", name), filepath.Join(letsencrypt, "archive", name)
@@ -200,7 +200,9 @@ func serial(t testing.TB) *big.Int {
 	return n
 }
 
-func sign(t testing.TB, template, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer) *x509.Certificate {
+func sign(
+	t testing.TB, template, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer,
+) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, signer)
 	if err != nil {
