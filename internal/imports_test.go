@@ -1,6 +1,5 @@
-// Package internal_test keeps the arrows between the packages: decisions know
-// nothing of the world, effects may know decisions, and every dependency has
-// one door.
+// Package internal_test checks the imports between the packages: decision packages import nothing with effects, effect
+// packages may import decision packages, and each dependency is imported by few packages, its doors.
 package internal_test
 
 import (
@@ -15,8 +14,7 @@ import (
 	"testing"
 )
 
-// arrows lists every package below internal and what it may import of ours.
-// The commands may import all of them.
+// arrows maps every package below internal to those of our packages that it may import. The commands may import all.
 var arrows = map[string][]string{
 	"internal/hook":                {"internal/file"},
 	"internal/lease":               {},
@@ -46,22 +44,27 @@ var arrows = map[string][]string{
 	"internal/archive/archivetest": {"internal/promised"},
 	"internal/e2e/box":             {"packaging"},
 	"internal/e2e/demo":            {"internal/e2e/box"},
-	"internal/e2e/bench":           {"internal/e2e/box", "internal/ddns", "internal/lease", "internal/vici", "internal/vici/vicitest", "internal/flv", "internal/recording/recordingtest", "packaging"},
-	"internal/e2e":                 {"internal/e2e/box"},
-	"internal/promised":            {},
+	"internal/e2e/bench": {
+		"internal/e2e/box", "internal/ddns", "internal/lease", "internal/vici", "internal/vici/vicitest", "internal/flv",
+		"internal/recording/recordingtest", "packaging",
+	},
+	"internal/e2e":      {"internal/e2e/box"},
+	"internal/promised": {},
 
 	"internal/recording/recordingtest": {"internal/flv", "internal/promised"},
 }
 
-// decisions must not reach for files, network, clock or logger.
+// decisions are the packages that must not use files, network, clock or logger, and effects the imports that would.
 var decisions = []string{
 	"internal/lease", "internal/session", "internal/flv", "internal/h264", "internal/recording", "internal/retention",
 	"internal/lineage", "internal/rotation",
 }
 
-var effects = []string{"os", "os/exec", "os/signal", "net", "net/http", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}
+var effects = []string{
+	"os", "os/exec", "os/signal", "net", "net/http", "syscall", "log", "log/slog", "golang.org/x/sys/unix",
+}
 
-// doors names, for each dependency, the only packages that may import it.
+// doors maps each dependency to the only packages that may import it.
 var doors = map[string][]string{
 	"github.com/alecthomas/kong":               {"internal/hook"},
 	"github.com/BurntSushi/toml":               {"internal/hook"},
@@ -71,7 +74,8 @@ var doors = map[string][]string{
 	"github.com/asticode/go-astiav":            {"internal/remux"},
 	"github.com/landlock-lsm/go-landlock":      {"internal/sandbox"},
 	"golang.org/x/sys/unix": {
-		"internal/file", "internal/inuse", "internal/archive", "internal/publish", "internal/archive/archivetest", "internal/sandbox",
+		"internal/file", "internal/inuse", "internal/archive", "internal/publish", "internal/archive/archivetest",
+		"internal/sandbox",
 	},
 }
 
@@ -104,12 +108,12 @@ func TestImports(t *testing.T) {
 	}
 	for pkg := range seen {
 		if _, listed := arrows[pkg]; !listed && strings.HasPrefix(pkg, "internal/") {
-			t.Errorf("%s is not in the table of arrows", pkg)
+			t.Errorf("%s is missing in arrows", pkg)
 		}
 	}
 	for _, command := range []string{"cmd/updown", "cmd/recorddone", "cmd/archiveprune", "cmd/certhook"} {
 		if !seen[command] {
-			t.Errorf("no %s was looked at", command)
+			t.Errorf("%s was not checked", command)
 		}
 	}
 }
@@ -119,18 +123,18 @@ func fault(pkg, imported string) string {
 		allowed, listed := arrows[pkg]
 		switch {
 		case listed && !slices.Contains(allowed, ours):
-			return "the arrow points the wrong way"
+			return "arrows does not allow it"
 		case !listed && strings.HasPrefix(ours, "internal/e2e"):
-			return "the tests' harness is imported by nobody"
+			return "the box is for tests"
 		}
 		return ""
 	}
 	if slices.Contains(decisions, pkg) && slices.Contains(effects, imported) {
-		return "a decision package takes plain values"
+		return "a decision package has no effects"
 	}
 	for dependency, door := range doors {
 		if (imported == dependency || strings.HasPrefix(imported, dependency+"/")) && !slices.Contains(door, pkg) {
-			return "the door to it is " + strings.Join(door, ", ")
+			return "only " + strings.Join(door, ", ") + " may"
 		}
 	}
 	return ""

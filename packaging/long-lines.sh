@@ -9,7 +9,7 @@
 set -eu
 export LC_ALL=C.UTF-8
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- '*.go' '*.sh' '*.c' '*.md' '*.toml' '*.yaml' '*.yml' '*.service' '*.timer' '*.path' \
+[ $# -gt 0 ] || set -- '*.go' '*.sh' '*.md' '*.toml' '*.yaml' '*.yml' '*.service' '*.timer' '*.path' \
 	Makefile .ci/run packaging/deb packaging/examples packaging/completion.bash
 git ls-files -- "$@" | grep -vE '/testdata/|^packaging/deb/copyright$' | {
 	status=0

@@ -1,6 +1,5 @@
-// Package promised is for tests that need more than Go: programs, mounts, a
-// package that was built. make test promises all of it; then a test that lacks
-// something fails, and else it is skipped.
+// Package promised is for tests that need more than Go: programs, mounts, a package that was built. Under make test, a
+// missing prerequisite fails the test; otherwise the test is skipped.
 package promised
 
 import (
@@ -9,10 +8,10 @@ import (
 	"testing"
 )
 
-// All says whether everything was promised.
+// All reports whether everything was promised, which make test does by TUNNELCAST_E2E=1.
 func All() bool { return os.Getenv("TUNNELCAST_E2E") == "1" }
 
-// Lacking ends the test for what this machine has not.
+// Lacking ends a test that cannot run on this computer. The arguments name what is missing.
 func Lacking(t testing.TB, what ...any) {
 	t.Helper()
 	if All() {
@@ -21,7 +20,7 @@ func Lacking(t testing.TB, what ...any) {
 	t.Skip(what...)
 }
 
-// Program returns where the program is that PATH finds by this name.
+// Program returns the path of a program that the test needs.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	file, err := exec.LookPath(name)

@@ -157,7 +157,8 @@ sources() {
 	if [ -r /etc/apt/sources.list.d/debian.sources ]; then
 		awk -v codenames="$codenames" '
 		function flush(   n, i, suite, suites, wanted) {
-			if (("" field["types"]) ~ /(^|[ \n])deb([ \n]|$)/ && field["components"] ~ /(^|[ \n])main([ \n]|$)/ && field["enabled"] !~ /no/) {
+			if (("" field["types"]) ~ /(^|[ \n])deb([ \n]|$)/ &&
+			    field["components"] ~ /(^|[ \n])main([ \n]|$)/ && field["enabled"] !~ /no/) {
 				n = split(field["suites"], suite)
 				for (i = 1; i <= n; i++)
 					if (suite[i] ~ codenames) {
