@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -19,12 +18,22 @@ func TestEveryKeyIsASetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	examples := regexp.MustCompile(`(?m)^# Example: (.*)\n#.*$`).ReplaceAllString(string(shipped), "#$1")
 	var set strings.Builder // each key with its example, otherwise with its default
-	for line := range strings.Lines(examples) {
-		if key, ok := strings.CutPrefix(line, "#"); ok && !strings.HasPrefix(key, " ") &&
-			(strings.Contains(key, " = ") || strings.HasPrefix(key, "[")) {
-			set.WriteString(key)
+	hasExample := map[string]bool{}
+	for line := range strings.Lines(string(shipped)) {
+		example, isExample := strings.CutPrefix(line, "# Example: ")
+		line, isSet := strings.CutPrefix(line, "#")
+		key, _, isKey := strings.Cut(line, " = ")
+		switch {
+		case isExample:
+			key, _, _ = strings.Cut(example, " = ")
+			hasExample[key] = true
+			set.WriteString(example)
+		case isSet && strings.HasPrefix(line, "["):
+			clear(hasExample)
+			set.WriteString(line)
+		case isSet && isKey && !strings.HasPrefix(line, " ") && !hasExample[key]:
+			set.WriteString(line)
 		}
 	}
 	for name, text := range map[string]string{"as shipped": string(shipped), "every key set": set.String()} {
