@@ -83,7 +83,7 @@ const clientConn = `
 const strongswanConf = `charon-systemd {
 	load_modular = no
 	load = random nonce openssl pem pkcs1 pkcs8 x509 pubkey constraints revocation kernel-netlink socket-default vici updown eap-identity eap-mschapv2 md4 hmac kdf gcm sha1 sha2 aes gmp curve25519
-	retransmit_tries = 2
+	retransmit_tries = 4
 	retransmit_timeout = 1
 	plugins { vici { socket = unix://%[1]s/vici } }
 	filelog { all { path = %[1]s/charon.log
@@ -342,8 +342,8 @@ func (c *charons) shown(name string) (*x509.Certificate, error) {
 
 // login connects a client anew and says why it could not.
 func (c *charons) login(name string) error {
-	c.swanctl("client", "--terminate", "--ike", name, "--timeout", "5")
-	out, err := c.swanctl("client", "--initiate", "--ike", name, "--timeout", "5")
+	c.swanctl("client", "--terminate", "--ike", name, "--timeout", "60")
+	out, err := c.swanctl("client", "--initiate", "--ike", name, "--timeout", "60")
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}

@@ -119,7 +119,7 @@ func (g *gateway) fate(before *x509.Certificate) string {
 // forget restarts charon as on a host that certhook has never seen.
 func (g *gateway) forget() {
 	g.t.Helper()
-	g.mustSwanctl("client", "--terminate", "--ike", "c1", "--timeout", "5")
+	g.mustSwanctl("client", "--terminate", "--ike", "c1", "--timeout", "60")
 	g.stop["gw"]()
 	for _, name := range g.issuers() {
 		if err := os.Remove(filepath.Join(g.dir, "gw/x509ca", name)); err != nil {

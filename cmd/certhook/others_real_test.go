@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tunnelcast/internal/charon"
+	"tunnelcast/internal/e2e/box"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage/lineagetest"
 	"tunnelcast/internal/rotation"
@@ -280,24 +281,23 @@ secrets { ike-branch { id = branch
 // tunnel waits for the one tunnel and returns the line that identifies it.
 func (g *gateway) tunnel() string {
 	g.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; {
-		list := g.mustSwanctl("gw", "--list-sas", "--ike", "site")
-		head, _, _ := strings.Cut(list, "\n")
-		if strings.Contains(head, "ESTABLISHED") {
-			return head
-		}
-		if time.Now().After(end) {
-			g.t.Fatalf("the tunnel does not come up:\n%s", list)
-		}
-		<-time.After(20 * time.Millisecond)
+	var list, head string
+	err := box.Poll(g.t.Context(), box.Patience, "the tunnel", func() (bool, error) {
+		list = g.mustSwanctl("gw", "--list-sas", "--ike", "site")
+		head, _, _ = strings.Cut(list, "\n")
+		return strings.Contains(head, "ESTABLISHED"), nil
+	})
+	if err != nil {
+		g.t.Fatalf("%v; list-sas prints:\n%s", err, list)
 	}
+	return head
 }
 
 func (g *gateway) shownToBranch() *x509.Certificate {
 	g.t.Helper()
 	g.mustSwanctl("client", "--flush-certs")
-	g.swanctl("gw", "--terminate", "--ike", "site", "--timeout", "5")
-	g.swanctl("gw", "--initiate", "--ike", "site", "--timeout", "5")
+	g.swanctl("gw", "--terminate", "--ike", "site", "--timeout", "60")
+	g.swanctl("gw", "--initiate", "--ike", "site", "--timeout", "60")
 	g.tunnel()
 	s, err := charon.Dial(g.t.Context(), g.socket("client"))
 	if err != nil {
@@ -379,7 +379,7 @@ func TestTunnelOfAKeptKeyIsNotClosedUnsaid(t *testing.T) {
 	}
 
 	// Nothing is disturbed when the tunnel is down.
-	g.mustSwanctl("gw", "--terminate", "--ike", "site", "--timeout", "5")
+	g.mustSwanctl("gw", "--terminate", "--ike", "site", "--timeout", "60")
 	if _, _, err := g.hook(g.live); err != nil {
 		t.Error(err)
 	}
