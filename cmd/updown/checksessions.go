@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/program"
 	"tunnelcast/internal/swanctl"
+	"tunnelcast/internal/units"
 )
 
 // checkSessions checks what the settings about sessions need. It prints nothing if
@@ -23,6 +25,13 @@ func (h *host) checkSessions(ctx context.Context, c *hook.Checks) {
 					h.policy.Sessions, name, unique[name]), nil, "")
 			}
 		}
+	}
+	if h.Page != "" {
+		remedy, err := units.CheckWrites(ctx, syncService, h.pageDir())
+		if _, statErr := os.Stat(h.pageDir()); statErr != nil {
+			remedy, err = "mkdir -p "+h.pageDir(), statErr
+		}
+		c.Say(fmt.Sprintf("page %s, which %s may write", h.Page, syncService), err, remedy)
 	}
 	if len(h.OnEvent) == 0 {
 		return

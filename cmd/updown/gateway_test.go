@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
+	"tunnelcast/internal/session"
 	"tunnelcast/internal/units"
 )
 
@@ -54,6 +56,13 @@ func newTestGateway(t testing.TB, b *bind, args ...string) *testGateway {
 	h.askCharon = func(context.Context) ([]lease.Lease, lease.Pools, error) {
 		pools, err := lease.ParsePools([]string{"10.0.0.100-10.0.0.200", "fd00::100-fd00::200"})
 		return slices.Clone(tg.live), pools, err
+	}
+	h.listSessions = func(context.Context) (listed charon.Sessions, err error) {
+		for i, l := range tg.live {
+			listed.Live = append(listed.Live, session.SA{ID: fmt.Sprint(i), Identity: l.Identity, Addresses: l.Addresses,
+				Remote: l.Remote, Connection: l.Connection, Established: l.Established})
+		}
+		return listed, nil
 	}
 	h.askUnit = func(context.Context, string) (units.State, error) {
 		return units.State{Load: "loaded", Active: "active"}, nil

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"tunnelcast/internal/hook"
@@ -21,6 +22,7 @@ type sessionSettings struct {
 	Keep                string        `help:"Which sessions stay if an identity has too many, newest or oldest." placeholder:"WHICH"`
 	Except              []string      `help:"Identities that are free of these limits." placeholder:"IDENTITY"`
 	Limit               limitTable    `kong:"-" toml:"limit"`
+	Page                string        `help:"Write the page of the clients, as list --format html prints it, to this file." placeholder:"FILE"`
 	OnEvent             []string      `help:"Call this program, with its arguments, for every client that came or went." placeholder:"PROGRAM"`
 	EventTimeout        time.Duration `help:"How long one call of the program may take." default:"30s"`
 }
@@ -134,6 +136,8 @@ func (s sessionSettings) policy() (session.Policy, error) {
 // checkSessionSettings returns an error for a setting that can never work.
 func (s sessionSettings) checkSessionSettings() error {
 	switch {
+	case s.Page != "" && (!filepath.IsAbs(s.Page) || strings.HasSuffix(s.Page, "/")):
+		return hook.Usagef("page %q: must be the absolute path of a file, such as /var/www/html/clients.html", s.Page)
 	case len(s.OnEvent) > 0 && !filepath.IsAbs(s.OnEvent[0]):
 		return hook.Usagef("on-event %q: must be the absolute path of a program, such as /etc/tunnelcast/notify", s.OnEvent[0])
 	case s.EventTimeout <= 0:
@@ -144,5 +148,5 @@ func (s sessionSettings) checkSessionSettings() error {
 
 // used reports whether a setting needs the sessions to be followed.
 func (s sessionSettings) used(policy session.Policy, metrics string) bool {
-	return policy.Any() || len(s.OnEvent) > 0 || metrics != ""
+	return policy.Any() || s.Page != "" || len(s.OnEvent) > 0 || metrics != ""
 }

@@ -5,15 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"html"
 	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"tunnelcast/internal/charon"
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lease"
+	"tunnelcast/internal/session"
 )
 
 // row is one connected client. A client with only some of its addresses in the zone has
@@ -26,6 +27,11 @@ type row struct {
 	Addresses []string  `json:"addresses"`
 	Since     time.Time `json:"since,omitzero"` // UTC
 	From      string    `json:"from"`
+	BytesIn   uint64    `json:"bytes_in"` // from the client
+	BytesOut  uint64    `json:"bytes_out"`
+	Idle      int64     `json:"idle_seconds"`    // since the last packet in either direction
+	Limit     string    `json:"limit,omitempty"` // the limit that will end the session if nothing happens
+	Ends      time.Time `json:"ends,omitzero"`   // and when
 }
 
 // list prints the connected clients with the names that the zone has for them. If
@@ -38,15 +44,11 @@ func (h *host) list(ctx context.Context, format string) error {
 	if err != nil {
 		return err
 	}
-	zoneCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
-	defer cancel()
-	var zone []lease.RR
-	server, zoneErr := h.dnsServer()
-	if zoneErr == nil {
-		zone, zoneErr = server.Transfer(zoneCtx, h.rules.Zone)
-		zoneErr = withDNSEvent(zoneErr)
+	listed, err := h.listSessions(charonCtx)
+	if err != nil {
+		return err
 	}
-	rows := h.rows(leases, pools, zone, zoneErr)
+	rows, zoneErr := h.listRows(ctx, leases, pools, listed)
 	now := h.env.Now()
 	switch format {
 	case "json":
@@ -54,7 +56,7 @@ func (h *host) list(ctx context.Context, format string) error {
 		encoder.SetIndent("", "  ")
 		err = encoder.Encode(rows)
 	case "html":
-		err = writePage(h.env.Stdout, rows, len(leases), h.rules.Zone, now)
+		_, err = io.WriteString(h.env.Stdout, page(rows, len(leases), h.rules.Zone, now))
 	default:
 		err = writeTable(h.env.Stdout, rows, now)
 	}
@@ -62,6 +64,48 @@ func (h *host) list(ctx context.Context, format string) error {
 		err = fmt.Errorf("%w: the clients' names are not known: %w", hook.ErrSome, zoneErr)
 	}
 	return err
+}
+
+// listRows reads the zone and returns a row for each client. Beside an error of the
+// zone it returns them without names.
+func (h *host) listRows(ctx context.Context, leases []lease.Lease, pools lease.Pools, listed charon.Sessions) ([]row, error) {
+	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+	defer cancel()
+	var zone []lease.RR
+	server, err := h.dnsServer()
+	if err == nil {
+		zone, err = server.Transfer(ctx, h.rules.Zone)
+		err = withDNSEvent(err)
+	}
+	rows := h.rows(leases, pools, zone, err)
+	h.addSessions(rows, listed)
+	return rows, err
+}
+
+// addSessions adds to the rows what is known of the clients' sessions: of those that
+// sync follows, since the login, otherwise since the last rekeying.
+func (h *host) addSessions(rows []row, listed charon.Sessions) {
+	now := h.env.Now()
+	memory, _ := loadSessions(h.RunDir, now) // sync reports an error
+	of := map[string]session.Session{}
+	holder := func(identity, addr string) string { return lease.IdentityKey(identity) + " " + addr }
+	for _, s := range session.Follow(memory.Sessions, listed.Live, now) {
+		for _, addr := range s.Addresses {
+			of[holder(s.Identity, addr.String())] = s
+		}
+	}
+	for i := range rows {
+		r := &rows[i]
+		s, ok := of[holder(r.Identity, r.Addresses[0])]
+		if !ok { // it came in between
+			continue
+		}
+		r.Since = s.Since.UTC().Truncate(time.Second)
+		r.BytesIn, r.BytesOut, r.Idle = s.In, s.Out, int64(s.Idle(now)/time.Second)
+		if limit, at, ok := h.policy.Next(s); ok {
+			r.Limit, r.Ends = string(limit), at.UTC().Truncate(time.Second)
+		}
+	}
 }
 
 // rows compares the clients with the forward zone, by the rules of sync. zoneErr is the
@@ -134,7 +178,22 @@ func (r row) ago(now time.Time) string {
 	if r.Since.IsZero() {
 		return "-"
 	}
-	d := max(now.Sub(r.Since), 0)
+	return span(now.Sub(r.Since)).coarse()
+}
+
+// ends says which limit will end the session, and when.
+func (r row) ends(now time.Time) string {
+	if r.Limit == "" {
+		return "-"
+	}
+	return fmt.Sprintf("%s in %s", r.Limit, span(r.Ends.Sub(now)).coarse())
+}
+
+func (r row) idle() string { return span(time.Duration(r.Idle) * time.Second).coarse() }
+
+// coarse writes a length of time for a person.
+func (s span) coarse() string {
+	d := max(time.Duration(s), 0)
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%d s", d/time.Second)
@@ -148,7 +207,11 @@ func (r row) ago(now time.Time) string {
 
 func writeTable(w io.Writer, rows []row, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "NAME\tADDRESS\tSINCE\tFROM\tIDENTITY")
+	limited := slices.ContainsFunc(rows, func(r row) bool { return r.Limit != "" })
+	fmt.Fprint(t, "NAME\tADDRESS\tSINCE\tIDLE\tIN\tOUT\tFROM\tIDENTITY")
+	if limited {
+		fmt.Fprint(t, "\tENDS")
+	}
 	if slices.ContainsFunc(rows, func(r row) bool { return r.Refused != "" }) {
 		fmt.Fprint(t, "\tWHY NO NAME")
 	}
@@ -158,7 +221,11 @@ func writeTable(w io.Writer, rows []row, now time.Time) error {
 		if plain := strings.Trim(identity, `"`); plain == r.Identity && !strings.Contains(plain, " ") {
 			identity = plain
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s", r.name(), strings.Join(r.Addresses, ","), r.ago(now), r.From, identity)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", r.name(), strings.Join(r.Addresses, ","), r.ago(now), r.idle(),
+			size(r.BytesIn), size(r.BytesOut), r.From, identity)
+		if limited {
+			fmt.Fprintf(t, "\t%s", r.ends(now))
+		}
 		if r.Refused != "" {
 			fmt.Fprintf(t, "\t%s", r.Refused)
 		}
@@ -167,86 +234,16 @@ func writeTable(w io.Writer, rows []row, now time.Time) error {
 	return t.Flush()
 }
 
-// The page has columns on a wide screen and a block per client on a narrow one. A name
-// may wrap anywhere, an IPv6 address after a colon, an IPv4 address nowhere.
-const pageHead = `<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="30">
-<meta name="color-scheme" content="light dark">
-<title>%[1]s: %[2]d connected</title>
-<style>
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem; font-weight: 600; overflow-wrap: anywhere }
-table { border-collapse: collapse; width: 100%% }
-th, td { text-align: left; padding: .5rem 1.5rem .5rem 0; border-bottom: 1px solid #8884; vertical-align: top }
-th:last-child, td:last-child { padding-right: 0 }
-th, small { font-weight: normal; opacity: .75 }
-td:first-child { overflow-wrap: anywhere; min-width: 12rem }
-td small { display: block }
-.ip { display: block; font-variant-numeric: tabular-nums }
-.since { white-space: nowrap }
-@media (min-width: 64rem) { wbr { display: none } }
-@media (max-width: 40rem) {
-  thead { display: none }
-  tr { display: block; padding: .6rem 0; border-bottom: 1px solid #8884 }
-  td { display: block; border: 0; padding: 0 }
-  td:first-child { font-weight: 600 }
-  td[data-label] { display: grid; grid-template-columns: 5rem 1fr }
-  td[data-label]::before { content: attr(data-label); opacity: .75 }
-  td .ip { grid-column: 2 }
-}
-</style>
-</head>
-<body>
-<h1>%[1]s: %[2]d connected</h1>
-`
-
-const pageTable = `<table>
-<thead><tr><th>Name</th><th>Address</th><th>Since</th><th>From</th></tr></thead>
-<tbody>
-`
-
-const pageTail = `<p><small>%s UTC</small></p>
-</body>
-</html>
-`
-
-// writePage writes a page without references to other files. Everything that a peer
-// chooses is escaped text between tags.
-func writePage(w io.Writer, rows []row, clients int, zone string, now time.Time) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, pageHead, html.EscapeString(strings.TrimSuffix(zone, ".")), clients)
-	if len(rows) == 0 {
-		b.WriteString("<p>Nobody is connected.</p>\n")
-	} else {
-		b.WriteString(pageTable)
-		for _, r := range rows {
-			name := html.EscapeString(r.Name)
-			if r.Name == "" {
-				name = fmt.Sprintf("%s <small>no name: %s</small>", pageText(r.Identity), pageText(r.Refused))
-			}
-			fmt.Fprintf(&b, `<tr><td>%s</td><td data-label="address">%s</td>`+
-				`<td class="since" data-label="since">%s</td><td data-label="from">%s</td></tr>`+"\n",
-				name, pageAddresses(r.Addresses), r.ago(now), pageAddresses([]string{r.From}))
-		}
-		b.WriteString("</tbody>\n</table>\n")
+// size writes a number of bytes for a person.
+func size(bytes uint64) string {
+	if bytes < 1000 {
+		return fmt.Sprintf("%d B", bytes)
 	}
-	fmt.Fprintf(&b, pageTail, now.UTC().Format(time.DateTime))
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-func pageText(s string) string { return html.EscapeString(strings.ToValidUTF8(s, "?")) }
-
-// pageAddresses returns the addresses as HTML, one below the other. An IPv6 address
-// may break after a colon.
-func pageAddresses(addrs []string) string {
-	var b strings.Builder
-	for _, addr := range addrs {
-		fmt.Fprintf(&b, `<span class="ip">%s</span>`, strings.ReplaceAll(pageText(addr), ":", ":<wbr>"))
+	value, unit := float64(bytes)/1000, 0
+	for value >= 999.95 && unit < len(sizeUnits)-1 {
+		value, unit = value/1000, unit+1
 	}
-	return b.String()
+	return fmt.Sprintf("%.1f %s", value, sizeUnits[unit])
 }
+
+var sizeUnits = []string{"kB", "MB", "GB", "TB"}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -33,14 +35,21 @@ func listedRows(t *testing.T) []row {
 		label, addr, _ := strings.Cut(name, " ")
 		zone = append(zone, lease.Address(label+".example.", netip.MustParseAddr(addr)))
 	}
-	return g.rows(live, nil, zone, nil)
+	rows := g.rows(live, nil, zone, nil)
+	for i := range rows {
+		if rows[i].Name == "alice.example" {
+			rows[i].BytesIn, rows[i].BytesOut, rows[i].Idle = 1_500_000, 12, 5
+			rows[i].Limit, rows[i].Ends = "max-session", listNow.Add(30*time.Second)
+		}
+	}
+	return rows
 }
 
 func TestListTable(t *testing.T) {
-	want := `NAME           ADDRESS               SINCE     FROM          IDENTITY  WHY NO NAME
--              10.0.0.102            0 s       198.51.100.7  "<script>alert(1)</script>\n\x1b[31m\xff"  "<script>alert(1)</script>\n\x1b[31m\xff" is not
-alice.example  10.0.0.100,fd00::100  30 s      198.51.100.7  alice@example.org
-bob.example    10.0.0.101            1 h 30 min  198.51.100.7  bob
+	want := `NAME ADDRESS SINCE IDLE IN OUT FROM IDENTITY ENDS WHY NO NAME
+- 10.0.0.102 0 s 0 s 0 B 0 B 198.51.100.7 "<script>alert(1)</script>\n\x1b[31m\xff" - "<script>alert(1)</script>\n\x1b[31m\xff" is not
+alice.example 10.0.0.100,fd00::100 30 s 5 s 1.5 MB 12 B 198.51.100.7 alice@example.org max-session in 30 s
+bob.example 10.0.0.101 1 h 30 min 0 s 0 B 0 B 198.51.100.7 bob -
 `
 	squeeze := func(s string) string { return strings.Join(strings.Fields(s), " ") }
 	var b strings.Builder
@@ -53,7 +62,7 @@ bob.example    10.0.0.101            1 h 30 min  198.51.100.7  bob
 		t.Errorf("got\n%s", b.String())
 	}
 	b.Reset()
-	if err := writeTable(&b, nil, listNow); err != nil || squeeze(b.String()) != "NAME ADDRESS SINCE FROM IDENTITY" {
+	if err := writeTable(&b, nil, listNow); err != nil || squeeze(b.String()) != "NAME ADDRESS SINCE IDLE IN OUT FROM IDENTITY" {
 		t.Errorf("without clients: %s", b.String())
 	}
 }
@@ -71,28 +80,80 @@ func TestListJSON(t *testing.T) {
 		rows[1].Since.Format(time.RFC3339) != "2026-11-21T11:59:30Z" {
 		t.Errorf("got %+v", rows)
 	}
-}
-
-func TestListPage(t *testing.T) {
-	var b strings.Builder
-	if err := writePage(&b, listedRows(t), 3, "example.", listNow); err != nil {
-		t.Fatal(err)
-	}
-	page := b.String()
-	if strings.Contains(page, "<script") || strings.Contains(page, "\xff") || strings.Contains(page, "%!") {
-		t.Errorf("an identity got through:\n%s", page)
-	}
-	for _, want := range []string{"<h1>example: 3 connected</h1>", `<td>alice.example</td><td data-label="address"><span class="ip">10.0.0.100</span><span class="ip">fd00:<wbr>:<wbr>100</span></td>`,
-		"&lt;script&gt;", "<small>no name: &#34;&lt;script", "viewport", `content="light dark"`, "refresh"} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the page has no %q:\n%s", want, page)
+	for _, want := range []string{`"bytes_in":1500000`, `"bytes_out":12`, `"idle_seconds":5`, `"limit":"max-session"`, `"ends":"2026-11-21T12:00:30Z"`} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %s in\n%s", want, text)
 		}
 	}
-	b.Reset()
-	err := writePage(&b, nil, 0, "example.", listNow)
-	if err != nil || !strings.Contains(b.String(), "Nobody is connected.") || strings.Contains(b.String(), "<table") {
-		t.Errorf("without clients:\n%s", b.String())
+}
+
+func TestSize(t *testing.T) {
+	for bytes, want := range map[uint64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 1_550_000: "1.6 MB", 999_950: "1.0 MB",
+		3_000_000_000: "3.0 GB", 1 << 63: "9223372.0 TB"} {
+		if got := size(bytes); got != want {
+			t.Errorf("%d bytes are %s, want %s", bytes, got, want)
+		}
 	}
+}
+
+func TestPage(t *testing.T) {
+	text := page(listedRows(t), 3, "example.", listNow)
+	if strings.Contains(text, "<script>alert") || strings.Contains(text, "\xff") || strings.Contains(text, "%!") {
+		t.Errorf("an identity got through:\n%s", text)
+	}
+	for _, want := range []string{"<h1>example: 3 connected</h1>",
+		`<td role="cell">alice.example</td><td role="cell" data-label="address"><span class="ip">10.0.0.100</span><span class="ip">fd00:<wbr>:<wbr>100</span></td>`,
+		"&lt;script&gt;", "<small>no name: &#34;&lt;script", "viewport", `content="light dark"`, "refresh",
+		"<span>1.5 MB in</span> <small>12 B out</small>", "<small>max-session in 30 s</small>",
+		`Written at <time datetime="2026-11-21T12:00:00Z">2026-11-21 12:00:00 UTC</time>`, `role="alert" hidden`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page has no %q:\n%s", want, text)
+		}
+	}
+	text = page(nil, 0, "example.", listNow)
+	if !strings.Contains(text, "Nobody is connected.") || strings.Contains(text, "<table") {
+		t.Errorf("without clients:\n%s", text)
+	}
+	if at, ok := pageTime(text); !ok || !at.Equal(listNow) {
+		t.Errorf("written at %v, %v", at, ok)
+	}
+}
+
+// sync writes the page when something on it has changed, at least each minute, and
+// never half of it.
+func TestBindPageIsWritten(t *testing.T) {
+	b := startBind(t)
+	file := filepath.Join(b.dir, "clients.html")
+	g := newTestGateway(t, b, "--page", file)
+	now := time.Now().Truncate(time.Second) // named checks the clock
+	g.env.Now = func() time.Time { return now }
+	step := func(after time.Duration, want bool, words ...string) {
+		t.Helper()
+		now = now.Add(after)
+		g.sync()
+		text, err := os.ReadFile(file)
+		at, ok := pageTime(string(text))
+		if err != nil || !ok || at.Equal(now) != want {
+			t.Errorf("written at %v, now it is %v: %v", at, now, err)
+		}
+		for _, w := range words {
+			if !strings.Contains(string(text), w) {
+				t.Errorf("no %q in\n%s", w, text)
+			}
+		}
+	}
+	step(0, true, "Nobody is connected.")
+	step(10*time.Second, false)
+	g.live = []lease.Lease{client("alice", "10.0.0.100")}
+	step(time.Second, true, "example: 1 connected", "alice.example", "10.0.0.100")
+	step(time.Minute, true, "alice.example")
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+
+	g.Page = filepath.Join(b.dir, "nowhere", "clients.html")
+	wantSome(t, g.syncs(), "page: ", "no such file or directory")
+	g.want("alice A 10.0.0.100")
 }
 
 // A name is listed if the zone has it, and otherwise why it has not.

@@ -484,6 +484,7 @@ func TestBadLimits(t *testing.T) {
 		"[limit.a.b]\nmax-session = \"8h\"":          `[limit.a]: b: unknown key`,
 		"[limit]\nmax-session = \"8h\"":              `the setting max-session is below [limit]`,
 		`limit = 5`:                                  `limit is a table for each identity: [limit.alice]`,
+		`page = "clients.html"`:                      `page "clients.html": must be the absolute path of a file`,
 		`on-event = ["notify"]`:                      `on-event "notify": must be the absolute path of a program`,
 		`event-timeout = "0s"`:                       `event-timeout 0s: must be positive`,
 	} {

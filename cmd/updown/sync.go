@@ -54,6 +54,9 @@ func (h *host) sync(ctx context.Context, flags syncFlags) error {
 	// If charon did not tell the round who is connected, do not ask again.
 	if !errors.As(err, new(notProven)) {
 		err = combine(err, h.sessions().follow(ctx, flags.DryRun))
+		if !flags.DryRun {
+			err = combine(err, h.updatePage(ctx))
+		}
 	}
 	unlock()
 	// If new requests are waiting, systemd restarts sync immediately. Pause first, so
