@@ -12,27 +12,26 @@ import (
 	"tunnelcast/internal/inuse"
 )
 
-// Remove removes the file if it is still the one that the walk saw, of the same
-// size and age, and if nobody writes to it or holds a lock on it. If it is not,
-// the error is ErrInUse, ErrChanged or fs.ErrNotExist and everything is as it was.
+// Remove removes the file if it is still the one that the walk saw, of the same size and age, and if
+// nobody writes to it or has locked it. Otherwise the error is inuse.ErrInUse, file.ErrChanged or
+// fs.ErrNotExist, and everything is as it was.
 //
-// Who opens the file by its name in the last microseconds before it goes, keeps
-// a file without a name; Linux has no call to exclude that. To hold the lease
-// meanwhile would only make such a writer wait for it, and ext4 is slow to remove
-// what is open: so the file is closed first.
+// A process that opens the path just before the unlink keeps an unlinked file; Linux offers no way to
+// prevent that. Keeping the lease until then would only make such a writer wait, and ext4 is slow to
+// remove a file that is open: therefore the file is closed first.
 func (f *File) Remove() error {
 	if err := f.check(f.alone); err != nil {
 		return f.error(err)
 	}
-	if err := unlinkat(f.dir.fd, f.name); err != nil {
+	if err := file.UnlinkAt(f.dir.fd, f.Name); err != nil {
 		return f.error(f.dir.explain(err, f.owner))
 	}
 	f.dir.gone.Add(1)
 	return nil
 }
 
-// Removable returns the error that Remove would return, as far as can be known
-// without removing. It is for a file that a run would remove.
+// Removable returns the error that Remove would return, as far as can be known without removing. Call
+// it only for a file that a run would remove: the walk then counts it as gone.
 func (f *File) Removable() error {
 	err := f.check(f.idle)
 	if err == nil {
@@ -45,12 +44,12 @@ func (f *File) Removable() error {
 	return nil
 }
 
-// Denied returns the error of removing a file like this one from its directory,
-// whoever uses it.
+// Denied returns the error that permissions would cause if the file were removed, whether it is in use
+// or not.
 func (f *File) Denied() error { return f.dir.denies(f.owner) }
 
-// denies returns the error that unlinkat(2) would return in this directory, as
-// far as can be known (may_delete in the kernel's fs/namei.c).
+// denies returns the error that unlinkat(2) would return in this directory, as far as can be known
+// (may_delete in the kernel's fs/namei.c).
 func (d *dir) denies(what owner) error {
 	if err := unix.Faccessat(d.fd, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return err
@@ -58,7 +57,7 @@ func (d *dir) denies(what owner) error {
 	return d.protects(what)
 }
 
-// protects is what decides after the permissions.
+// protects returns the error that is not due to the permissions.
 func (d *dir) protects(what owner) error {
 	const protected = unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND
 	switch self := uint32(unix.Geteuid()); {
@@ -72,7 +71,7 @@ func (d *dir) protects(what owner) error {
 	return nil
 }
 
-// explain adds to an error of unlinkat(2) what protects says.
+// explain returns the error of unlinkat(2), or that of protects, which says more.
 func (d *dir) explain(err error, what owner) error {
 	if errors.Is(err, unix.EPERM) {
 		if why := d.protects(what); why != nil {
@@ -89,17 +88,17 @@ func mayRemoveOthers() bool {
 	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_FOWNER) != 0
 }
 
-// check makes sure that the file is the one that was seen, and asks unused of it.
+// check returns an error unless the file is the one that the walk saw and unused returns nil for it.
 func (f *File) check(unused func(fd int) error) error {
 	if f.Links > 1 {
-		// Another worker may be at another name of this file. The lease that the one takes
+		// Another worker may be checking another name of this file. The lease that one of them takes
 		// would look to the other as if somebody had the file open.
 		f.dir.tree.linked.Lock()
 		defer f.dir.tree.linked.Unlock()
 	}
-	// O_NONBLOCK: whatever has taken the name meanwhile, a pipe perhaps, and
-	// rather than wait for somebody's lease to be broken.
-	fd, err := openat(f.dir.fd, f.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	// With O_NONBLOCK the open waits neither for a pipe that has taken the name meanwhile nor for
+	// the end of somebody's lease.
+	fd, err := file.OpenAt(f.dir.fd, f.Name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.ELOOP):
@@ -109,9 +108,9 @@ func (f *File) check(unused func(fd int) error) error {
 	default:
 		return err
 	}
-	defer closeRaw(fd) // and with it whatever unused has taken
+	defer unix.Close(fd) // and with it whatever unused has taken
 	var stat unix.Statx_t
-	if err := statx(fd, &itself[0], &stat); err != nil {
+	if err := file.StatAt(fd, "", &stat); err != nil {
 		return err
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFREG || file.Of(&stat) != f.Identity {
@@ -120,22 +119,21 @@ func (f *File) check(unused func(fd int) error) error {
 	return unused(fd)
 }
 
-// alone returns nil if nobody else has the file open, and what idle says if somebody has. A lease
-// for writing tells, F_SETLEASE in fcntl(2). It is for a file that is about to be removed: a
-// download that begins while this holds the lease waits, or fails.
+// alone returns nil if nobody else has the file open, and otherwise the result of idle. One lease for
+// writing (F_SETLEASE, fcntl(2)) decides that for nearly every file. Call it only for a file that is
+// about to be removed: a download that begins while the lease is held waits, or fails.
 func (f *File) alone(fd int) error {
-	if setLease(fd, unix.F_WRLCK) == nil {
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err == nil {
 		return nil
 	}
 	return f.idle(fd)
 }
 
 // idle returns nil if nobody has the file open for writing and no run of recorddone works on it.
-// Readers may go on reading. What it takes for that does not look to another run as if the file
+// Readers may go on reading. To another run, the leases and locks of this do not look as if the file
 // were in use.
 func (f *File) idle(fd int) error {
-	// recorddone's lock on a recording it works on, and on its work, is exclusive and flock(2)'s.
-	// Ours goes with fd.
+	// recorddone locks its recording and its work exclusively, by flock(2). This lock ends with fd.
 	if err := unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		return inuse.ErrInUse
 	}
@@ -156,8 +154,8 @@ func (t *Tree) Leases() (work bool, err error) { return t.writers.Leases(t.fd) }
 // nginx writes several times a second.
 const Quiet = time.Hour
 
-// NoLeases reports whether a file was kept or removed without knowing whether somebody writes to
-// it, because leases do not work here.
+// NoLeases reports whether a file was kept or removed without knowing whether somebody writes to it,
+// because leases do not work here.
 func (t *Tree) NoLeases() bool { return t.writers.Blind() }
 
 func (f *File) error(err error) error {

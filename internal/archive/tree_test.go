@@ -74,10 +74,10 @@ func place(t *testing.T, elem ...string) string {
 func TestWalkSeesEachFileOnce(t *testing.T) {
 	dir := t.TempDir()
 	var want []string
-	for i := range (small + large + small) / 256 { // more than a batch of each size
+	for i := range 6 * bufferSize / 256 { // more than all buffers hold
 		want = append(want, place(t, dir, fmt.Sprintf("%0200d.flv", i)))
 	}
-	for i := range 3 * waiting {
+	for i := range 200 {
 		want = append(want, place(t, dir, fmt.Sprint("d", i), "e", "a.mp4"), place(t, dir, fmt.Sprint("d", i), "b.mp4"))
 	}
 	slices.Sort(want)
@@ -99,6 +99,21 @@ func TestWalkSeesEachFileOnce(t *testing.T) {
 	}
 	if after := open(); after != before {
 		t.Errorf("%d descriptors are open, %d were before", after, before)
+	}
+}
+
+// TestWalkWithoutTypes walks a file system that does not say which entries of a directory are files.
+func TestWalkWithoutTypes(t *testing.T) {
+	if !archivetest.Mounts(t) {
+		return
+	}
+	dir, inside := archivetest.FUSE(t, archivetest.Quirks{Untyped: true})
+	if !inside {
+		return
+	}
+	want := []string{place(t, dir, "a.flv"), place(t, dir, "b.flv")}
+	if got, unread := everything(t, openTree(t, dir), look); !slices.Equal(got, want) || unread != nil {
+		t.Errorf("saw %q, unread %q, want %q", got, unread, want)
 	}
 }
 

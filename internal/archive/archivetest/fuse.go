@@ -34,6 +34,8 @@ type Quirks struct {
 	// Forgets says that files have other inode numbers each time that the directory is
 	// read, as on FAT once they are not in memory any more.
 	Forgets bool
+	// Untyped means that a directory does not say which of its entries are files.
+	Untyped bool
 	// Interrupts says that every fifth call is interrupted by a signal.
 	Interrupts bool
 }
@@ -325,8 +327,12 @@ func (s *fuse) readdir(off uint64, size int) []byte {
 	}
 	slices.Sort(all)
 	var out []byte
+	kind := uint32(unix.DT_REG)
+	if s.Untyped {
+		kind = unix.DT_UNKNOWN
+	}
 	for i, name := range all[min(int(off), len(all)):] {
-		entry := pack(s.names[name], off+uint64(i)+1, uint32(len(name)), uint32(unix.DT_REG), []byte(name))
+		entry := pack(s.names[name], off+uint64(i)+1, uint32(len(name)), kind, []byte(name))
 		entry = append(entry, make([]byte, -len(entry)&7)...)
 		if len(out)+len(entry) > size {
 			break
