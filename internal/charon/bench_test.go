@@ -25,9 +25,10 @@ func BenchmarkRead1000Leases(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		var leases []lease.Lease
+		var sa ikeSA
 		for _, m := range events {
 			var err error
-			if leases, err = appendLeases(leases, m, time.Now()); err != nil {
+			if leases, err = appendLeases(leases, &sa, m, time.Now()); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -29,30 +29,30 @@ func (s *Session) Pools(ctx context.Context) (lease.Pools, error) {
 	return pools, nil
 }
 
-func readPools(response vici.Message) (lease.Pools, error) {
-	var pools lease.Pools
-	var base, size string
-	set := func(e vici.Element) {
+func readPools(response vici.Message) (pools lease.Pools, err error) {
+	var base, size, name string
+	for e, err := range response.Elements() {
 		switch {
-		case e.Kind != vici.KeyValue:
+		case err != nil:
+			return nil, err
+		case e.Depth == 0 && e.Kind == vici.SectionStart:
+			name, base, size = string(e.Key), "", ""
+		case e.Depth == 0 && e.Kind == vici.SectionEnd:
+			r, ok, err := poolRange(base, size)
+			if err != nil {
+				return nil, fmt.Errorf("pool %s: %w", name, err)
+			}
+			if ok {
+				pools = append(pools, r)
+			}
+		case e.Depth != 1 || e.Kind != vici.KeyValue:
 		case string(e.Key) == "base":
 			base = string(e.Value)
 		case string(e.Key) == "size":
 			size = string(e.Value)
 		}
 	}
-	err := response.Sections(set, func(name []byte) error {
-		r, ok, err := poolRange(base, size)
-		if err != nil {
-			return fmt.Errorf("pool %s: %w", name, err)
-		}
-		if ok {
-			pools = append(pools, r)
-		}
-		base, size = "", ""
-		return nil
-	})
-	return pools, err
+	return pools, nil
 }
 
 // poolRange returns the range of a pool, given its first address and its size. charon

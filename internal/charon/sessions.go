@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -32,76 +30,30 @@ func (s *Session) Sessions(ctx context.Context, now time.Time) (Sessions, error)
 	return sessions, nil
 }
 
-// read appends the IKE_SAs of one event (list_ike and list_child in
-// src/libcharon/plugins/vici/vici_query.c).
+// read appends the IKE_SAs of one event.
 func (s *Sessions) read(message vici.Message, now time.Time) error {
-	var ike sa
-	var id string
-	var children []session.Child
-	var child session.Child
-	var connection string
-	for e, err := range message.Elements() {
+	var sa ikeSA
+	return sa.read(message, true, func() error {
+		s.States[string(sa.state)]++
+		if !sa.live() {
+			return nil
+		}
+		l, err := sa.lease(now)
 		if err != nil {
 			return err
 		}
-		switch {
-		case e.Kind == vici.SectionStart && e.Depth == 0:
-			ike, id, children, connection = sa{}, "", nil, string(e.Key)
-		case e.Kind == vici.SectionStart && e.Depth == 2: // in child-sas
-			child = session.Child{}
-		case e.Kind == vici.SectionEnd && e.Depth == 2:
-			children = append(children, child)
-		case e.Kind == vici.KeyValue && e.Depth == 3:
-			if err := setChild(&child, string(e.Key), string(e.Value), now); err != nil {
+		live := session.SA{ID: string(sa.id), Identity: l.Identity, Addresses: l.Addresses, Remote: l.Remote,
+			Connection: l.Connection, Established: l.Established}
+		for _, child := range sa.children {
+			c, err := child.child(now)
+			if err != nil {
 				return err
 			}
-		case e.Depth == 1 && e.Kind == vici.KeyValue && string(e.Key) == "uniqueid":
-			id = string(e.Value)
-		case e.Depth == 1:
-			ike.set(e)
-		case e.Kind == vici.SectionEnd && e.Depth == 0:
-			s.States[string(ike.state)]++
-			l, live, err := ike.lease(now)
-			if err != nil {
-				return fmt.Errorf("connection %s: %w", connection, err)
-			}
-			if live {
-				s.Live = append(s.Live, session.SA{ID: id, Identity: l.Identity, Addresses: l.Addresses,
-					Remote: l.Remote, Connection: connection, Established: l.Established,
-					Children: slices.Clone(children)})
-			}
+			live.Children = append(live.Children, c)
 		}
-	}
-	return nil
-}
-
-func setChild(c *session.Child, key, value string, now time.Time) error {
-	number := func() (n uint64, err error) {
-		if n, err = strconv.ParseUint(value, 10, 64); err != nil {
-			err = fmt.Errorf("%s %q is not a number", key, value)
-		}
-		return n, err
-	}
-	ago := func() (time.Time, error) {
-		n, err := number()
-		return now.Add(-time.Duration(n) * time.Second), err
-	}
-	var err error
-	switch key {
-	case "uniqueid":
-		c.ID = value
-	case "reqid":
-		c.ReqID = value
-	case "bytes-in":
-		c.In, err = number()
-	case "bytes-out":
-		c.Out, err = number()
-	case "use-in":
-		c.LastIn, err = ago()
-	case "use-out":
-		c.LastOut, err = ago()
-	}
-	return err
+		s.Live = append(s.Live, live)
+		return nil
+	})
 }
 
 // ErrNoSession reports that charon no longer has the IKE_SA.

@@ -29,7 +29,8 @@ func TestSessions(t *testing.T) {
 		sa("7", "ESTABLISHED", vips, vici.Section("child-sas",
 			child("3", vici.Value("bytes-in", "100"), vici.Value("use-in", "5"),
 				vici.Value("bytes-out", "200"), vici.Value("use-out", "4")),
-			child("4", vici.Value("bytes-in", "0"), vici.Value("bytes-out", "0")))),
+			child("4", vici.Value("bytes-in", "0"), vici.Value("bytes-out", "0")),
+			child("5", vici.Value("use-in", "18446744073709551615")))), // a packet since charon read its clock
 		sa("8", "DELETING", vips),
 		sa("9", "ESTABLISHED"), // site to site
 	}}}.session(t)
@@ -55,7 +56,7 @@ func TestSessions(t *testing.T) {
 		}
 		children = append(children, fmt.Sprint(c.ID, " ", c.ReqID, " ", c.In, " ", in, " ", c.Out, " ", out))
 	}
-	want := "7 alice [10.0.0.100] 198.51.100.1 vpn 1m0s: 3 1 100 5s 200 4s; 4 1 0 never 0 never"
+	want := "7 alice [10.0.0.100] 198.51.100.1 vpn 1m0s: 3 1 100 5s 200 4s; 4 1 0 never 0 never; 5 1 0 0s 0 never"
 	line := fmt.Sprint(live.ID, " ", live.Identity, " ", live.Addresses, " ", live.Remote, " ", live.Connection, " ",
 		now.Sub(live.Established), ": ", strings.Join(children, "; "))
 	if line != want {

@@ -107,27 +107,6 @@ func (m Message) value(at int) (value []byte, end int) {
 	return m[start:end:end], end
 }
 
-// Sections walks the top-level sections of a message: it calls set for every element
-// directly inside one, then end with the name of the section.
-func (m Message) Sections(set func(Element), end func(name []byte) error) error {
-	var name []byte
-	for e, err := range m.Elements() {
-		switch {
-		case err != nil:
-			return err
-		case e.Kind == SectionStart && e.Depth == 0:
-			name = e.Key
-		case e.Kind == SectionEnd && e.Depth == 0:
-			if err := end(name); err != nil {
-				return err
-			}
-		case e.Depth == 1:
-			set(e)
-		}
-	}
-	return nil
-}
-
 // Value returns the value of a top-level key, or "" if there is none.
 func (m Message) Value(key string) (string, error) {
 	values, err := m.top(KeyValue, key)
