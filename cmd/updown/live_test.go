@@ -64,7 +64,9 @@ func TestCharonEndsWhileItAnswers(t *testing.T) {
 func gatewayOf(t *testing.T, packets int) (*host, *vicitest.Server) {
 	t.Helper()
 	charon := dyingCharon(packets)
-	c := settings{Server: "127.0.0.1:53", Zone: "example", Timeout: time.Second, Vici: vicitest.Start(t, charon), RunDir: t.TempDir()}
+	c := settings{Server: "127.0.0.1:53", Zone: "example", Timeout: time.Second,
+		Vici: vicitest.Start(t, charon), RunDir: t.TempDir()}
+	c.EventTimeout = time.Second
 	g, err := newHost(c, hook.Env{Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
