@@ -117,12 +117,15 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// A recording made of a clip has the clip's codec headers once, its packets again and again, and times that go on.
+// A recording made of a clip has the clip's codec headers once, and repeats its packets with increasing times.
 func TestClip(t *testing.T) {
 	tag := func(tagType byte, ms int64, body string) recordingtest.Tag {
 		return recordingtest.Tag{Type: tagType, MS: ms, Body: []byte(body)}
 	}
-	media := []recordingtest.Tag{tag(flv.TagVideo, 0, "\x17\x01\x00\x00\x00\xaa"), tag(flv.TagAudio, 21, "\xaf\x01\xbb")}
+	media := []recordingtest.Tag{
+		tag(flv.TagVideo, 0, "\x17\x01\x00\x00\x00\xaa"),
+		tag(flv.TagAudio, 21, "\xaf\x01\xbb"),
+	}
 	c, err := parseClip(recordingtest.File(tag(flv.TagScript, 0, "metadata"), tag(flv.TagVideo, 0, "\x17\x00"),
 		tag(flv.TagAudio, 0, "\xaf\x00"), media[0], media[1], tag(flv.TagVideo, 33, "\x17\x02\x00")))
 	if err != nil || len(c.headers) != 2 || len(c.media) != 2 || c.bytes() != 11+6+4+11+3+4 {
@@ -140,7 +143,8 @@ func TestClip(t *testing.T) {
 	if err != nil || len(back.headers) != 2 || len(back.media) != 2001 {
 		t.Fatalf("%d headers, %d packets, %v", len(back.headers), len(back.media), err)
 	}
-	if last := back.media[2000]; last.MS != 1000*clipMillis || last.Type != flv.TagVideo || !bytes.Equal(last.Body, media[0].Body) {
+	last := back.media[2000]
+	if last.MS != 1000*clipMillis || last.Type != flv.TagVideo || !bytes.Equal(last.Body, media[0].Body) {
 		t.Errorf("the last packet is %+v", last)
 	}
 	for _, cut := range []int{0, 13, len(data) - 1, 30} {

@@ -12,7 +12,7 @@ import (
 	"tunnelcast/internal/recording/recordingtest"
 )
 
-// clip is ten seconds of a live stream, to make recordings of any length from.
+// A clip is ten seconds of a live stream. A recording of any length repeats it.
 type clip struct {
 	headers []recordingtest.Tag // of the codecs: once per recording
 	media   []recordingtest.Tag
@@ -20,23 +20,28 @@ type clip struct {
 
 const clipMillis = 10_000
 
-// How a clip looks: as most people stream, and with as many packets per byte as H.264 and AAC can have.
+// ffmpeg's options for a clip as most people stream, and for one with as many packets per byte as H.264 and AAC can
+// have.
 var (
-	usualBitrate = []string{"-f", "lavfi", "-i", "testsrc2=s=1280x720:r=30,noise=alls=30:allf=t", "-f", "lavfi", "-i", "sine=r=48000",
-		"-b:v", "8M", "-minrate", "8M", "-maxrate", "8M", "-bufsize", "8M", "-b:a", "128k"}
-	lowBitrate = []string{"-f", "lavfi", "-i", "testsrc2=s=160x90:r=30", "-f", "lavfi", "-i", "sine=r=48000",
-		"-b:v", "60k", "-b:a", "48k"}
+	usualBitrate = []string{
+		"-f", "lavfi", "-i", "testsrc2=s=1280x720:r=30,noise=alls=30:allf=t", "-f", "lavfi", "-i", "sine=r=48000",
+		"-b:v", "8M", "-minrate", "8M", "-maxrate", "8M", "-bufsize", "8M", "-b:a", "128k",
+	}
+	lowBitrate = []string{
+		"-f", "lavfi", "-i", "testsrc2=s=160x90:r=30", "-f", "lavfi", "-i", "sine=r=48000",
+		"-b:v", "60k", "-b:a", "48k",
+	}
 )
 
-// makeClip encodes one.
+// makeClip encodes a clip.
 func (t *testbed) makeClip(ctx context.Context, name string, look []string) (clip, error) {
 	file := filepath.Join(t.scratch(), name+"-clip.flv")
 	if err := os.MkdirAll(t.scratch(), 0o755); err != nil {
 		return clip{}, err
 	}
 	args := append([]string{"ffmpeg", "-v", "error", "-nostdin", "-y"}, look...)
-	args = append(args, "-t", fmt.Sprint(clipMillis/1000), "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "60",
-		"-c:a", "aac", "-f", "flv", file)
+	args = append(args, "-t", fmt.Sprint(clipMillis/1000), "-c:v", "libx264", "-preset", "ultrafast",
+		"-pix_fmt", "yuv420p", "-g", "60", "-c:a", "aac", "-f", "flv", file)
 	if _, err := run(ctx, process{args: args}); err != nil {
 		return clip{}, err
 	}
@@ -47,6 +52,7 @@ func (t *testbed) makeClip(ctx context.Context, name string, look []string) (cli
 	return parseClip(data)
 }
 
+// parseClip reads an FLV file with one H.264 and one AAC stream.
 func parseClip(data []byte) (c clip, err error) {
 	tags := recordingtest.Tags(data)
 	if len(recordingtest.File(tags...)) != len(data) {
@@ -76,7 +82,7 @@ func (c clip) bytes() (n int64) {
 	return n
 }
 
-// record writes a recording of so many packets, as nginx-rtmp does. It is on the disk when record returns.
+// record writes a recording with this number of packets, as nginx-rtmp does, and syncs it to the disk.
 func (c clip) record(file string, packets int) error {
 	f, err := os.Create(file)
 	if err != nil {
