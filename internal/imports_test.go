@@ -73,6 +73,7 @@ var doors = map[string][]string{
 	"github.com/miekg/dns":                     {"internal/ddns"},
 	"github.com/asticode/go-astiav":            {"internal/remux"},
 	"github.com/landlock-lsm/go-landlock":      {"internal/sandbox"},
+	"golang.org/x/term":                        {"internal/hook", "internal/e2e/demo"},
 	"golang.org/x/sys/unix": {
 		"internal/file", "internal/inuse", "internal/archive", "internal/publish", "internal/archive/archivetest",
 		"internal/sandbox",

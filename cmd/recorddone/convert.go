@@ -70,7 +70,8 @@ func (w *worker) convert(ctx context.Context, source *publish.Source) error {
 			strings.Join(losses, "; "), strings.Join(published, ", "), hook.ErrSome), lossEvent(survey))
 	}
 	if survey.Cut > 0 {
-		w.env.Log.Info("recording ended in the middle of a packet", endedInPacket, "path", source.Path(), "bytes", survey.Cut)
+		w.env.Log.Info("recording ended in the middle of a packet", endedInPacket,
+			"path", source.Path(), "bytes", survey.Cut)
 	}
 	if err := source.Remove(recording.HiddenSource(source.Name)); err != nil {
 		return w.leave(source, err)

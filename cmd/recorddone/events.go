@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"syscall"
 
 	"tunnelcast/internal/hook"
@@ -71,8 +72,13 @@ func withEvent(err error) error {
 	return err
 }
 
-// warn logs an error that the run does not return.
-func (w *worker) warn(message string, err error) {
-	args := append([]any{runFailed}, hook.Attrs(withEvent(err))...)
-	w.env.Log.Warn(message, append(args, "error", err)...)
+// warn logs an error with a file or directory that does not end the run.
+func (w *worker) warn(message, path string, err error) {
+	event := runFailed
+	for _, attr := range hook.Attrs(withEvent(err)) {
+		if attr, ok := attr.(slog.Attr); ok {
+			event = attr // the last one is that of the innermost error
+		}
+	}
+	w.env.Log.Warn(message, event, "path", path, "error", err)
 }

@@ -20,7 +20,7 @@ import (
 	"tunnelcast/internal/recording/recordingtest"
 )
 
-// The hook, a sweep and check on file systems that lack what others have.
+// The hook, sweep and check work on file systems that lack what others have.
 func TestLackingFileSystems(t *testing.T) {
 	const all = ^uint32(0)
 	refuse := func(call uintptr, arg int, mask, value uint32, err unix.Errno) archivetest.Refusal {
@@ -90,7 +90,7 @@ func TestLackingFileSystems(t *testing.T) {
 				t.Errorf("beside another file: %s", got)
 			}
 
-			// What a killed run left.
+			// What a killed run leaves.
 			for _, name := range []string{path, filepath.Join(dir, ".recorddone-0123456789abcdef.done")} {
 				if err := os.WriteFile(name, sample, 0o644); err != nil {
 					t.Fatal(err)
@@ -106,25 +106,25 @@ func TestLackingFileSystems(t *testing.T) {
 				t.Errorf("after a sweep: %s", got)
 			}
 
-			// Live, or perhaps live.
+			// A recording that is being written, or may be.
 			record()
 			file := must(os.OpenFile(path, os.O_WRONLY, 0))
 			defer file.Close()
 			run("sweep", dir)
 			if !slices.Contains(strings.Fields(names()), "cam.flv") {
-				t.Errorf("a sweep took what is being written: %s", names())
+				t.Errorf("a sweep converted a recording that is being written: %s", names())
 			}
-			// No unit may write there, so it fails.
+			// The exit status does not count: no unit may write there.
 			check, _ := exec.Command("recorddone", "check", "--archive", dir).Output()
 			line, _, _ := strings.Cut(string(check), "\n")
-			if want := "ok    recordings in " + dir; !strings.HasPrefix(line, want) || !strings.Contains(line, test.lacks) {
-				t.Errorf("check says %s", line)
+			if !strings.HasPrefix(line, "ok    recordings in "+dir) || !strings.Contains(line, test.lacks) {
+				t.Errorf("check prints %s", line)
 			}
 		})
 	}
 }
 
-// Without /run/lock recordings are made into MP4 all the same.
+// Recordings become MP4 even without /run/lock.
 func TestNoJobLocks(t *testing.T) {
 	if !archivetest.Mounts(t) {
 		return
@@ -150,20 +150,19 @@ func TestNoJobLocks(t *testing.T) {
 				t.Fatal(err)
 			}
 			out, err := exec.Command("recorddone", path).CombinedOutput()
-			said := strings.Contains(string(out), "working without job locks")
-			if err != nil || kinds(t, dir) != ".mp4" || said == test.locks {
+			warned := strings.Contains(string(out), "working without job locks")
+			if err != nil || kinds(t, dir) != ".mp4" || warned == test.locks {
 				t.Errorf("%v, %s\n%s", err, kinds(t, dir), out)
 			}
 			check, _ := exec.Command("recorddone", "check", "--archive", dir).Output()
 			if got := strings.Contains(string(check), "ok    job locks in /run/lock"); got != test.locks {
-				t.Errorf("check says %s", check)
+				t.Errorf("check prints %s", check)
 			}
 		})
 	}
 }
 
-// FLV files put one behind the other become as many MP4 files, also if they are more
-// than are open at a time.
+// Joined FLV files become as many MP4 files, even if they are more than are open at a time.
 func TestJoined(t *testing.T) {
 	a, b := recordingtest.Sample(t, 1, "100k"), recordingtest.Sample(t, 1, "200k")
 	for _, test := range []struct {
@@ -227,7 +226,8 @@ func TestSweepUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	const somebody = 7
-	for name, owner := range map[string]int{filepath.Join(dir, "aaa"): somebody, filepath.Dir(flv): nobody, flv: nobody} {
+	owners := map[string]int{filepath.Join(dir, "aaa"): somebody, filepath.Dir(flv): nobody, flv: nobody}
+	for name, owner := range owners {
 		if err := os.Chown(name, owner, owner); err != nil {
 			t.Fatal(err)
 		}

@@ -12,8 +12,14 @@ import (
 	"tunnelcast/internal/hook"
 )
 
-// The archive is named once, in archiveprune's file, unless recorddone's own says otherwise.
+// The archive is named once, in the file of archiveprune, unless that of recorddone has another.
 func TestArchives(t *testing.T) {
+	const two = `[[archive]]
+path = "/srv/a"
+[[archive]]
+path = "/srv/b"
+max-age = "1d"
+`
 	for name, test := range map[string]struct {
 		own, prune string
 		want       []string
@@ -21,15 +27,15 @@ func TestArchives(t *testing.T) {
 		differ     bool
 		err        string
 	}{
-		"nothing is said":   {"", "max-age = \"3d\"\n", []string{defaultArchive}, false, false, ""},
-		"by archiveprune":   {"", "archive = \"/srv/a\"\nunknown-here = 1\n", []string{"/srv/a"}, true, false, ""},
-		"several":           {"", "[[archive]]\npath = \"/srv/a\"\n[[archive]]\npath = \"/srv/b\"\nmax-age = \"1d\"\n", []string{"/srv/a", "/srv/b"}, true, false, ""},
-		"by recorddone":     {"archive = \"/srv/r\"\n", "", []string{"/srv/r"}, true, true, ""},
-		"by both":           {"archive = \"/srv/r/\"\n", "archive = \"/srv/r\"\n", []string{"/srv/r/"}, true, false, ""},
-		"by both, not one":  {"archive = \"/srv/r\"\n", "archive = \"/srv/a\"\n", []string{"/srv/r"}, true, true, ""},
-		"broken":            {"", "archive = [\n", nil, true, false, "archiveprune.toml: "},
-		"a number":          {"", "archive = 1\n", nil, true, false, "archive must be the path of a directory"},
-		"a table of nobody": {"", "[[archive]]\nmax-age = \"1d\"\n", nil, true, false, "path is missing"},
+		"none":               {"", `max-age = "3d"`, []string{defaultArchive}, false, false, ""},
+		"archiveprune":       {"", "archive = \"/srv/a\"\nunknown-here = 1\n", []string{"/srv/a"}, true, false, ""},
+		"two":                {"", two, []string{"/srv/a", "/srv/b"}, true, false, ""},
+		"recorddone":         {`archive = "/srv/r"`, "", []string{"/srv/r"}, true, true, ""},
+		"both":               {`archive = "/srv/r/"`, `archive = "/srv/r"`, []string{"/srv/r/"}, true, false, ""},
+		"both, different":    {`archive = "/srv/r"`, `archive = "/srv/a"`, []string{"/srv/r"}, true, true, ""},
+		"syntax error":       {"", "archive = [", nil, true, false, "archiveprune.toml: "},
+		"number":             {"", "archive = 1", nil, true, false, "archive must be the path of a directory"},
+		"table with no path": {"", "[[archive]]\nmax-age = \"1d\"\n", nil, true, false, "path is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -39,7 +45,8 @@ func TestArchives(t *testing.T) {
 				}
 			}
 			var c cli
-			if _, err := hook.Parse(hook.Env{Name: "recorddone", Args: []string{"--config", filepath.Join(dir, "recorddone.toml"), "check"}}, &c, ""); err != nil {
+			args := []string{"--config", filepath.Join(dir, "recorddone.toml"), "check"}
+			if _, err := hook.Parse(hook.Env{Name: "recorddone", Args: args}, &c, ""); err != nil {
 				t.Fatal(err)
 			}
 			h := &host{settings: c.settings}
@@ -54,7 +61,7 @@ func TestArchives(t *testing.T) {
 				t.Errorf("got %q, chosen %v, error %v", dirs, chosen, err)
 			}
 			if err := h.sameArchives(); (err != nil) != test.differ {
-				t.Errorf("compared with archiveprune's: %v", err)
+				t.Errorf("compared with those of archiveprune: %v", err)
 			}
 		})
 	}

@@ -22,7 +22,9 @@ func TestSweepLooksOn(t *testing.T) {
 	dir := t.TempDir()
 	archivetest.Mount(t, dir, "tmpfs", "tmpfs", 0, "mode=755")
 	const www = archivetest.WWWData
-	for name, owner := range map[string]int{"lost+found": 0, "b/root's": 0, "c/lost+found": 0, "d/closed": www, "e/open": www} {
+	for name, owner := range map[string]int{
+		"lost+found": 0, "b/root's": 0, "c/lost+found": 0, "d/closed": www, "e/open": www,
+	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			t.Fatal(err)

@@ -61,7 +61,8 @@ func TestScripts(t *testing.T) {
 			return cond == "journal" && err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"writing": writing, "cut": cut, "append": appendTo, "same-time": sameTime, "ls": ls, "plays": plays, "flv": flvFile,
+			"writing": writing, "cut": cut, "append": appendTo, "same-time": sameTime,
+			"ls": ls, "plays": plays, "flv": flvFile,
 		},
 	})
 }
@@ -140,7 +141,8 @@ func ls(ts *testscript.TestScript, _ bool, args []string) {
 
 // plays FILE: ffmpeg decodes it and has nothing to say.
 func plays(ts *testscript.TestScript, _ bool, args []string) {
-	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin", "-i", "file:"+ts.MkAbs(args[0]), "-f", "null", "-").CombinedOutput()
+	url := "file:" + ts.MkAbs(args[0])
+	out, err := exec.Command("ffmpeg", "-v", "error", "-nostdin", "-i", url, "-f", "null", "-").CombinedOutput()
 	if err != nil || len(out) > 0 {
 		ts.Fatalf("%s: %v\n%s", args[0], err, out)
 	}
@@ -368,13 +370,15 @@ func TestDiskFull(t *testing.T) {
 			if err := syscall.Statfs(dir, &fs); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(ballast, make([]byte, max(0, int(fs.Bavail)*int(fs.Bsize)-room)), 0o644); err != nil {
+			fill := make([]byte, max(0, int(fs.Bavail)*int(fs.Bsize)-room))
+			if err := os.WriteFile(ballast, fill, 0o644); err != nil {
 				t.Fatal(err)
 			}
 			if out, err := done(); err != nil {
 				full++
-				if got := kinds(t, dir); got != " .flv" || !bytes.Equal(must(os.ReadFile(path)), flv) || !strings.Contains(string(out), "o space left") {
-					t.Fatalf("%d bytes of room: %s\n%s", room, got, out)
+				kept := kinds(t, dir) == " .flv" && bytes.Equal(must(os.ReadFile(path)), flv)
+				if !kept || !strings.Contains(string(out), "o space left") {
+					t.Fatalf("%d bytes of room: %s\n%s", room, kinds(t, dir), out)
 				}
 				if err := os.Remove(ballast); err != nil {
 					t.Fatal(err)

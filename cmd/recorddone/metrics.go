@@ -11,19 +11,22 @@ import (
 
 // The metrics of the hook and of sweep.
 var (
-	metricRecordings = hook.Metric{Name: "tunnelcast_recorddone_recordings_total", Help: "MP4 files published."}
-	metricBytes      = hook.Metric{Name: "tunnelcast_recorddone_bytes_total", Help: "Bytes of the MP4 files published."}
-	metricSeconds    = hook.Metric{Name: "tunnelcast_recorddone_recorded_seconds_total", Help: "Length of the recordings published."}
-
-	metricWorkSeconds = hook.Metric{Name: "tunnelcast_recorddone_work_seconds_total", Help: "Time spent on recordings."}
-	metricDropped     = hook.Metric{Name: "tunnelcast_recorddone_packets_dropped_total", Help: "Packets that are in no MP4 file; their FLV stays."}
-	metricMoved       = hook.Metric{Name: "tunnelcast_recorddone_packets_moved_total", Help: "Packets whose time was wrong and was corrected; their FLV stays."}
-	metricKept        = hook.Metric{Name: "tunnelcast_recorddone_kept_total", Help: "Times that a recording stayed FLV."}
+	metricRecordings  = metric("recordings_total", "MP4 files published.")
+	metricBytes       = metric("bytes_total", "Bytes of the MP4 files published.")
+	metricSeconds     = metric("recorded_seconds_total", "Length of the recordings published.")
+	metricWorkSeconds = metric("work_seconds_total", "Time spent on recordings.")
+	metricDropped     = metric("packets_dropped_total", "Packets that are in no MP4 file; their FLV stays.")
+	metricMoved       = metric("packets_moved_total", "Packets whose wrong time was corrected; their FLV stays.")
+	metricKept        = metric("kept_total", "Times that a recording stayed FLV.")
 
 	metrics = []hook.Metric{
 		metricRecordings, metricBytes, metricSeconds, metricWorkSeconds, metricDropped, metricMoved, metricKept,
 	}
 )
+
+func metric(name, help string) hook.Metric {
+	return hook.Metric{Name: "tunnelcast_recorddone_" + name, Help: help}
+}
 
 func (w *worker) countPublished(path string, length time.Duration) {
 	w.env.Metrics.Add(metricRecordings, 1)

@@ -13,10 +13,11 @@ import (
 type settings struct {
 	hook.Common
 
-	Archive   *string `help:"Look for recordings here, in sweep and check (default: the archive of archiveprune.toml)." placeholder:"DIR"`
-	Jobs      int     `help:"How many recordings may be worked on at a time on this host; the others wait." default:"1" placeholder:"N"`
-	Faststart bool    `help:"Put the index before the media: it plays in a browser before it is loaded." default:"true" negatable:""`
-	Sandbox   bool    `help:"Read recordings in a sandbox, without network and other files." default:"true" negatable:""`
+	Archive *string `help:"Look here in sweep and check (default: the archive of archiveprune.toml)." placeholder:"DIR"`
+	Jobs    int     `help:"Work on N recordings at a time on this host; the others wait." default:"1" placeholder:"N"`
+
+	Faststart bool `help:"Put the index first: browsers play before all is loaded." default:"true" negatable:""`
+	Sandbox   bool `help:"Read recordings in a sandbox, without network or other files." default:"true" negatable:""`
 }
 
 type cli struct {
@@ -27,9 +28,9 @@ type cli struct {
 		Rest []string `arg:"" optional:"" hidden:"" placeholder:"FILENAME BASENAME DIRNAME"`
 	} `cmd:"" default:"withargs" hidden:""`
 	Sweep struct {
-		Dirs []string `arg:"" optional:"" help:"In these directories and below, instead of the archive." placeholder:"DIR"`
-	} `cmd:"" help:"Do what a crash or a restart of nginx left: every recording that nobody has open."`
-	Check struct{} `cmd:"" help:"Say whether this host is ready."`
+		Dirs []string `arg:"" optional:"" help:"Look here and below, instead of in the archive." placeholder:"DIR"`
+	} `cmd:"" help:"Convert what a crash or a restart of nginx left: every recording that nobody has open."`
+	Check struct{} `cmd:"" help:"Check whether this host is ready."`
 }
 
 // nginxArgs finds nginx's $path in the arguments: the first that is followed by one of $filename,
@@ -51,7 +52,8 @@ func nginxArgs(args []string) (own []string, path string, extra []string) {
 		if file == "" || !slices.Contains(names, args[i+1]) {
 			continue
 		}
-		extra = slices.DeleteFunc(slices.Clone(args[i+1:]), func(arg string) bool { return slices.Contains(names, arg) })
+		isName := func(arg string) bool { return slices.Contains(names, arg) }
+		extra = slices.DeleteFunc(slices.Clone(args[i+1:]), isName)
 		return args[:i+1], args[i], extra
 	}
 	return args, "", nil

@@ -35,8 +35,8 @@ func TestNginxArgs(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			own, path, extra := nginxArgs(strings.Fields(test.args))
-			if got := strings.Join(own, " "); got != test.own || path != test.path || strings.Join(extra, " ") != test.extra {
-				t.Errorf("got %q, path %q, extra %q", got, path, extra)
+			if strings.Join(own, " ") != test.own || path != test.path || strings.Join(extra, " ") != test.extra {
+				t.Errorf("got %q, path %q, extra %q", own, path, extra)
 			}
 		})
 	}

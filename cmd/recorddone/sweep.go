@@ -70,7 +70,7 @@ func search(dirs []string) (found leftovers, searched []string, err error) {
 func (w *worker) sweep(ctx context.Context, found leftovers) error {
 	failed, empty := 0, 0
 	for _, dir := range found.unread {
-		w.warn("directory is not searched", hook.With(dir.err, "path", dir.path))
+		w.warn("directory is not searched", dir.path, dir.err)
 		failed++
 	}
 	if len(found.lostAndFound) > 0 {
@@ -100,7 +100,7 @@ func (w *worker) sweep(ctx context.Context, found leftovers) error {
 			// sweep would report it again.
 			empty++
 		case err != nil:
-			w.warn("recording stays", hook.With(err, "path", path))
+			w.warn("recording stays", path, err)
 			failed++
 		}
 	}

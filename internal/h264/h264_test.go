@@ -33,7 +33,8 @@ func TestPicture(t *testing.T) {
 		want Picture // the set is rejected if zero
 	}{
 		{"without VUI", baseline(0).u(2, 0).sps(), square},
-		{"fields", new(bitWriter).u(24, 0x4d401e).ue(0, 0, 0, 0, 4).u(1, 0).ue(19, 14).u(5, 0x04).sps(), withSize(320, 480)},
+		{"fields", new(bitWriter).u(24, 0x4d401e).ue(0, 0, 0, 0, 4).u(1, 0).ue(19, 14).u(5, 0x04).sps(),
+			withSize(320, 480)},
 		{"pic_order_cnt_type 1", new(bitWriter).u(24, 0x42c01e).ue(0, 0, 1).u(1, 0).ue(1<<31-2, 4, 2, 7, 8, 1).
 			u(1, 0).ue(19, 14).u(2, 3).u(2, 0).sps(), square},
 		{"cropped", baseline(0).u(1, 1).ue(0, 1, 0, 5).u(1, 0).sps(), withSize(318, 230)},
@@ -71,7 +72,8 @@ func TestPicture(t *testing.T) {
 		{"truncated after the size", new(bitWriter).u(24, 0x42c01e).ue(0, 0, 2, 1).u(1, 0).ue(19, 14).sps(), square},
 		{"truncated before the size", new(bitWriter).u(24, 0x42c01e).ue(0, 0, 2, 1).sps(), Picture{}},
 		{"seq_parameter_set_id 32", baseline(32).u(2, 0).sps(), Picture{}},
-		{"too wide", new(bitWriter).u(24, 0x42c01e).ue(0, 0, 2, 1).u(1, 0).ue(1<<31-2, 14).u(2, 3).u(2, 0).sps(), Picture{}},
+		{"too wide", new(bitWriter).u(24, 0x42c01e).ue(0, 0, 2, 1).u(1, 0).ue(1<<31-2, 14).u(2, 3).u(2, 0).sps(),
+			Picture{}},
 		{"zeros", []byte{0x67, 0, 0, 0, 0}, Picture{}},
 		// From x264: square samples, VUI with timing and bitstream restrictions.
 		{"x264", must(hex.DecodeString("6742c00dda0507ec0440000003004000000c83c50aa8")),
@@ -145,13 +147,14 @@ func TestRecoveryPoint(t *testing.T) {
 		nal  []byte
 		want bool
 	}{
-		"alone":                        {[]byte{6, 6, 1, 0x80, 0x80}, true},
-		"after another message":        {append(append([]byte{6, 5, 2}, 0, 0), 6, 1, 0x80, 0x80), true},
-		"after a message of 300 bytes": {append(append([]byte{6, 5, 255, 45}, make([]byte, 300)...), 6, 1, 0x80, 0x80), true},
-		"payload type 261":             {[]byte{6, 255, 6, 1, 0x80, 0x80}, false},
-		"other messages":               {[]byte{6, 5, 2, 6, 6, 1, 1, 6, 0x80}, false},
-		"truncated":                    {[]byte{6, 5, 255, 255}, false},
-		"empty":                        {nil, false},
+		"alone":                 {[]byte{6, 6, 1, 0x80, 0x80}, true},
+		"after another message": {append(append([]byte{6, 5, 2}, 0, 0), 6, 1, 0x80, 0x80), true},
+		"after a message of 300 bytes": {
+			append(append([]byte{6, 5, 255, 45}, make([]byte, 300)...), 6, 1, 0x80, 0x80), true},
+		"payload type 261": {[]byte{6, 255, 6, 1, 0x80, 0x80}, false},
+		"other messages":   {[]byte{6, 5, 2, 6, 6, 1, 1, 6, 0x80}, false},
+		"truncated":        {[]byte{6, 5, 255, 255}, false},
+		"empty":            {nil, false},
 	} {
 		if got := RecoveryPoint(test.nal); got != test.want {
 			t.Errorf("%s: %v, want %v", name, got, test.want)

@@ -73,7 +73,8 @@ func sequenceParameterSet(r rbsp, truncatable bool) (id uint32, p Picture, ok bo
 	}
 	p = Picture{
 		Width: 16 * widthInMBs, Height: 16 * heightInMUs * fields, FromCorner: true,
-		SARHeight: 1, ColourPrimaries: unspecified, TransferCharacteristics: unspecified, MatrixCoefficients: unspecified,
+		SARHeight:       1,
+		ColourPrimaries: unspecified, TransferCharacteristics: unspecified, MatrixCoefficients: unspecified,
 	}
 	r.flag()                                           // direct_8x8_inference_flag
 	if r.flag() && !r.crop(&p, chromaFormat, fields) { // frame_cropping_flag

@@ -39,6 +39,12 @@ type sink struct {
 	echo bool
 }
 
+// IsTerminal reports whether what is written to w goes to a terminal.
+func IsTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
 // newSinks returns the sink for log entries, and the one for Env.Result, whose
 // entries go to the journal or nowhere.
 func newSinks(name string) (log, result *sink) {
@@ -50,7 +56,7 @@ func newSinks(name string) (log, result *sink) {
 		return log, result
 	}
 	result.send = journal.Send
-	if term.IsTerminal(int(os.Stderr.Fd())) {
+	if IsTerminal(os.Stderr) {
 		return log, result
 	}
 	log.send = journal.Send

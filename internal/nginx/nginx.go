@@ -1,5 +1,5 @@
-// Package nginx reads what this project needs of nginx's configuration: where nginx-rtmp records to. It does not run nginx,
-// which needs root to read its certificates' keys.
+// Package nginx reads from nginx's configuration where nginx-rtmp records to. It does not run nginx,
+// which needs root to read the keys of its certificates.
 package nginx
 
 import (
@@ -13,11 +13,12 @@ import (
 // A Place is a directory that nginx-rtmp records to.
 type Place struct {
 	Dir  string
-	From string // the file and line that says so
+	From string // file and line of the directive
 }
 
-// RecordPaths returns the arguments of every record_path in the files below /etc/nginx, but for sites and modules that are
-// available and not enabled. host is the root of the file system. What cannot be read is left out.
+// RecordPaths returns the argument of every record_path in the files below /etc/nginx, except in the
+// directories sites-available and modules-available. host is the root of the file system. Files that
+// cannot be read are left out.
 func RecordPaths(host fs.FS) []Place {
 	var places []Place
 	fs.WalkDir(host, "etc/nginx", func(name string, entry fs.DirEntry, err error) error {
@@ -30,7 +31,7 @@ func RecordPaths(host fs.FS) []Place {
 			}
 			return nil
 		}
-		info, err := fs.Stat(host, name) // a link's target
+		info, err := fs.Stat(host, name) // follows links
 		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 != 0 || info.Size() > 1<<20 {
 			return nil
 		}
@@ -49,20 +50,21 @@ func recordPaths(file, text string) []Place {
 	var places []Place
 	words, lines := tokens(text)
 	for i, word := range words {
-		if word != "record_path" || i+2 >= len(words) || words[i+2] != ";" || i > 0 && !slices.Contains([]string{";", "{", "}"}, words[i-1]) {
+		begins := i == 0 || slices.Contains([]string{";", "{", "}"}, words[i-1])
+		if word != "record_path" || !begins || i+2 >= len(words) || words[i+2] != ";" {
 			continue
 		}
 		dir := words[i+1]
 		if !path.IsAbs(dir) {
-			dir = path.Join("/usr/share/nginx", dir) // Debian's --prefix
+			dir = path.Join("/usr/share/nginx", dir) // --prefix of Debian's nginx
 		}
 		places = append(places, Place{Dir: path.Clean(dir), From: file + ":" + strconv.Itoa(lines[i])})
 	}
 	return places
 }
 
-// tokens splits a file as ngx_conf_read_token does: words, quoted words, and ; { } by themselves; # begins a comment where a
-// word could begin. lines holds the line of each.
+// tokens splits a file as ngx_conf_read_token does: into words, quoted words, and ; { }. # begins a
+// comment where a word could begin. lines has the line of each word.
 func tokens(text string) (words []string, lines []int) {
 	line := 1
 	for i := 0; i < len(text); {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Names returns a directory and, if a symbolic link is on the way to it, what that leads to.
+// Names returns the directory and, if there is a symbolic link in its path, its path without links.
 func Names(dir string) []string {
 	if target, err := filepath.EvalSymlinks(dir); err == nil && target != dir {
 		return []string{dir, target}
@@ -13,7 +13,7 @@ func Names(dir string) []string {
 	return []string{dir}
 }
 
-// Within tells whether a directory is one of the archives or below one, whatever links lead there.
+// Within reports whether a directory is one of the archives or below one. It follows symbolic links.
 func Within(dir string, archives []string) bool {
 	for _, a := range archives {
 		for _, name := range Names(a) {

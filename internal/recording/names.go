@@ -32,7 +32,7 @@ const (
 // KindOf returns the kind of the file with this base name.
 func KindOf(name string) Kind {
 	switch {
-	case strings.HasPrefix(name, hiddenPrefix) && (strings.HasSuffix(name, hiddenWork) || strings.HasSuffix(name, hiddenSource)):
+	case strings.HasPrefix(name, hiddenPrefix) && strings.HasSuffix(name, hiddenWork), IsHiddenSource(name):
 		return Hidden
 	case strings.HasSuffix(name, ".flv"):
 		return FLV

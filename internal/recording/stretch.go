@@ -47,7 +47,8 @@ func (w *walker) place(n int, t tag, stream int, m flv.Media) {
 		if len(p.data) >= 64 && len(p.data) == cap(p.data) {
 			w.compact(n)
 		}
-		p.data = append(p.data, Stretch{Extent: Extent{Off: t.Off}, Shift: shift, NoDelay: wrongDelay, pending: pending})
+		next := Stretch{Extent: Extent{Off: t.Off}, Shift: shift, NoDelay: wrongDelay, pending: pending}
+		p.data = append(p.data, next)
 		i = len(p.data) - 1
 		if pending {
 			w.pending++

@@ -82,7 +82,8 @@ func TestWalk(t *testing.T) {
 		{"audio only", build().AAC(1).Sound(0).Sound(23), "plain [AAC 2/2 6B, 46ms, 2 stretches]"},
 		{"video only", build().AVC(1).Key(0).Frame(40), "plain [H.264 1/2 6B, 80ms, 2 stretches]"},
 		{"MP3", build().Tag(8, 0, 0x2f, 1, 2, 3).Tag(8, 26, 0x2f, 1, 2), "plain [MP3 2/2 5B, 52ms, 1 stretches]"},
-		{"HEVC", build().Tag(9, 0, enhanced(0x90, "hvc1", 1, 2)...).Tag(9, 0, enhanced(0x91, "hvc1", 0, 0, 0, 1, 2, 3)...).
+		{"HEVC", build().Tag(9, 0, enhanced(0x90, "hvc1", 1, 2)...).
+			Tag(9, 0, enhanced(0x91, "hvc1", 0, 0, 0, 1, 2, 3)...).
 			Tag(9, 40, enhanced(0xa3, "hvc1", 1)...).Tag(9, 40, enhanced(0x92, "hvc1")...),
 			"plain [HEVC 1/2 4B, 80ms, 2 stretches]"},
 		{"same headers again", plainFile().AAC(1).AVC(1).Key(80),
@@ -192,7 +193,8 @@ func TestWalkJoined(t *testing.T) {
 
 	// A first file that was cut is damage, because there may be more in it.
 	cut := walk(t, slices.Concat(plain[:len(plain)-7], other))
-	if len(cut.Parts) != 2 || len(cut.Damage) != 1 || packets(cut) != packets(walk(t, plain))-1+packets(walk(t, other)) {
+	want := packets(walk(t, plain)) - 1 + packets(walk(t, other))
+	if len(cut.Parts) != 2 || len(cut.Damage) != 1 || packets(cut) != want {
 		t.Errorf("%d packets: %s", packets(cut), text(cut))
 	}
 	if cut.Parts[1].Duration != walk(t, other).Parts[0].Duration {

@@ -9,10 +9,10 @@ import (
 	"github.com/asticode/go-astiav"
 )
 
-// clock turns the times of one stream's packets from FLV's milliseconds into the
-// output's units, as FFmpeg's program does: ts_fixup in fftools/ffmpeg_demux.c,
-// of_streamcopy and mux_fixup_ts in fftools/ffmpeg_mux.c. Without it the file
-// begins with a gap, and the audio's times jitter by FLV's coarse milliseconds.
+// clock converts the times of the packets of one stream from FLV's milliseconds to the units of the
+// output, as FFmpeg's program does: ts_fixup in fftools/ffmpeg_demux.c, of_streamcopy and mux_fixup_ts in
+// fftools/ffmpeg_mux.c. Without it the file begins with a gap, and the times of audio jitter by up to a
+// millisecond.
 type clock struct {
 	audio     bool
 	in, out   timeBase
@@ -20,9 +20,9 @@ type clock struct {
 	frameSize int64    // samples in an audio packet, 0 if not known
 	start     int64    // of the recording, in units of in
 
-	wrapped bool  // the 32 bits were looked at
-	next    int64 // DTS to assume for a packet without, in units of in
-	sample  int64 // where the audio is, in samples
+	wrapped bool  // no more times before the turn of 32 bits are expected
+	next    int64 // DTS of a packet that has none, in units of in
+	sample  int64 // the next sample of audio
 	last    int64 // DTS of the packet before, in units of out
 }
 
@@ -47,13 +47,13 @@ func newClock(t *track, startTime int64) clock {
 	return c
 }
 
-// skip takes the time of a packet that is left out.
+// skip advances the clock by a packet that is left out.
 func (c *clock) skip(s *stamp) {
 	c.unwrap(s)
 	c.next = c.guess(s) + s.duration
 }
 
-// guess moves the times to the recording's start and returns the DTS.
+// guess subtracts the start of the recording from the times. It returns the DTS, or what to assume for it.
 func (c *clock) guess(s *stamp) int64 {
 	guess := c.next
 	if s.dts != noTime {
@@ -66,7 +66,7 @@ func (c *clock) guess(s *stamp) int64 {
 	return guess
 }
 
-// set changes the packet's times.
+// set converts the times of a packet.
 func (c *clock) set(s *stamp) {
 	c.unwrap(s)
 	s.dts = c.guess(s)
@@ -84,8 +84,7 @@ func (c *clock) set(s *stamp) {
 	c.order(s)
 }
 
-// unwrap makes times before the 32-bit turn of a recording that began shortly
-// after it negative.
+// unwrap makes times negative that are just before the turn of 32 bits, if the recording starts after it.
 func (c *clock) unwrap(s *stamp) {
 	if c.wrapped {
 		return
@@ -99,7 +98,7 @@ func (c *clock) unwrap(s *stamp) {
 	}
 }
 
-// order makes the DTS strictly increasing and no later than the PTS.
+// order makes the DTS strictly increasing and not later than the PTS.
 func (c *clock) order(s *stamp) {
 	if s.pts != noTime && s.dts > s.pts {
 		s.dts = median(s.pts, s.dts, c.last+1)
@@ -114,8 +113,8 @@ func (c *clock) order(s *stamp) {
 	c.last = s.dts
 }
 
-// steady is av_rescale_delta of libavutil/mathematics.c: audio packets follow on
-// each other to the sample, as long as the milliseconds agree.
+// steady does what av_rescale_delta of libavutil/mathematics.c does: audio packets follow each other without
+// a gap of a sample, as long as the milliseconds agree.
 func (c *clock) steady(dts int64) int64 {
 	simple := func() int64 {
 		c.sample = rescale(dts, c.in, c.samples, nearest) + c.frameSize
@@ -144,7 +143,7 @@ const (
 	up
 )
 
-// rescale is av_rescale_q_rnd of libavutil/mathematics.c.
+// rescale does what av_rescale_q_rnd of libavutil/mathematics.c does.
 func rescale(n int64, from, to timeBase, r rounding) int64 {
 	if n < 0 {
 		switch r {

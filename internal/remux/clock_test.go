@@ -20,7 +20,8 @@ func TestRescale(t *testing.T) {
 		from := timeBase{1, rapid.Int64Range(1, 200000).Draw(t, "from")}
 		to := timeBase{1, rapid.Int64Range(1, 200000).Draw(t, "to")}
 		for ours, theirs := range roundings {
-			want := astiav.RescaleQRnd(n, astiav.NewRational(1, int(from.den)), astiav.NewRational(1, int(to.den)), theirs)
+			a, b := astiav.NewRational(1, int(from.den)), astiav.NewRational(1, int(to.den))
+			want := astiav.RescaleQRnd(n, a, b, theirs)
 			if got := rescale(n, from, to, ours); got != want {
 				t.Fatalf("%d from 1/%d to 1/%d, rounding %d: %d, libav %d", n, from.den, to.den, ours, got, want)
 			}

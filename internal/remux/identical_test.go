@@ -57,7 +57,7 @@ func TestRunIdentical(t *testing.T) {
 					}
 				}
 				if !bytes.Equal(a, b) {
-					t.Errorf("%d bytes, ffmpeg's %d; the first that differs is %d", len(a), len(b), firstDifference(a, b))
+					t.Error(difference(a, b))
 				}
 			})
 		}
@@ -129,6 +129,7 @@ func addPictures(t *testing.T, vectors map[string][]byte) {
 	interlaced := yuv420("", "-vf", "scale=320:228")
 	bt709 := "colorprim=bt709:transfer=bt709:colormatrix=bt709"
 	bt2020 := "colorprim=bt2020:colormatrix=bt2020nc:"
+	rate := "vbv-maxrate=900:vbv-bufsize=900:bitrate=900"
 	noVUI := func(record []byte) []byte { return withoutVUI(t, record) }
 	for name, content := range map[string][]byte{
 		"colours":           yuv420(bt709+":fullrange=off:chromaloc=1", "-vf", "setsar=12/11"),
@@ -149,7 +150,7 @@ func addPictures(t *testing.T, vectors map[string][]byte) {
 		"4:2:2 10 bit":      x264(bt2020+"transfer=arib-std-b67", "-pix_fmt", "yuv422p10le"),
 		"scaling matrices":  yuv420("cqm=jvt:8x8dct=1", "-vf", "setsar=4/3"),
 		"own matrices":      x264("cqm4=9:8x8dct=1:cqm8=33", "-pix_fmt", "yuv444p", "-vf", "setsar=4/3"),
-		"HRD":               yuv420("nal-hrd=cbr:vbv-maxrate=900:vbv-bufsize=900:bitrate=900:aud=1", "-vf", "setsar=4/3"),
+		"HRD":               yuv420("nal-hrd=cbr:"+rate+":aud=1", "-vf", "setsar=4/3"),
 		"pyramid":           pyramid,
 		"no VUI":            withRecord(plain, noVUI),
 		"pyramid, no VUI":   withRecord(pyramid, noVUI),
@@ -203,7 +204,7 @@ func TestRunBrokenSets(t *testing.T) {
 			refused++
 		default:
 			if a, b := read(t, outs[0]), read(t, want); !bytes.Equal(a, b) {
-				t.Errorf("%d: %d bytes, ffmpeg's %d; the first that differs is %d", i, len(a), len(b), firstDifference(a, b))
+				t.Errorf("%d: %s", i, difference(a, b))
 			}
 		}
 	}

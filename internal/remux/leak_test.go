@@ -79,7 +79,8 @@ func TestRunLeaksNothing(t *testing.T) {
 		do(320)
 		grown = resident(t) - memory
 	}
-	t.Logf("%d runs succeeded and %d failed; %d KiB resident, then %d more", outcomes[true], outcomes[false], memory, grown)
+	t.Logf("%d runs succeeded and %d failed; %d KiB resident, then %d more",
+		outcomes[true], outcomes[false], memory, grown)
 	if grown > most {
 		t.Errorf("%d KiB more resident after 6 times 320 more recordings", grown)
 	}

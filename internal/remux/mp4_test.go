@@ -5,6 +5,7 @@ package remux
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -71,11 +72,11 @@ func unpad(t *testing.T, mp4 []byte) (out []byte, padding int) {
 	return out, padding
 }
 
-func firstDifference(a, b []byte) int {
-	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			return i
-		}
+// difference describes how our file differs from ffmpeg's.
+func difference(ours, ffmpeg []byte) string {
+	first := 0
+	for first < min(len(ours), len(ffmpeg)) && ours[first] == ffmpeg[first] {
+		first++
 	}
-	return min(len(a), len(b))
+	return fmt.Sprintf("%d bytes, ffmpeg's %d; the first that differs is %d", len(ours), len(ffmpeg), first)
 }

@@ -66,7 +66,8 @@ func TestWrites(t *testing.T) {
 		insideWrites(base)
 		return
 	}
-	base := tree(t, []string{"archive/below", "metrics", "outside"}, []string{"archive/a", "archive/below/b", "outside/c"})
+	base := tree(t, []string{"archive/below", "metrics", "outside"},
+		[]string{"archive/a", "archive/below/b", "outside/c"})
 	if err := os.Symlink("archive", filepath.Join(base, "link")); err != nil {
 		t.Fatal(err)
 	}

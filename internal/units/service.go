@@ -16,31 +16,31 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
-// Service is what a service gets of the file system, in the words of systemctl show: systemd's own reading of the unit and
-// of every drop-in, whatever their place, quoting and order.
+// Service is what a service sees of the file system, in the words of systemctl show. This is how
+// systemd itself has read the unit and every drop-in, whatever their place, quoting and order.
 type Service struct {
 	Load         string // LoadState
-	Stale        bool   // NeedDaemonReload: the files are newer than what systemd has read
+	Stale        bool   // NeedDaemonReload: the files have changed since systemd read them
 	User         string
 	Root         string   // RootDirectory or RootImage
 	System       string   // ProtectSystem: no, yes, full, strict
 	Home         string   // ProtectHome: no, yes, read-only, tmpfs
 	Tmp          bool     // PrivateTmp
-	ReadWrite    []string // these three with systemd's prefixes "-" (may be missing) and "+"
+	ReadWrite    []string // these three with the prefixes "-" (may be missing) and "+" of systemd
 	ReadOnly     []string
 	Inaccessible []string
 	Temporary    []string // TemporaryFileSystem
 	Binds        []Bind   // BindPaths and BindReadOnlyPaths
 }
 
-// Bind is one directory that the service sees under another name, or under its own.
+// Bind is a directory that the service sees under another name or under the same.
 type Bind struct {
 	From, To  string
 	ReadOnly  bool
 	MayBeGone bool
 }
 
-// GetService asks systemd for a service.
+// GetService returns what systemd knows about a service.
 func GetService(ctx context.Context, unit string) (Service, error) {
 	conn, err := dbus.NewWithContext(ctx)
 	if err != nil {
@@ -57,12 +57,16 @@ func GetService(ctx context.Context, unit string) (Service, error) {
 	}
 	text := func(name string) string { s, _ := special[name].(string); return s }
 	list := func(name string) []string { l, _ := special[name].([]string); return l }
-	s := Service{User: text("User"), Root: text("RootDirectory") + text("RootImage"), System: text("ProtectSystem"), Home: text("ProtectHome"),
-		ReadWrite: list("ReadWritePaths"), ReadOnly: list("ReadOnlyPaths"), Inaccessible: list("InaccessiblePaths")}
+	s := Service{
+		User: text("User"), Root: text("RootDirectory") + text("RootImage"),
+		System: text("ProtectSystem"), Home: text("ProtectHome"),
+		ReadWrite: list("ReadWritePaths"), ReadOnly: list("ReadOnlyPaths"), Inaccessible: list("InaccessiblePaths"),
+	}
 	s.Load, _ = general["LoadState"].(string)
 	s.Stale, _ = general["NeedDaemonReload"].(bool)
 	s.Tmp, _ = special["PrivateTmp"].(bool)
-	// TemporaryFileSystem is a(ss): path, options. BindPaths is a(ssbt): from, to, whether from may be missing, flags.
+	// TemporaryFileSystem has the D-Bus type a(ss): path, options. BindPaths has a(ssbt): from, to,
+	// whether from may be missing, flags.
 	for _, name := range []string{"TemporaryFileSystem", "BindPaths", "BindReadOnlyPaths"} {
 		rows, _ := special[name].([][]any)
 		for _, row := range rows {
@@ -72,14 +76,15 @@ func GetService(ctx context.Context, unit string) (Service, error) {
 			case len(row) > 2:
 				to, _ := row[1].(string)
 				gone, _ := row[2].(bool)
-				s.Binds = append(s.Binds, Bind{From: from, To: to, ReadOnly: name == "BindReadOnlyPaths", MayBeGone: gone})
+				readOnly := name == "BindReadOnlyPaths"
+				s.Binds = append(s.Binds, Bind{From: from, To: to, ReadOnly: readOnly, MayBeGone: gone})
 			}
 		}
 	}
 	return s, nil
 }
 
-// CheckWrites is GetService and Fault.
+// CheckWrites returns the Fault of a service for a directory.
 func CheckWrites(ctx context.Context, unit, dir string) (remedy string, err error) {
 	s, err := GetService(ctx, unit)
 	if err != nil {
@@ -88,8 +93,8 @@ func CheckWrites(ctx context.Context, unit, dir string) (remedy string, err erro
 	return s.Fault(unit, dir)
 }
 
-// Fault returns what keeps the service from writing to an existing directory, or from starting at all, and the remedy.
-// Symbolic links are followed, as systemd does in its settings.
+// Fault returns what keeps the service from writing to an existing directory, or from starting at
+// all, and the remedy. It follows symbolic links, as systemd does in its settings.
 func (s Service) Fault(unit, dir string) (remedy string, err error) {
 	edit := func(line string) string { return "systemctl edit " + unit + ": [Service] " + line }
 	switch {
@@ -114,40 +119,51 @@ func (s Service) Fault(unit, dir string) (remedy string, err error) {
 	return "", nil
 }
 
-// missing looks for a path without which systemd cannot set up the service's mounts: status 226/NAMESPACE.
+// missing returns an error if a path does not exist without which systemd cannot set up the mounts of
+// the service (status 226/NAMESPACE).
 func (s Service) missing(edit func(string) string) (remedy string, err error) {
-	for name, paths := range map[string][]string{"ReadWritePaths": s.ReadWrite, "ReadOnlyPaths": s.ReadOnly, "InaccessiblePaths": s.Inaccessible} {
+	gone := func(path string) bool {
+		_, err := os.Stat(path)
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	fault := func(name, path string) error {
+		return fmt.Errorf("%s=%s does not exist, so systemd cannot start it", name, path)
+	}
+	for name, paths := range map[string][]string{
+		"ReadWritePaths": s.ReadWrite, "ReadOnlyPaths": s.ReadOnly, "InaccessiblePaths": s.Inaccessible,
+	} {
 		for _, path := range paths {
-			if _, err := os.Stat(plain(path)); !strings.HasPrefix(path, "-") && errors.Is(err, fs.ErrNotExist) {
-				return edit(name + "=" + quotePath("-"+plain(path))), fmt.Errorf("%s=%s does not exist, so systemd cannot start it", name, path)
+			if !strings.HasPrefix(path, "-") && gone(plain(path)) {
+				return edit(name + "=" + quotePath("-"+plain(path))), fault(name, path)
 			}
 		}
 	}
 	for _, bind := range s.Binds {
-		if _, err := os.Stat(bind.From); !bind.MayBeGone && errors.Is(err, fs.ErrNotExist) {
-			return edit("BindPaths=" + quotePath("-"+bind.From)), fmt.Errorf("BindPaths=%s does not exist, so systemd cannot start it", bind.From)
+		if !bind.MayBeGone && gone(bind.From) {
+			return edit("BindPaths=" + quotePath("-"+bind.From)), fault("BindPaths", bind.From)
 		}
 	}
 	return "", nil
 }
 
-// A mount is what one setting makes of a directory and all below it.
+// A mount is the effect of one setting on a directory and everything below it.
 type mount struct {
 	path, setting string
 	effect        effect
 	from          string // of a bind
 }
 
-// The effects are in the order in which systemd applies those of one path, the strongest last (namespace.c, MountMode).
+// effect is what a mount does. systemd applies those of one path in this order, the strongest last
+// (MountMode in namespace.c).
 type effect int
 
 const (
 	readWrite effect = iota
 	readOnly
-	private // another directory is seen there: what is below may be brought back by a bind only
+	private // another directory is seen there; only a bind makes visible what is below
 	bound
 	boundReadOnly
-	inaccessible // with all below, whatever other settings say (systemd issue 7153)
+	inaccessible // with everything below, whatever other settings there are (systemd issue 7153)
 )
 
 func (s Service) mounts() []mount {
@@ -190,9 +206,10 @@ func (s Service) mounts() []mount {
 		add(private, "TemporaryFileSystem="+path, path)
 	}
 	for _, bind := range s.Binds {
-		m := mount{path: resolved(bind.To), setting: "BindPaths=" + bind.From + ":" + bind.To, effect: bound, from: resolved(bind.From)}
+		setting := bind.From + ":" + bind.To
+		m := mount{path: resolved(bind.To), setting: "BindPaths=" + setting, effect: bound, from: resolved(bind.From)}
 		if bind.ReadOnly {
-			m.setting, m.effect = "BindReadOnlyPaths="+bind.From+":"+bind.To, boundReadOnly
+			m.setting, m.effect = "BindReadOnlyPaths="+setting, boundReadOnly
 		}
 		all = append(all, m)
 	}
@@ -206,7 +223,7 @@ func (s Service) mounts() []mount {
 	return all
 }
 
-// hidden returns the setting that keeps the service from writing to dir, "" if none does.
+// hidden returns the setting that keeps the service from writing to dir, or "".
 func (s Service) hidden(dir string) (cause string) {
 	dir = resolved(dir)
 	away := false // another directory is seen there
@@ -238,7 +255,7 @@ func (s Service) hidden(dir string) (cause string) {
 	return cause
 }
 
-// lift is the line of a drop-in that undoes what a setting does to dir.
+// lift returns the line of a drop-in that cancels the effect of a setting on dir.
 func lift(cause, dir string) string {
 	name, _, _ := strings.Cut(cause, "=")
 	switch name {
@@ -250,7 +267,8 @@ func lift(cause, dir string) string {
 	return name + "="
 }
 
-// userMayWrite looks whether the service's user exists and owns what it needs, if this process may be the judge of that.
+// userMayWrite reports whether the user of the service exists and may write to dir. It returns an error
+// if this process cannot find out.
 func (s Service) userMayWrite(dir string) error {
 	if s.User == "" || s.User == "root" || s.User == "0" {
 		return nil
@@ -270,12 +288,13 @@ func (s Service) userMayWrite(dir string) error {
 	return nil
 }
 
-// modeAllows looks at a directory's owner and mode for a user that this process is not. An access control list may allow
-// more, so where there is one, nothing is said; nor is it if a directory above cannot be passed.
+// modeAllows returns an error if the owner and the mode of a directory do not let a user write to it. It
+// returns nil if there is an access control list, which may allow more. It does not look at the
+// directories above.
 func modeAllows(account *user.User, dir string) error {
 	var stat syscall.Stat_t
 	if err := syscall.Stat(dir, &stat); err != nil {
-		return nil // the check of the directory says so
+		return nil // the check of the directory reports that
 	}
 	if _, err := syscall.Getxattr(dir, "system.posix_acl_access", nil); err == nil {
 		return nil
@@ -293,14 +312,15 @@ func modeAllows(account *user.User, dir string) error {
 		bits >>= 3
 	}
 	if bits&(write|search) != write|search {
-		return fmt.Errorf("its user %s may not write there: %s belongs to %d:%d, mode %#o", account.Username, dir, stat.Uid, stat.Gid, stat.Mode&0o7777)
+		return fmt.Errorf("its user %s may not write there: %s belongs to %d:%d, mode %#o",
+			account.Username, dir, stat.Uid, stat.Gid, stat.Mode&0o7777)
 	}
 	return nil
 }
 
 func plain(path string) string { return strings.TrimLeft(path, "-+") }
 
-// resolved is a path without symbolic links, as far as this user can see them.
+// resolved returns a path without symbolic links, as far as this user can see them.
 func resolved(path string) string {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		return target
@@ -308,7 +328,7 @@ func resolved(path string) string {
 	return filepath.Clean(path)
 }
 
-// quotePath writes a path as systemd.syntax(7) has it in a setting that takes several.
+// quotePath quotes a path for a setting that takes several (systemd.syntax(7)).
 func quotePath(path string) string {
 	path = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`, "%", "%%").Replace(path)
 	if strings.ContainsAny(path, ` '\`) {

@@ -18,54 +18,81 @@ func TestServiceFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	edit := func(line string) string { return "systemctl edit x.service: [Service] " + line }
-	for name, test := range map[string]struct {
+	type test struct {
 		service     Service
 		dir         string
 		err, remedy string // no error if both are empty
-	}{
-		"nothing restricts":     {Service{}, "/srv/a", "", ""},
-		"strict":                {Service{System: "strict"}, "/srv/a", "ProtectSystem=strict keeps it away", edit("ReadWritePaths=/srv/a")},
-		"strict, with a space":  {Service{System: "strict"}, "/srv/my archive", "ProtectSystem=strict keeps it away", edit(`ReadWritePaths="/srv/my archive"`)},
-		"strict, and let in":    {Service{System: "strict", ReadWrite: []string{"-/srv/a"}}, "/srv/a", "", ""},
-		"a parent is let in":    {Service{System: "strict", ReadWrite: []string{"-+/srv/"}}, "/srv/a", "", ""},
-		"a name like it":        {Service{System: "strict", ReadWrite: []string{"-/srv/arch"}}, "/srv/archive", "ProtectSystem=strict keeps it away", edit("ReadWritePaths=/srv/archive")},
-		"a space in the path":   {Service{System: "strict", ReadWrite: []string{"-/srv/my archive"}}, "/srv/my archive", "", ""},
-		"full":                  {Service{System: "full"}, "/srv/a", "", ""},
-		"full, below /etc":      {Service{System: "full"}, "/etc/a", "ProtectSystem=full keeps it away", edit("ReadWritePaths=/etc/a")},
-		"a link is let in":      {Service{System: "strict", ReadWrite: []string{"-" + base + "/link"}}, base + "/disk/my archive", "", ""},
-		"its target is let in":  {Service{System: "strict", ReadWrite: []string{"-" + base + "/disk"}}, base + "/link/my archive", "", ""},
-		"home":                  {Service{Home: "yes"}, "/home/pi/a", "ProtectHome=yes keeps it away", edit("ProtectHome=no")},
-		"home, not to be had":   {Service{System: "strict", Home: "yes", ReadWrite: []string{"-/home/pi/a"}}, "/home/pi/a", "ProtectHome=yes keeps it away", edit("ProtectHome=no")},
-		"home read-only":        {Service{Home: "read-only"}, "/home/pi/a", "ProtectHome=read-only keeps it away", edit("ProtectHome=no")},
-		"home, let in":          {Service{Home: "read-only", ReadWrite: []string{"-/home/pi"}}, "/home/pi/a", "", ""},
-		"home, bound":           {Service{Home: "tmpfs", Binds: []Bind{{From: "/home/pi", To: "/home/pi", MayBeGone: true}}}, "/home/pi/a", "", ""},
-		"home, not bound":       {Service{Home: "tmpfs", ReadWrite: []string{"-/home/pi"}}, "/home/pi/a", "ProtectHome=tmpfs keeps it away", edit("ProtectHome=no")},
-		"tmp":                   {Service{Tmp: true, ReadWrite: []string{"-/var/tmp/a"}}, "/var/tmp/a", "PrivateTmp=yes keeps it away", edit("PrivateTmp=no")},
-		"bound from elsewhere":  {Service{Binds: []Bind{{From: "/mnt/b", To: "/srv", MayBeGone: true}}}, "/srv/a", "BindPaths=/mnt/b:/srv keeps it away", edit("BindPaths=")},
-		"bound, to read only":   {Service{Binds: []Bind{{From: "/srv", To: "/srv", ReadOnly: true, MayBeGone: true}}}, "/srv/a", "BindReadOnlyPaths=/srv:/srv keeps it away", edit("BindReadOnlyPaths=")},
-		"read-only":             {Service{ReadOnly: []string{"-/srv/a"}, ReadWrite: []string{"-/srv/a"}}, "/srv/a/b", "ReadOnlyPaths=-/srv/a keeps it away", edit("ReadOnlyPaths=")},
-		"inaccessible":          {Service{Inaccessible: []string{"-/srv"}, ReadWrite: []string{"-/srv/a"}}, "/srv/a", "InaccessiblePaths=-/srv keeps it away", edit("InaccessiblePaths=")},
-		"a tmpfs":               {Service{Temporary: []string{"/srv"}}, "/srv/a", "TemporaryFileSystem=/srv keeps it away", edit("TemporaryFileSystem=")},
-		"another root":          {Service{Root: "/srv/root"}, "/srv/a", "RootDirectory=/srv/root gives it another root directory", edit("RootDirectory=")},
-		"a path that is gone":   {Service{ReadWrite: []string{"/nonexistent/a b"}}, "/srv", "ReadWritePaths=/nonexistent/a b does not exist, so systemd cannot start it", edit(`ReadWritePaths="-/nonexistent/a b"`)},
-		"a source that is gone": {Service{Binds: []Bind{{From: "/nonexistent", To: "/srv/b"}}}, "/srv", "BindPaths=/nonexistent does not exist, so systemd cannot start it", edit("BindPaths=-/nonexistent")},
-		"no such user":          {Service{User: "no-such-user"}, "/srv", "its User=no-such-user: user: unknown user no-such-user, so systemd cannot start it", ""},
-		"no such number":        {Service{User: "4294967290"}, "/srv", "its User=4294967290: user: unknown userid 4294967290, so systemd cannot start it", ""},
-		"stale":                 {Service{Stale: true}, "/srv", "its files have changed since systemd read them", "systemctl daemon-reload"},
-		"not installed":         {Service{Load: "not-found"}, "/srv", "it is not installed", "apt-get install --reinstall tunnelcast"},
-		"masked":                {Service{Load: "masked"}, "/srv", "it is masked", "systemctl unmask x.service"},
+	}
+	away := func(s Service, dir, setting, line string) test {
+		return test{s, dir, setting + " keeps it away", edit(line)}
+	}
+	fine := func(s Service, dir string) test { return test{s, dir, "", ""} }
+	readWrite := func(path string) Service { return Service{System: "strict", ReadWrite: []string{path}} }
+	bind := func(b Bind) Service { b.MayBeGone = true; return Service{Binds: []Bind{b}} }
+	const gone = " does not exist, so systemd cannot start it"
+	for name, test := range map[string]test{
+		"nothing restricts": fine(Service{}, "/srv/a"),
+		"strict": away(Service{System: "strict"}, "/srv/a",
+			"ProtectSystem=strict", "ReadWritePaths=/srv/a"),
+		"strict, with a space": away(Service{System: "strict"}, "/srv/my archive",
+			"ProtectSystem=strict", `ReadWritePaths="/srv/my archive"`),
+		"strict, and allowed": fine(readWrite("-/srv/a"), "/srv/a"),
+		"parent allowed":      fine(readWrite("-+/srv/"), "/srv/a"),
+		"similar name": away(readWrite("-/srv/arch"), "/srv/archive",
+			"ProtectSystem=strict", "ReadWritePaths=/srv/archive"),
+		"space in the path": fine(readWrite("-/srv/my archive"), "/srv/my archive"),
+		"full":              fine(Service{System: "full"}, "/srv/a"),
+		"full, below /etc": away(Service{System: "full"}, "/etc/a",
+			"ProtectSystem=full", "ReadWritePaths=/etc/a"),
+		"link allowed":      fine(readWrite("-"+base+"/link"), base+"/disk/my archive"),
+		"target of a link":  fine(readWrite("-"+base+"/disk"), base+"/link/my archive"),
+		"home":              away(Service{Home: "yes"}, "/home/pi/a", "ProtectHome=yes", "ProtectHome=no"),
+		"home, read-only":   away(Service{Home: "read-only"}, "/home/pi/a", "ProtectHome=read-only", "ProtectHome=no"),
+		"home, but allowed": fine(Service{Home: "read-only", ReadWrite: []string{"-/home/pi"}}, "/home/pi/a"),
+		"home, with a bind": fine(Service{Home: "tmpfs", Binds: bind(Bind{From: "/home/pi", To: "/home/pi"}).Binds}, "/home/pi/a"),
+		"home, hidden anyway": away(Service{Home: "yes", System: "strict", ReadWrite: []string{"-/home/pi/a"}},
+			"/home/pi/a", "ProtectHome=yes", "ProtectHome=no"),
+		"home, no bind": away(Service{Home: "tmpfs", ReadWrite: []string{"-/home/pi"}}, "/home/pi/a",
+			"ProtectHome=tmpfs", "ProtectHome=no"),
+		"tmp": away(Service{Tmp: true, ReadWrite: []string{"-/var/tmp/a"}}, "/var/tmp/a",
+			"PrivateTmp=yes", "PrivateTmp=no"),
+		"bind of another directory": away(bind(Bind{From: "/mnt/b", To: "/srv"}), "/srv/a",
+			"BindPaths=/mnt/b:/srv", "BindPaths="),
+		"read-only bind": away(bind(Bind{From: "/srv", To: "/srv", ReadOnly: true}), "/srv/a",
+			"BindReadOnlyPaths=/srv:/srv", "BindReadOnlyPaths="),
+		"read-only": away(Service{ReadOnly: []string{"-/srv/a"}, ReadWrite: []string{"-/srv/a"}}, "/srv/a/b",
+			"ReadOnlyPaths=-/srv/a", "ReadOnlyPaths="),
+		"inaccessible": away(Service{Inaccessible: []string{"-/srv"}, ReadWrite: []string{"-/srv/a"}}, "/srv/a",
+			"InaccessiblePaths=-/srv", "InaccessiblePaths="),
+		"tmpfs": away(Service{Temporary: []string{"/srv"}}, "/srv/a",
+			"TemporaryFileSystem=/srv", "TemporaryFileSystem="),
+		"another root": {Service{Root: "/srv/root"}, "/srv/a",
+			"RootDirectory=/srv/root gives it another root directory", edit("RootDirectory=")},
+		"path missing": {Service{ReadWrite: []string{"/nonexistent/a b"}}, "/srv",
+			"ReadWritePaths=/nonexistent/a b" + gone, edit(`ReadWritePaths="-/nonexistent/a b"`)},
+		"source missing": {Service{Binds: []Bind{{From: "/nonexistent", To: "/srv/b"}}}, "/srv",
+			"BindPaths=/nonexistent" + gone, edit("BindPaths=-/nonexistent")},
+		"no such user": {Service{User: "no-such-user"}, "/srv",
+			"its User=no-such-user: user: unknown user no-such-user, so systemd cannot start it", ""},
+		"no such number": {Service{User: "4294967290"}, "/srv",
+			"its User=4294967290: user: unknown userid 4294967290, so systemd cannot start it", ""},
+		"stale": {Service{Stale: true}, "/srv",
+			"its files have changed since systemd read them", "systemctl daemon-reload"},
+		"not installed": {Service{Load: "not-found"}, "/srv",
+			"it is not installed", "apt-get install --reinstall tunnelcast"},
+		"masked": {Service{Load: "masked"}, "/srv", "it is masked", "systemctl unmask x.service"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.service.Load == "" {
 				test.service.Load = "loaded"
 			}
 			remedy, err := test.service.Fault(unit, test.dir)
-			said := ""
+			text := ""
 			if err != nil {
-				said = err.Error()
+				text = err.Error()
 			}
-			if said != test.err || remedy != test.remedy {
-				t.Errorf("got  %q (%s)\nwant %q (%s)", said, remedy, test.err, test.remedy)
+			if text != test.err || remedy != test.remedy {
+				t.Errorf("got  %q (%s)\nwant %q (%s)", text, remedy, test.err, test.remedy)
 			}
 		})
 	}
@@ -73,7 +100,7 @@ func TestServiceFault(t *testing.T) {
 
 func TestModeAllows(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root makes others' directories")
+		t.Skip("only root makes directories of other users")
 	}
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
@@ -89,9 +116,9 @@ func TestModeAllows(t *testing.T) {
 		"its own, read-only":    {uid, other, 0o577, false},
 		"its group's":           {other, gid, 0o775, true},
 		"its group's to read":   {other, gid, 0o755, false},
-		"everybody's":           {other, other, 0o777, true},
-		"somebody's":            {other, other, 0o755, false},
-		"not to be passed":      {other, other, 0o776, false},
+		"everyone's":            {other, other, 0o777, true},
+		"another user's":        {other, other, 0o755, false},
+		"not searchable":        {other, other, 0o776, false},
 		"root's":                {0, 0, 0o755, false},
 		"sticky and everyone's": {0, 0, 0o777 | os.ModeSticky, true},
 	} {

@@ -1,5 +1,5 @@
-// Package units asks systemd, over D-Bus, whether a unit is running and makes
-// it reload one, awaiting the job's result.
+// Package units asks systemd, over D-Bus, whether a unit is running and what it may
+// reach, and reloads units.
 package units
 
 import (
@@ -10,18 +10,18 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
-// State is what systemd knows of a unit, in the words of systemctl show.
+// State is the state of a unit, in the words of systemctl show.
 type State struct {
 	Load   string // LoadState: loaded, not-found, masked, ...
 	Active string // ActiveState: active, activating, deactivating, inactive, failed, ...
-	File   string // UnitFileState: enabled, disabled, static, ...; empty if there is none
+	File   string // UnitFileState: enabled, disabled, static, ...; empty without a file
 }
 
-// Stopped says whether systemd is sure that no process of the unit runs.
+// Stopped reports whether systemd is sure that no process of the unit is running.
 func (s State) Stopped() bool { return s.Active == "inactive" || s.Active == "failed" }
 
-// Fault returns what keeps a timer or a path unit of this package from its work,
-// now or from the next boot on, and the remedy.
+// Fault returns what keeps a timer or a path unit of our package from working, now or
+// after the next boot, and the remedy.
 func (s State) Fault(unit string) (remedy string, err error) {
 	remedy = "systemctl enable --now " + unit
 	switch {
@@ -37,7 +37,7 @@ func (s State) Fault(unit string) (remedy string, err error) {
 	return "", nil
 }
 
-// Check is Get and Fault.
+// Check returns the Fault of a unit.
 func Check(ctx context.Context, unit string) (remedy string, err error) {
 	state, err := Get(ctx, unit)
 	if err != nil {
@@ -46,8 +46,8 @@ func Check(ctx context.Context, unit string) (remedy string, err error) {
 	return state.Fault(unit)
 }
 
-// Get returns the state of a unit. A unit that does not exist has the Load
-// state "not-found" and is no error.
+// Get returns the state of a unit. If the unit does not exist, that is not an error: its
+// Load state is "not-found".
 func Get(ctx context.Context, unit string) (State, error) {
 	conn, err := dbus.NewWithContext(ctx)
 	if err != nil {
@@ -62,8 +62,8 @@ func Get(ctx context.Context, unit string) (State, error) {
 	return State{Load: text("LoadState"), Active: text("ActiveState"), File: text("UnitFileState")}, nil
 }
 
-// Reload makes systemd reload a running unit and waits for the job's result;
-// any other result than "done" is an error. The unit goes on as it was.
+// Reload reloads a running unit and waits for the result of the job. Any result other
+// than "done" is an error; the unit then runs as before.
 func Reload(ctx context.Context, unit string) error {
 	conn, err := dbus.NewWithContext(ctx)
 	if err != nil {
