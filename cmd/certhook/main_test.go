@@ -2,17 +2,15 @@ package main
 
 import (
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"tunnelcast/internal/hook/hooktest"
 	"tunnelcast/internal/lineage/lineagetest"
 )
 
@@ -41,29 +39,8 @@ func TestScripts(t *testing.T) {
 			config := fmt.Sprintf("vici = %q\nswanctl-dir = %q\nunit = \"tunnelcast-test-none.service\"\n", filepath.Join(env.WorkDir, "no.vici"), swanctl)
 			return os.WriteFile(filepath.Join(env.WorkDir, "c.toml"), []byte(config), 0o600)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"status": wantStatus,
-		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": hooktest.Status},
 	})
-}
-
-// wantStatus is the script command "status N COMMAND ARG...": COMMAND ends with N.
-func wantStatus(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: status N COMMAND ARG...")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	got := 0
-	err = ts.Exec(args[1], args[2:]...)
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("%s exits with %d, want %d", args[1], got, want)
-	}
 }
 
 func saveLineages(t *testing.T, le string) {
