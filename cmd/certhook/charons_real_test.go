@@ -24,23 +24,21 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// identity is what the gateway offers and the client asks for.
+// identity is the name that the gateway offers and that clients ask for.
 const identity = "vpn.example"
 
-// charons are a gateway and a client, each a charon-systemd in a network
-// namespace of its own, joined by a veth. The kernel may lack ESP: clients log
-// in without a child SA.
+// charons are a gateway and a client, each a charon-systemd in a network namespace of its own,
+// joined by a veth pair. The kernel may lack ESP, so clients log in without a child SA.
 type charons struct {
 	t    testing.TB
 	dir  string
-	in   []string          // leads a command into the world
-	root []string          // and one of the daemons to its tree
+	in   []string          // words that run a command in the namespaces
+	root []string          // and words that run one in the daemons' tree
 	stop map[string]func() // by side
 }
 
-// gatewayConf is the guide's configuration: the certificate's file and the
-// lineage's directory are to be filled in. The directories around it are made
-// by startCharons.
+// gatewayConf is the guide's configuration. The parameters are the certificate's file and the
+// lineage's directory.
 const gatewayConf = `connections {
 	roadwarrior {
 		version = 2
@@ -82,7 +80,8 @@ const clientConn = `
 
 const strongswanConf = `charon-systemd {
 	load_modular = no
-	load = random nonce openssl pem pkcs1 pkcs8 x509 pubkey constraints revocation kernel-netlink socket-default vici updown eap-identity eap-mschapv2 md4 hmac kdf gcm sha1 sha2 aes gmp curve25519
+	load = random nonce openssl pem pkcs1 pkcs8 x509 pubkey constraints revocation kernel-netlink socket-default ` +
+	`vici updown eap-identity eap-mschapv2 md4 hmac kdf gcm sha1 sha2 aes gmp curve25519
 	retransmit_tries = 4
 	retransmit_timeout = 1
 	plugins { vici { socket = unix://%[1]s/vici } }
@@ -94,14 +93,14 @@ swanctl {
 }
 `
 
-// world holds mount and PID namespaces in which everything of a test lives. It is
-// a shell that waits for the end of its standard input, which is ours: whatever
-// becomes of us, the kernel then kills all processes in it, and its mounts and
-// named network namespaces (in its own /run) go too.
+// namespaces is a shell script that holds the mount and PID namespaces of a test. It waits
+// for the end of its standard input, which the test has. However the test ends, the kernel
+// then kills all processes in the namespaces, and removes their mounts and the named network
+// namespaces in their own /run.
 //
-// With a tree, that of the box, the daemons are taken from there and see the
-// test's directory under the same name as we do.
-const world = `set -e
+// With a tree, which is that of the box, the daemons run in the tree. They see the test's
+// directory under the same name as the test.
+const namespaces = `set -e
 mount -t tmpfs tmpfs /run
 mkdir /run/lock
 if [ -n "$1" ]; then
@@ -117,13 +116,11 @@ fi
 echo ready
 read -r _`
 
-// plugins are those of strongswanConf that Debian keeps in packages beside
-// charon's.
+// plugins are those of strongswanConf that Debian has in other packages than charon's.
 var plugins = []string{"openssl", "eap-mschapv2", "eap-identity"}
 
-// daemons says where charon and swanctl are: on this machine, or else in the
-// tree of the box. The test is skipped where neither can be had, or fails where
-// they were promised.
+// daemons returns the tree in which charon and swanctl are: that of the box, or "" for this
+// machine. Where there is neither, the test is skipped, or fails if they were promised.
 func daemons(t testing.TB) (tree string) {
 	t.Helper()
 	here := os.Geteuid() == 0
@@ -153,8 +150,8 @@ func daemons(t testing.TB) (tree string) {
 	return tree
 }
 
-// startCharons starts both, the gateway without connections. The
-// client trusts one root, in PEM, and has a connection per name.
+// startCharons starts both, the gateway without connections. The client trusts one root, in
+// PEM, and has a connection for each name.
 func startCharons(t testing.TB, root []byte, clients ...string) *charons {
 	// Not t.TempDir, which may be in any place: the tree has a /tmp.
 	dir, err := os.MkdirTemp("/tmp", "tunnelcast-certhook-")
@@ -165,7 +162,8 @@ func startCharons(t testing.TB, root []byte, clients ...string) *charons {
 	c := &charons{t: t, dir: dir, stop: map[string]func(){}}
 	c.enter(daemons(t))
 	for _, side := range []string{"gw", "client"} {
-		for _, sub := range []string{"x509", "x509ca", "private", "ecdsa", "rsa", "pkcs8", "bliss", "pkcs12", "pubkey", "x509aa", "x509ac", "x509crl", "x509ocsp"} {
+		const subs = "x509 x509ca private ecdsa rsa pkcs8 bliss pkcs12 pubkey x509aa x509ac x509crl x509ocsp"
+		for _, sub := range strings.Fields(subs) {
 			if err := os.MkdirAll(filepath.Join(c.dir, side, sub), 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -176,7 +174,8 @@ func startCharons(t testing.TB, root []byte, clients ...string) *charons {
 	for _, name := range clients {
 		fmt.Fprintf(&conns, clientConn, name, name)
 	}
-	c.write("client/swanctl.conf", "connections {"+conns.String()+"}\nsecrets { eap-alice { id = alice\nsecret = wonderland } }\n")
+	c.write("client/swanctl.conf",
+		"connections {"+conns.String()+"}\nsecrets { eap-alice { id = alice\nsecret = wonderland } }\n")
 	c.write("client/x509ca/root.pem", string(root))
 
 	for _, side := range []string{"gw", "client"} {
@@ -195,11 +194,11 @@ func startCharons(t testing.TB, root []byte, clients ...string) *charons {
 	return c
 }
 
-// enter makes the world and the words that lead a command into it.
+// enter makes the namespaces, and the words that run a command in them.
 func (c *charons) enter(tree string) {
 	c.t.Helper()
 	holder := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--",
-		"/bin/sh", "-c", world, "world", tree, c.dir)
+		"/bin/sh", "-c", namespaces, "namespaces", tree, c.dir)
 	holder.Stderr = os.Stderr
 	in, err1 := holder.StdinPipe()
 	out, err2 := holder.StdoutPipe()
@@ -214,7 +213,7 @@ func (c *charons) enter(tree string) {
 	if tree != "" {
 		c.root = []string{"chroot", tree}
 	}
-	// The program that certhook is told to use.
+	// The program for certhook's setting swanctl.
 	c.write("swanctl", "#!/bin/sh\nexec "+strings.Join(slices.Concat(c.in, c.root), " ")+" /usr/sbin/swanctl \"$@\"\n")
 	if err := os.Chmod(filepath.Join(c.dir, "swanctl"), 0o700); err != nil {
 		c.t.Fatal(err)
@@ -242,8 +241,8 @@ func (c *charons) start(side string) {
 		c.t.Fatal(err)
 	}
 	c.stop[side] = func() {
-		// The child of nsenter, which has only become charon by exec. nsenter ends with it: killed first, it would leave
-		// charon to a process that may never wait for it, and the PID namespace would not end.
+		// The child of nsenter is charon, and nsenter ends with it. If nsenter were killed first, charon would become
+		// the child of a process that may never wait for it, and the PID namespace would not end.
 		if pid := childOf(daemon.Pid()); pid > 0 {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
@@ -288,7 +287,8 @@ func (c *charons) swanctl(side string, args ...string) (string, error) {
 // swanctlAt is swanctl with another socket than charon's.
 func (c *charons) swanctlAt(socket, side string, args ...string) (string, error) {
 	run := exec.Command(filepath.Join(c.dir, "swanctl"), append(args, "--uri", "unix://"+socket)...)
-	run.Env = append(os.Environ(), "SWANCTL_DIR="+filepath.Join(c.dir, side), "STRONGSWAN_CONF="+filepath.Join(c.dir, side, "strongswan.conf"))
+	dir := filepath.Join(c.dir, side)
+	run.Env = append(os.Environ(), "SWANCTL_DIR="+dir, "STRONGSWAN_CONF="+filepath.Join(dir, "strongswan.conf"))
 	out, err := run.CombinedOutput()
 	return string(out), err
 }
@@ -302,7 +302,7 @@ func (c *charons) mustSwanctl(side string, args ...string) string {
 	return out
 }
 
-// presented logs a client in anew and returns the certificate it was shown.
+// presented logs a client in again and returns the certificate that it was shown.
 func (c *charons) presented(name string) *x509.Certificate {
 	c.t.Helper()
 	shown, err := c.shown(name)
@@ -312,7 +312,7 @@ func (c *charons) presented(name string) *x509.Certificate {
 	return shown
 }
 
-// shown is presented for a client that may be turned away.
+// shown is presented for a client whose login may fail.
 func (c *charons) shown(name string) (*x509.Certificate, error) {
 	c.t.Helper()
 	c.mustSwanctl("client", "--flush-certs")
@@ -340,7 +340,7 @@ func (c *charons) shown(name string) (*x509.Certificate, error) {
 	return leaves[0], nil
 }
 
-// login connects a client anew and says why it could not.
+// login connects a client again. The error has what swanctl printed.
 func (c *charons) login(name string) error {
 	c.swanctl("client", "--terminate", "--ike", name, "--timeout", "60")
 	out, err := c.swanctl("client", "--initiate", "--ike", name, "--timeout", "60")
@@ -350,19 +350,19 @@ func (c *charons) login(name string) error {
 	return nil
 }
 
-// hook runs certhook as certbot does for a lineage, see certhook.
+// hook runs certhook as certbot does for a lineage; see certhook.
 func (c *charons) hook(lineage string, args ...string) (output, log string, err error) {
 	return c.certhook(map[string]string{"RENEWED_LINEAGE": lineage}, args...)
 }
 
-// arguments lead certhook to the gateway.
+// arguments are the settings of certhook for the gateway.
 func (c *charons) arguments() []string {
 	return []string{"--config", os.DevNull, "--swanctl", filepath.Join(c.dir, "swanctl"), "--vici", c.socket("gw"),
 		"--swanctl-dir", filepath.Join(c.dir, "gw"), "--unit", "tunnelcast-test-none.service"}
 }
 
-// certhook runs the command against the gateway in this process and returns what
-// it said on its streams and in its log.
+// certhook runs the command for the gateway in this process, and returns what it printed and
+// what it logged.
 func (c *charons) certhook(variables map[string]string, args ...string) (output, log string, err error) {
 	var out, logged bytes.Buffer
 	env := hook.Env{

@@ -47,8 +47,8 @@ func TestAccessWithoutAnEnforcedProfile(t *testing.T) {
 	}
 }
 
-// The kernel's file gives the answer to what was written to it. A terminal in raw mode
-// can stand for it: its other end is the kernel here.
+// The kernel's file answers what was written to it. The test has a terminal in raw mode in its
+// place, whose other end plays the kernel.
 func TestAccessAsksTheKernel(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer string
@@ -62,7 +62,8 @@ func TestAccessAsksTheKernel(t *testing.T) {
 			kernel, access := pseudoTerminal(t)
 			root := t.TempDir()
 			dir, key := filepath.Join(root, appArmorDir), filepath.Join(root, "privkey.pem")
-			err := errors.Join(os.WriteFile(key, nil, 0o600), os.MkdirAll(dir, 0o755), os.Symlink(access, filepath.Join(dir, ".access")),
+			err := errors.Join(os.WriteFile(key, nil, 0o600), os.MkdirAll(dir, 0o755),
+				os.Symlink(access, filepath.Join(dir, ".access")),
 				os.WriteFile(filepath.Join(dir, "profiles"), []byte("/usr/sbin/swanctl (enforce)\n"), 0o644))
 			if err != nil {
 				t.Fatal(err)
@@ -96,11 +97,12 @@ func TestAccessAsksTheKernel(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	})
-	// As in the sandbox of a unit. That says nothing of the profile, and must not make the daily timer fail.
+	// As in the sandbox of a unit. That says nothing about the profile, and must not make the daily run fail.
 	t.Run("read-only", func(t *testing.T) {
 		root := t.TempDir()
 		dir, key := filepath.Join(root, appArmorDir), filepath.Join(root, "privkey.pem")
-		err := errors.Join(os.WriteFile(key, nil, 0o600), os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, ".access"), nil, 0o600),
+		err := errors.Join(os.WriteFile(key, nil, 0o600), os.MkdirAll(dir, 0o755),
+			os.WriteFile(filepath.Join(dir, ".access"), nil, 0o600),
 			os.WriteFile(filepath.Join(dir, "profiles"), []byte("/usr/sbin/swanctl (enforce)\n"), 0o644))
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +117,7 @@ func TestAccessAsksTheKernel(t *testing.T) {
 	})
 }
 
-// pseudoTerminal returns one end, and the path of the other, in raw mode.
+// pseudoTerminal returns one end of a terminal in raw mode, and the path of the other.
 func pseudoTerminal(t *testing.T) (end *os.File, path string) {
 	t.Helper()
 	end, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -157,7 +159,8 @@ func TestIPsecConf(t *testing.T) {
 	le := filepath.Join(root, "etc/letsencrypt")
 	live := lineagetest.NewAuthority(t, "CA", 1).Renew(t, identity).Save(t, le, identity, 1)
 	certs := filepath.Join(root, "etc/ipsec.d/certs")
-	err := errors.Join(os.MkdirAll(certs, 0o755), os.Symlink(filepath.Join(live, "fullchain.pem"), filepath.Join(certs, "vpn.pem")))
+	err := errors.Join(os.MkdirAll(certs, 0o755),
+		os.Symlink(filepath.Join(live, "fullchain.pem"), filepath.Join(certs, "vpn.pem")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +203,8 @@ func TestOneRuleForAllRenewals(t *testing.T) {
 
 func TestWarnDays(t *testing.T) {
 	for days, want := range map[int]int{6: 1, 45: 14, 90: 29, 365: 29} {
-		leaf := &x509.Certificate{NotBefore: time.Unix(0, 0), NotAfter: time.Unix(0, 0).Add(time.Duration(days) * 24 * time.Hour)}
+		start := time.Unix(0, 0)
+		leaf := &x509.Certificate{NotBefore: start, NotAfter: start.Add(time.Duration(days) * 24 * time.Hour)}
 		if got := new(host).warnDays(leaf); got != want {
 			t.Errorf("%d days of lifetime: got %d, want %d", days, got, want)
 		}

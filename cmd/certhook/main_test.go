@@ -18,9 +18,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"certhook": main})
 }
 
-// TestScripts runs the command from outside, where no charon runs. Each script
-// has the lineages of saveLineages in le/live and swanctl's directories for one
-// that uses "good" in etc/swanctl.
+// TestScripts runs the command as a process, on a host without charon. Each script has the
+// lineages of saveLineages in le/live, and in etc/swanctl a configuration that uses "good".
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -32,11 +31,13 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
-			conf := fmt.Sprintf("connections { rw { local { certs = %s/live/good/cert.pem\n id = %s\n } } }\n", le, identity)
+			conf := fmt.Sprintf("connections { rw { local { certs = %s/live/good/cert.pem\n id = %s\n } } }\n",
+				le, identity)
 			if err := os.WriteFile(filepath.Join(swanctl, "swanctl.conf"), []byte(conf), 0o600); err != nil {
 				return err
 			}
-			config := fmt.Sprintf("vici = %q\nswanctl-dir = %q\nunit = \"tunnelcast-test-none.service\"\n", filepath.Join(env.WorkDir, "no.vici"), swanctl)
+			config := fmt.Sprintf("vici = %q\nswanctl-dir = %q\nunit = \"tunnelcast-test-none.service\"\n",
+				filepath.Join(env.WorkDir, "no.vici"), swanctl)
 			return os.WriteFile(filepath.Join(env.WorkDir, "c.toml"), []byte(config), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": hooktest.Status},
@@ -47,7 +48,8 @@ func saveLineages(t *testing.T, le string) {
 	authority := lineagetest.NewAuthority(t, "CA", 2)
 	files := func(change func(*x509.Certificate)) lineagetest.Files {
 		key := lineagetest.NewKey(t, false)
-		return lineagetest.NewFiles(t, authority.Issue(t, key.Public(), []string{identity}, change), authority.Chain(), key)
+		leaf := authority.Issue(t, key.Public(), []string{identity}, change)
+		return lineagetest.NewFiles(t, leaf, authority.Chain(), key)
 	}
 	files(nil).Save(t, le, "good", 1)
 	files(nil).Save(t, le, "foreign", 1)

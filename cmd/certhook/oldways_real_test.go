@@ -3,22 +3,20 @@ package main
 import (
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage/lineagetest"
 )
 
-// TestOldWays renews and then does what is commonly done in place of certhook. The
-// next client tells what came of it. certhook refuses the same renewal, with the
-// old pair serving, or else heals what the old way has left.
+// TestOldWays renews, does what is commonly done instead of certhook, and looks at what happens
+// to the next client. certhook refuses the same renewal, while the old pair serves, or mends
+// what the old way has left.
 //
-// swanctl --load-all with nothing wrong has its row in
+// swanctl --load-all with nothing wrong is measured in
 // TestNoLoginIsLostWhileCertificatesRotate: its fault is a gap.
 func TestOldWays(t *testing.T) {
 	g := newGuide(t, "c1")
@@ -30,7 +28,7 @@ func TestOldWays(t *testing.T) {
 		}
 	}
 	good := func() lineagetest.Files { return g.authority.Renew(t, identity) }
-	// What becomes of the next client, as fate says it.
+	// What happens to the next client, in the words of fate.
 	const (
 		old      = "is shown the old certificate"
 		noKey    = "received AUTHENTICATION_FAILED notify error"
@@ -38,7 +36,7 @@ func TestOldWays(t *testing.T) {
 	)
 	for _, row := range []struct {
 		name    string
-		fresh   bool // charon has just been started, without certhook's files
+		fresh   bool // charon was started again, without certhook's files
 		renewal func() lineagetest.Files
 		lost    string // a file of the renewal that is gone
 		way     string // of swanctl; none is run if empty
@@ -46,30 +44,32 @@ func TestOldWays(t *testing.T) {
 		next    string
 		refused string // certhook's error; empty if it heals
 	}{
-		{name: "a chain of two, loaded by its authority's file", fresh: true, renewal: good, way: "--load-all --noprompt", next: noIssuer},
+		{name: "a chain of two, loaded by its authority's file", fresh: true, renewal: good,
+			way: "--load-all --noprompt", next: noIssuer},
 		{name: "nothing", renewal: good, next: old},
 		{name: "load-creds alone", renewal: good, way: "--load-creds --noprompt", next: noKey},
 		{name: "load-conns alone", renewal: good, way: "--load-conns", next: old},
-		{name: "load-all, key dangling", renewal: good, lost: "privkey", way: "--load-all --noprompt", next: noKey, refused: "read privkey.pem: dangling link"},
-		{name: "load-all, key corrupt", renewal: with("privkey.pem", []byte("-----BEGIN PRIVATE KEY-----\nMIG\n")), way: "--load-all --noprompt", next: noKey, refused: "privkey.pem: damaged or truncated"},
-		{name: "load-all, chain unreadable", renewal: with("chain.pem", []byte("\x00")), way: "--load-all --noprompt", status: 22, next: noKey, refused: "chain.pem: no certificate"},
-		{name: "load-all, chain dangling", renewal: good, lost: "chain", way: "--load-all --noprompt", status: 22, next: noKey, refused: "read chain.pem: dangling link"},
+		{name: "load-all, key dangling", renewal: good, lost: "privkey",
+			way: "--load-all --noprompt", next: noKey, refused: "read privkey.pem: dangling link"},
+		{name: "load-all, key corrupt", renewal: with("privkey.pem", []byte("-----BEGIN PRIVATE KEY-----\nMIG\n")),
+			way: "--load-all --noprompt", next: noKey, refused: "privkey.pem: damaged or truncated"},
+		{name: "load-all, chain unreadable", renewal: with("chain.pem", []byte("\x00")),
+			way: "--load-all --noprompt", status: 22, next: noKey, refused: "chain.pem: no certificate"},
+		{name: "load-all, chain dangling", renewal: good, lost: "chain",
+			way: "--load-all --noprompt", status: 22, next: noKey, refused: "read chain.pem: dangling link"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := g.presented("c1")
 			renewed := g.save(row.renewal())
 			if row.lost != "" {
-				if err := os.Remove(filepath.Join(g.le, "archive", identity, fmt.Sprintf("%s%d.pem", row.lost, g.version))); err != nil {
-					t.Fatal(err)
-				}
+				g.removeArchived(row.lost)
 			}
 			if row.fresh {
 				g.forget()
 			}
 			if row.refused != "" {
-				if _, _, err := g.hook(g.live); err == nil || !strings.Contains(err.Error(), row.refused) || hook.Status(err) != 1 {
-					t.Errorf("certhook: %v, want %q and status 1", err, row.refused)
-				}
+				_, _, err := g.hook(g.live)
+				wantError(t, err, 1, row.refused)
 				if !g.presented("c1").Equal(before) {
 					t.Error("after certhook's refusal the old pair is not served")
 				}
@@ -103,8 +103,8 @@ func TestOldWays(t *testing.T) {
 	}
 }
 
-// fate says what becomes of a client that logs in now.
-func (g *gateway) fate(before *x509.Certificate) string {
+// fate returns what happens to a client that logs in now.
+func (g *testGateway) fate(before *x509.Certificate) string {
 	g.t.Helper()
 	switch shown, err := g.shown("c1"); {
 	case err != nil:
@@ -116,8 +116,8 @@ func (g *gateway) fate(before *x509.Certificate) string {
 	}
 }
 
-// forget restarts charon as on a host that certhook has never seen.
-func (g *gateway) forget() {
+// forget restarts charon as on a host where certhook has never run.
+func (g *testGateway) forget() {
 	g.t.Helper()
 	g.mustSwanctl("client", "--terminate", "--ike", "c1", "--timeout", "60")
 	g.stop["gw"]()

@@ -1,22 +1,18 @@
 package main
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"tunnelcast/internal/charon"
-	"tunnelcast/internal/e2e/box"
-	"tunnelcast/internal/hook"
 	"tunnelcast/internal/lineage/lineagetest"
 	"tunnelcast/internal/rotation"
 	"tunnelcast/internal/swanctl"
@@ -177,16 +173,15 @@ func TestOthersAreLeftAlone(t *testing.T) {
 	}
 	gone := g.authority.Renew(t, "old.example").Save(t, g.le, "old.example", 1)
 	g.write("gw/swanctl.conf", g.conf("DIR/cert.pem")+fmt.Sprintf(
-		"connections { old { remote_addrs = 198.51.100.1\n local { certs = %s/cert.pem\n id = old.example } } }\n", gone))
+		"connections { old { remote_addrs = 198.51.100.1\n local { certs = %s/cert.pem\n id = old.example } } }\n",
+		gone))
 	if err := os.RemoveAll(gone); err != nil {
 		t.Fatal(err)
 	}
 
 	leaf := g.renew()
 	out, log, err := g.hook(g.live)
-	if hook.Status(err) != 3 || !isFinding(err, rotation.OtherBroken) || !strings.Contains(err.Error(), "fails at connection old: certs: open "+gone) {
-		t.Errorf("error %v, want status 3 and the connection old", err)
-	}
+	wantFinding(t, err, 3, rotation.OtherBroken, "fails at connection old: certs: open "+gone)
 	if out != "" || !strings.Contains(log, "charon serves the new certificate") {
 		t.Errorf("output %q, log %s", out, log)
 	}
@@ -199,13 +194,16 @@ func TestOthersAreLeftAlone(t *testing.T) {
 		}
 	}
 	check, _, _ := g.certhook(nil, "check")
-	for _, want := range []string{"FAIL  certs of connection old, ", "ok    connection branch: of another VICI client", "ok    lineage " + g.live} {
+	for _, want := range []string{
+		"FAIL  certs of connection old, ", "ok    connection branch: of another VICI client", "ok    lineage " + g.live,
+	} {
 		if !strings.Contains(check, want) {
 			t.Errorf("check lacks %q:\n%s", want, check)
 		}
 	}
-	if out, _, err := g.certhook(nil, "check", "--heal"); err == nil || !strings.Contains(out, "FAIL  connections: the next reload of ") {
-		t.Errorf("check --heal says nothing of the connection that no reload can load: %v\n%s", err, out)
+	out, _, err = g.certhook(nil, "check", "--heal")
+	if err == nil || !strings.Contains(out, "FAIL  connections: the next reload of ") {
+		t.Errorf("check --heal does not name the connection that no reload can load: %v\n%s", err, out)
 	}
 
 	// charon's unit ends there when it starts, so what is loaded is what counts.
@@ -221,12 +219,15 @@ func TestOthersAreLeftAlone(t *testing.T) {
 // the lineage.
 func TestOneOfTwoConnectionsIsRefused(t *testing.T) {
 	g := newGuide(t, "c1")
-	g.write("gw/swanctl.conf", fmt.Sprintf("connections { bad { remote_addrs = 198.51.100.1\n proposals = aes-typo\n local { certs = %s/cert.pem\n id = %s } } }\n", g.live, identity)+g.conf("DIR/cert.pem"))
+	bad := fmt.Sprintf("connections { bad { remote_addrs = 198.51.100.1\n proposals = aes-typo\n"+
+		" local { certs = %s/cert.pem\n id = %s } } }\n", g.live, identity)
+	g.write("gw/swanctl.conf", bad+g.conf("DIR/cert.pem"))
 	g.authority = g.authority.Sibling(t, "Sibling")
 	leaf := g.renew()
 	_, log, err := g.hook(g.live)
-	if hook.Status(err) != 3 || !strings.Contains(err.Error(), "but not by connection bad: charon load-conn: ") || !strings.Contains(log, "charon serves the new certificate") {
-		t.Errorf("error %v, log %s", err, log)
+	wantError(t, err, 3, "but not by connection bad: charon load-conn: ")
+	if !strings.Contains(log, "charon serves the new certificate") {
+		t.Errorf("log %s", log)
 	}
 	if !g.presented("c1").Equal(leaf) {
 		t.Error("the next client does not see the new certificate")
@@ -240,183 +241,4 @@ func TestOneOfTwoConnectionsIsRefused(t *testing.T) {
 	if !g.presented("c1").Equal(leaf) {
 		t.Error("after a restart the next client does not see the new certificate")
 	}
-}
-
-const startingConf = `connections {
-	site {
-		version = 2
-		remote_addrs = 192.0.2.2
-		keyingtries = 0
-		local { certs = %[1]s/cert.pem
-			id = ` + identity + ` }
-		remote { auth = psk
-			id = branch }
-		children { lan { remote_ts = 10.2.0.0/16
-			start_action = start } }
-	}
-}
-secrets { ike-branch { id = branch
-	secret = abcdefgh } }
-`
-
-// newSite is a gateway that starts a tunnel to the client itself, and has it up.
-func newSite(t *testing.T) *gateway {
-	g := newGuide(t, "c1")
-	g.write("client/swanctl.conf", `connections { site { version = 2
-	local { auth = psk
-		id = branch }
-	remote { auth = pubkey
-		id = `+identity+` }
-	children { lan { local_ts = 10.2.0.0/16 } } } }
-secrets { ike-branch { id = branch
-	secret = abcdefgh } }
-`)
-	g.mustSwanctl("client", "--load-all", "--noprompt")
-	g.write("gw/swanctl.conf", fmt.Sprintf(startingConf, g.live))
-	g.mustSwanctl("gw", "--load-all", "--noprompt")
-	g.tunnel()
-	return g
-}
-
-// tunnel waits for the one tunnel and returns the line that identifies it.
-func (g *gateway) tunnel() string {
-	g.t.Helper()
-	var list, head string
-	err := box.Poll(g.t.Context(), box.Patience, "the tunnel", func() (bool, error) {
-		list = g.mustSwanctl("gw", "--list-sas", "--ike", "site")
-		head, _, _ = strings.Cut(list, "\n")
-		return strings.Contains(head, "ESTABLISHED"), nil
-	})
-	if err != nil {
-		g.t.Fatalf("%v; list-sas prints:\n%s", err, list)
-	}
-	return head
-}
-
-func (g *gateway) shownToBranch() *x509.Certificate {
-	g.t.Helper()
-	g.mustSwanctl("client", "--flush-certs")
-	g.swanctl("gw", "--terminate", "--ike", "site", "--timeout", "60")
-	g.swanctl("gw", "--initiate", "--ike", "site", "--timeout", "60")
-	g.tunnel()
-	s, err := charon.Dial(g.t.Context(), g.socket("client"))
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer s.Close()
-	certs, err := s.Certificates(g.t.Context())
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	var leaves []*x509.Certificate
-	for _, held := range certs {
-		if cert, err := x509.ParseCertificate(held.DER); err == nil && !cert.IsCA {
-			leaves = append(leaves, cert)
-		}
-	}
-	if len(leaves) != 1 {
-		g.t.Fatalf("the branch holds %d leaves", len(leaves))
-	}
-	return leaves[0]
-}
-
-// TestTunnelsThatCharonStartsStay renews under a tunnel of a connection with
-// start_action = start.
-func TestTunnelsThatCharonStartsStay(t *testing.T) {
-	g := newSite(t)
-	before := g.tunnel()
-	var leaf *x509.Certificate
-	for range 3 {
-		leaf = g.renew()
-		if out, _, err := g.hook(g.live); err != nil || out != "" {
-			t.Fatalf("error %v, output %q", err, out)
-		}
-	}
-	if now := g.tunnel(); !sameTunnel(now, before) {
-		t.Errorf("the tunnel is not the same:\n%s\n%s", before, now)
-	}
-	g.agrees()
-	if !g.shownToBranch().Equal(leaf) {
-		t.Error("the branch is not shown the new certificate when the tunnel is set up again")
-	}
-	g.mustSwanctl("gw", "--load-all", "--noprompt") // what a reload of the unit does
-	g.tunnel()
-	if !g.shownToBranch().Equal(leaf) {
-		t.Error("a reload loses the new certificate")
-	}
-}
-
-// With the same key for the next certificate, charon would go on with the old one
-// unless the connection is loaded.
-func TestTunnelOfAKeptKeyIsNotClosedUnsaid(t *testing.T) {
-	g := newSite(t)
-	key := lineagetest.NewKey(t, false)
-	save := func(valid time.Duration) *x509.Certificate {
-		return g.save(lineagetest.NewFiles(t, g.authority.Issue(t, key.Public(), []string{identity}, func(c *x509.Certificate) {
-			c.NotAfter = time.Now().Add(valid)
-		}), g.authority.Chain(), key))
-	}
-	old := save(1000 * time.Hour)
-	if _, _, err := g.hook(g.live); err != nil {
-		t.Fatal(err)
-	}
-	before := g.tunnel()
-	leaf := save(30 * time.Hour)
-	for range 2 { // it is said as long as it is so
-		_, log, err := g.hook(g.live)
-		if hook.Status(err) != 3 || !strings.Contains(err.Error(), "connection site goes on with its earlier certificate") || log != "" {
-			t.Errorf("error %v, log %s", err, log)
-		}
-	}
-	if now := g.tunnel(); !sameTunnel(now, before) {
-		t.Errorf("the tunnel is not the same:\n%s\n%s", before, now)
-	}
-	if out, _, err := g.certhook(nil, "check"); err == nil || !strings.Contains(out, "charon does not serve what is on disk") {
-		t.Errorf("check: %v\n%s", err, out)
-	}
-	if !g.shownToBranch().Equal(old) {
-		t.Error("the connection has moved")
-	}
-
-	// Nothing is disturbed when the tunnel is down.
-	g.mustSwanctl("gw", "--terminate", "--ike", "site", "--timeout", "60")
-	if _, _, err := g.hook(g.live); err != nil {
-		t.Error(err)
-	}
-	if !g.shownToBranch().Equal(leaf) {
-		t.Error("the branch is not shown the new certificate")
-	}
-
-	// That one ends within two days, so the next closes the tunnel.
-	leaf = save(1000 * time.Hour)
-	if _, log, err := g.hook(g.live); err != nil || !strings.Contains(log, "the tunnel of connection site is closed") {
-		t.Errorf("error %v, log %s", err, log)
-	}
-	if !g.shownToBranch().Equal(leaf) {
-		t.Error("the branch is not shown the new certificate")
-	}
-}
-
-// sameTunnel compares the unique id and the SPIs of list-sas.
-func sameTunnel(a, b string) bool {
-	fields := func(line string) []string {
-		return slices.DeleteFunc(strings.Fields(line), func(f string) bool { return !strings.HasPrefix(f, "#") && !strings.Contains(f, "_") })
-	}
-	return slices.Equal(fields(a), fields(b))
-}
-
-// between listens on a socket that leads to the gateway's charon, and answers one
-// command itself: by an error, or by success if cause is empty.
-func (c *charons) between(t testing.TB, command, cause string) (socket string) {
-	t.Helper()
-	answer := vicitest.Message(vici.Value("success", "yes"))
-	if cause != "" {
-		answer = vicitest.Message(vici.Value("success", "no"), vici.Value("errmsg", cause))
-	}
-	return vicitest.Start(t, &vicitest.Server{
-		Upstream: c.socket("gw"),
-		Handle: func(name string, _ vici.Message) (vicitest.Answer, bool) {
-			return vicitest.Answer{Response: answer}, name == command
-		},
-	})
 }
