@@ -48,7 +48,8 @@ func TestReadTakesWhatCertbotWrites(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !l.Leaf.Equal(leaf) || len(l.Issuers) != test.intermediates || !strings.HasPrefix(l.Key.String(), test.kind+" key ") {
+			kind := strings.HasPrefix(l.Key.String(), test.kind+" key ")
+			if !l.Leaf.Equal(leaf) || len(l.Issuers) != test.intermediates || !kind {
 				t.Errorf("got leaf %v, %d issuers, %v", l.Leaf.Subject, len(l.Issuers), l.Key)
 			}
 			if id, err := lineage.KeyID(leaf); err != nil || id != l.Key.ID() || len(id) != 40 {
@@ -80,33 +81,87 @@ func TestReadRefuses(t *testing.T) {
 		text []byte // nil: the file is absent
 		want string
 	}{
-		"leaf absent":                 {"cert.pem", nil, "read cert.pem: file does not exist"},
-		"chain absent":                {"chain.pem", nil, "read chain.pem: file does not exist"},
-		"fullchain absent":            {"fullchain.pem", nil, "read fullchain.pem: file does not exist"},
-		"key absent":                  {"privkey.pem", nil, "read privkey.pem: file does not exist"},
-		"leaf empty":                  {"cert.pem", []byte{}, "cert.pem: no certificate found"},
-		"leaf cut short":              {"cert.pem", good["cert.pem"][:100], "cert.pem: damaged or truncated: 0 of 1 PEM blocks are complete"},
-		"leaf not DER":                {"cert.pem", broken, "cert.pem: certificate 1: x509: malformed certificate"},
-		"leaf with its chain":         {"cert.pem", good["fullchain.pem"], "cert.pem holds 3 certificates instead of one"},
-		"leaf is an authority's":      {"cert.pem", lineagetest.PEM(chain[0]), "cert.pem is the certificate of an authority"},
-		"leaf of another key":         {"cert.pem", lineagetest.PEM(authority.Issue(t, otherKey.Public(), names, nil)), "privkey.pem does not belong to cert.pem"},
-		"leaf another of the key":     {"cert.pem", lineagetest.PEM(authority.Issue(t, key.Public(), names, nil)), "certificate 1 of fullchain.pem is not that of cert.pem and chain.pem"},
-		"chain empty":                 {"chain.pem", []byte{}, "chain.pem: no certificate found"},
-		"chain shorter":               {"chain.pem", lineagetest.PEM(chain[0]), "fullchain.pem holds 3 certificates, cert.pem and chain.pem together 2"},
-		"chain cut in its second":     {"chain.pem", good["chain.pem"][:len(good["chain.pem"])-30], "chain.pem: damaged or truncated: 1 of 2 PEM blocks are complete"},
-		"chain in the wrong order":    {"chain.pem", lineagetest.PEM(chain[1], chain[0]), "certificate 1 of chain.pem did not sign cert.pem"},
-		"chain of another authority":  {"chain.pem", lineagetest.PEM(other.Chain()...), "certificate 1 of chain.pem did not sign cert.pem"},
-		"chain ends in another":       {"chain.pem", lineagetest.PEM(chain[0], other.Chain()[1]), "certificate 2 of chain.pem did not sign certificate 1"},
-		"chain holds a key":           {"chain.pem", good["privkey.pem"], `chain.pem: a PEM block "PRIVATE KEY" is not a certificate`},
-		"fullchain of another":        {"fullchain.pem", lineagetest.PEM(append([]*x509.Certificate{leaf}, other.Chain()...)...), "certificate 2 of fullchain.pem is not that of cert.pem and chain.pem"},
-		"key empty":                   {"privkey.pem", []byte{}, "privkey.pem: no private key found"},
-		"key cut short":               {"privkey.pem", good["privkey.pem"][:60], "privkey.pem: damaged or truncated: 0 of 1 PEM blocks are complete"},
-		"key of another":              {"privkey.pem", lineagetest.KeyPEM(t, otherKey), "privkey.pem does not belong to cert.pem"},
-		"key of another kind":         {"privkey.pem", lineagetest.KeyPEM(t, lineagetest.NewKey(t, true)), "privkey.pem does not belong to cert.pem"},
-		"key neither ECDSA nor RSA":   {"privkey.pem", lineagetest.KeyPEM(t, edKey), "privkey.pem: a private key of type ed25519.PrivateKey is neither ECDSA nor RSA"},
-		"key encrypted":               {"privkey.pem", encrypted, "privkey.pem: the private key is encrypted"},
-		"key not DER":                 {"privkey.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret")}), "privkey.pem: the private key cannot be parsed"},
-		"key file with a certificate": {"privkey.pem", good["cert.pem"], `privkey.pem: a PEM block "CERTIFICATE" is not a private key`},
+		"leaf absent":      {"cert.pem", nil, "read cert.pem: file does not exist"},
+		"chain absent":     {"chain.pem", nil, "read chain.pem: file does not exist"},
+		"fullchain absent": {"fullchain.pem", nil, "read fullchain.pem: file does not exist"},
+		"key absent":       {"privkey.pem", nil, "read privkey.pem: file does not exist"},
+		"leaf empty":       {"cert.pem", []byte{}, "cert.pem: no certificate found"},
+		"leaf truncated": {
+			"cert.pem", good["cert.pem"][:100],
+			"cert.pem: damaged or truncated: 0 of 1 PEM blocks are complete",
+		},
+		"leaf not DER": {"cert.pem", broken, "cert.pem: certificate 1: x509: malformed certificate"},
+		"leaf with its chain": {
+			"cert.pem", good["fullchain.pem"],
+			"cert.pem holds 3 certificates instead of one",
+		},
+		"leaf is an authority's": {
+			"cert.pem", lineagetest.PEM(chain[0]),
+			"cert.pem is the certificate of an authority",
+		},
+		"leaf of another key": {
+			"cert.pem", lineagetest.PEM(authority.Issue(t, otherKey.Public(), names, nil)),
+			"privkey.pem does not belong to cert.pem",
+		},
+		"another leaf with the key": {
+			"cert.pem", lineagetest.PEM(authority.Issue(t, key.Public(), names, nil)),
+			"certificate 1 of fullchain.pem is not that of cert.pem and chain.pem",
+		},
+		"chain empty": {"chain.pem", []byte{}, "chain.pem: no certificate found"},
+		"chain shorter": {
+			"chain.pem", lineagetest.PEM(chain[0]),
+			"fullchain.pem holds 3 certificates, cert.pem and chain.pem together 2",
+		},
+		"chain truncated in its second": {
+			"chain.pem", good["chain.pem"][:len(good["chain.pem"])-30],
+			"chain.pem: damaged or truncated: 1 of 2 PEM blocks are complete",
+		},
+		"chain in the wrong order": {
+			"chain.pem", lineagetest.PEM(chain[1], chain[0]),
+			"certificate 1 of chain.pem did not sign cert.pem",
+		},
+		"chain of another authority": {
+			"chain.pem", lineagetest.PEM(other.Chain()...),
+			"certificate 1 of chain.pem did not sign cert.pem",
+		},
+		"chain ends in another": {
+			"chain.pem", lineagetest.PEM(chain[0], other.Chain()[1]),
+			"certificate 2 of chain.pem did not sign certificate 1",
+		},
+		"chain holds a key": {
+			"chain.pem", good["privkey.pem"],
+			`chain.pem: a PEM block "PRIVATE KEY" is not a certificate`,
+		},
+		"fullchain of another": {
+			"fullchain.pem", lineagetest.PEM(append([]*x509.Certificate{leaf}, other.Chain()...)...),
+			"certificate 2 of fullchain.pem is not that of cert.pem and chain.pem",
+		},
+		"key empty": {"privkey.pem", []byte{}, "privkey.pem: no private key found"},
+		"key truncated": {
+			"privkey.pem", good["privkey.pem"][:60],
+			"privkey.pem: damaged or truncated: 0 of 1 PEM blocks are complete",
+		},
+		"key of another": {
+			"privkey.pem", lineagetest.KeyPEM(t, otherKey),
+			"privkey.pem does not belong to cert.pem",
+		},
+		"key of another kind": {
+			"privkey.pem", lineagetest.KeyPEM(t, lineagetest.NewKey(t, true)),
+			"privkey.pem does not belong to cert.pem",
+		},
+		"key neither ECDSA nor RSA": {
+			"privkey.pem", lineagetest.KeyPEM(t, edKey),
+			"privkey.pem: a private key of type ed25519.PrivateKey is neither ECDSA nor RSA",
+		},
+		"key encrypted": {"privkey.pem", encrypted, "privkey.pem: the private key is encrypted"},
+		"key not DER": {
+			"privkey.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret")}),
+			"privkey.pem: the private key cannot be parsed",
+		},
+		"key file with a certificate": {
+			"privkey.pem", good["cert.pem"],
+			`privkey.pem: a PEM block "CERTIFICATE" is not a private key`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := maps.Clone(good)
@@ -129,8 +184,10 @@ func TestReadExplainsLinks(t *testing.T) {
 
 	lineagetest.Files{"cert.pem": renewed["cert.pem"]}.Save(t, le, "vpn", 2)
 	_, err := lineage.Read(os.DirFS(live))
-	if want := "privkey.pem does not belong to cert.pem (certbot's links point to different versions: cert2.pem, privkey1.pem, chain1.pem, fullchain1.pem)"; fmt.Sprint(err) != want {
-		t.Errorf("halfway:\ngot  %v\nwant %s", err, want)
+	want := "privkey.pem does not belong to cert.pem (certbot's links point to different versions: " +
+		"cert2.pem, privkey1.pem, chain1.pem, fullchain1.pem)"
+	if fmt.Sprint(err) != want {
+		t.Errorf("links to different versions:\ngot  %v\nwant %s", err, want)
 	}
 	renewed.Save(t, le, "vpn", 2)
 	if err := os.Remove(filepath.Join(le, "archive/vpn/privkey2.pem")); err != nil {
@@ -181,7 +238,8 @@ func TestValidAt(t *testing.T) {
 		"just after":       {to.Add(time.Second), "cert.pem expired at " + to.UTC().Format(time.RFC3339)},
 		"the issuer's end": {l.Issuers[0].NotAfter.Add(time.Second), "cert.pem expired"},
 	} {
-		if err := l.ValidAt(test.now); (err == nil) != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
+		err := l.ValidAt(test.now)
+		if (err == nil) != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q", name, err, test.want)
 		}
 	}
@@ -228,20 +286,23 @@ func TestKeyFormsAndNoneOfThemPrinted(t *testing.T) {
 
 func TestHolds(t *testing.T) {
 	authority := lineagetest.NewAuthority(t, "CA", 0)
-	cert := authority.Issue(t, lineagetest.NewKey(t, false).Public(), []string{"vpn.example", "*.wild.example"}, func(c *x509.Certificate) {
+	names := []string{"vpn.example", "*.wild.example"}
+	cert := authority.Issue(t, lineagetest.NewKey(t, false).Public(), names, func(c *x509.Certificate) {
 		c.Subject.Organization = []string{"Example"}
 		c.IPAddresses = append(c.IPAddresses, []byte{192, 0, 2, 1})
 		c.EmailAddresses = []string{"vpn@example"}
 	})
 	for identity, want := range map[string]bool{
-		"vpn.example": true, "VPN.Example": true, "fqdn:vpn.example": true, "@vpn.example": true, "dns:vpn.example": true,
-		"www.example": false, "example": false, "vpn.example.": false, "vpn.example.org": false,
-		"a.wild.example": true, "a.b.wild.example": false, "wild.example": false,
-		"192.0.2.1": true, "ipv4:192.0.2.1": true, "192.0.2.2": false, "2001:db8::1": false,
-		"vpn@example": true, "@@vpn@example": true, "email:vpn@example": true, "x@example": false,
-		"O=Example, CN=vpn.example": true, "o=example,cn=VPN.example": true, "CN=vpn.example": false, "CN=vpn.example, O=Example": false,
-		"asn1dn:O=Example, CN=vpn.example": true,
-		"":                                 true, "%any": true, "@#0123": true, "keyid:0123": true,
+		"vpn.example": true, "VPN.Example": true, "fqdn:vpn.example": true,
+		"@vpn.example": true, "dns:vpn.example": true, "www.example": false, "example": false,
+		"vpn.example.": false, "vpn.example.org": false, "a.wild.example": true,
+		"a.b.wild.example": false, "wild.example": false, "192.0.2.1": true,
+		"ipv4:192.0.2.1": true, "192.0.2.2": false, "2001:db8::1": false, "vpn@example": true,
+		"@@vpn@example": true, "email:vpn@example": true, "x@example": false,
+		"O=Example, CN=vpn.example": true, "o=example,cn=VPN.example": true,
+		"CN=vpn.example": false, "CN=vpn.example, O=Example": false,
+		"asn1dn:O=Example, CN=vpn.example": true, "": true, "%any": true, "@#0123": true,
+		"keyid:0123": true,
 	} {
 		err := lineage.Holds(cert, identity)
 		if (err == nil) != want {
@@ -249,7 +310,9 @@ func TestHolds(t *testing.T) {
 		}
 	}
 	err := lineage.Holds(cert, "www.example")
-	if want := `the identity "www.example" is not among the certificate's names vpn.example, *.wild.example, 192.0.2.1, vpn@example`; fmt.Sprint(err) != want {
+	want := `the identity "www.example" is not among the certificate's names ` +
+		"vpn.example, *.wild.example, 192.0.2.1, vpn@example"
+	if fmt.Sprint(err) != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }

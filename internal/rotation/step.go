@@ -140,7 +140,8 @@ func (p *Plan) addConnections() {
 			case up && end.Sub(p.now) > restartWithin:
 				left := find(Stays, "connection %s goes on with its earlier certificate, until %s, because charon "+
 					"keeps that one's key and would close the tunnel with the certificate's change "+
-					"(start_action = start): swanctl --load-conns closes it and starts it anew", name, end.UTC().Format(time.RFC3339))
+					"(start_action = start): swanctl --load-conns closes it and starts it anew",
+					name, end.UTC().Format(time.RFC3339))
 				p.left = append(p.left, left)
 				p.add(Step{Action: Keep, Name: name, Why: "with its earlier certificate until " +
 					end.UTC().Format(time.RFC3339)})
