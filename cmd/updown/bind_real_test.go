@@ -26,7 +26,7 @@ import (
 	"tunnelcast/internal/units"
 )
 
-// bind is a named in a directory of its own, on a port of its own.
+// bind is a named with its own directory and port.
 type bind struct {
 	t       testing.TB
 	command []string
@@ -57,9 +57,9 @@ $TTL 3600
 130 IN PTR static.elsewhere.test.
 `
 
-// tool returns the command that runs a program of bind9, "sbin/named": this
-// machine's, or where TUNNELCAST_E2E=1 promised one, that of the box's tree, by
-// the tree's own loader and libraries. Without either the test is skipped.
+// tool returns the command for a program of bind9, such as "sbin/named": that of this
+// machine, or with TUNNELCAST_E2E=1 that of the box's tree, run by the tree's own
+// loader and libraries. Without either the test is skipped.
 func tool(t testing.TB, program string) []string {
 	t.Helper()
 	if !promised.All() {
@@ -117,7 +117,7 @@ func startBind(t testing.TB) *bind {
 }
 
 // startBindWith starts named with the guide's zone, more RRs in it, and other
-// statements for both zones. A statement before the zones is cut off by "%%".
+// statements for both zones. Statements before "%%" precede the zones.
 func startBindWith(t testing.TB, more, statements string) *bind {
 	t.Helper()
 	before, statements, ok := strings.Cut(statements, "%%")
@@ -149,7 +149,7 @@ zone "0.0.10.in-addr.arpa" { type master; file "db.reverse"; %[6]s };
 	return b
 }
 
-// freeze stops every thread of named, which takes a moment. SIGCONT goes on.
+// freeze stops every thread of named, which takes a moment. SIGCONT continues it.
 func (b *bind) freeze() {
 	b.t.Helper()
 	if err := b.named.Signal(syscall.SIGSTOP); err != nil {
@@ -173,7 +173,8 @@ func (b *bind) key() string { return filepath.Join(b.dir, "session.key") }
 
 func (b *bind) rndc(args ...string) {
 	b.t.Helper()
-	words := slices.Concat(tool(b.t, "sbin/rndc"), []string{"-s", "127.0.0.1", "-p", b.control, "-k", filepath.Join(b.dir, "rndc.key")}, args)
+	words := slices.Concat(tool(b.t, "sbin/rndc"), []string{"-s", "127.0.0.1", "-p", b.control, "-k",
+		filepath.Join(b.dir, "rndc.key")}, args)
 	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 		b.t.Fatalf("rndc %v: %v\n%s", args, err, out)
 	}
@@ -194,7 +195,8 @@ func (b *bind) start() {
 // startWith starts named and waits for a zone.
 func (b *bind) startWith(zone string) {
 	b.t.Helper()
-	cmd := exec.Command(b.command[0], append(b.command[1:], "-g", "-n", "1", "-c", filepath.Join(b.dir, "named.conf"))...)
+	cmd := exec.Command(b.command[0], append(b.command[1:], "-g", "-n", "1", "-c",
+		filepath.Join(b.dir, "named.conf"))...)
 	var err error
 	if b.named, err = box.StartDaemon(cmd, filepath.Join(b.dir, "log")); err != nil {
 		b.t.Fatal(err)
@@ -241,9 +243,9 @@ func TestBindOrdinaryConnect(t *testing.T) {
 	g.want("")
 }
 
-// The six orders in which two sessions of one identity may come and go, each
-// with both on one address and on two. Whatever the order, a live name stands in
-// the zone from its up on, with a sync after each call or only at the end.
+// The six orders in which two sessions of one identity may begin and end, with one
+// address for both and with two. In every order a live name exists from its up on,
+// with a sync after each call and with one at the end.
 func TestBindSixOrders(t *testing.T) {
 	b := startBind(t)
 	type event struct {
@@ -324,7 +326,7 @@ func TestBindForeignNamesAreSafe(t *testing.T) {
 		"":                        "no identity",
 		strings.Repeat("a", 64):   "not one DNS label",
 		"alice\x00":               "not one DNS label",
-		"mixed":                   "", // a TXT is nobody's address
+		"mixed":                   "", // a TXT is not an address
 		"CN=a, CN=b":              "common names",
 		strings.Repeat("a@", 300): "cut it",
 		"\u212Aate":               "not one DNS label",
@@ -410,7 +412,7 @@ func TestBindNothingToDoSendsNothing(t *testing.T) {
 	}
 }
 
-// Deletion needs evidence: charon's whole list, or systemd that is sure.
+// Removal requires evidence: charon's whole list, or systemd's report that charon is stopped.
 func TestBindNoEvidenceNoRemoval(t *testing.T) {
 	g := newTestGateway(t, startBind(t))
 	g.sync()
@@ -429,7 +431,8 @@ func TestBindNoEvidenceNoRemoval(t *testing.T) {
 		"systemd is silent": {err: errors.New("no bus")},
 	} {
 		g.askUnit = func(context.Context, string) (units.State, error) { return test.state, test.err }
-		if err := g.host.sync(t.Context(), syncFlags{}); err == nil || !strings.Contains(err.Error(), "without evidence") {
+		if err := g.host.sync(t.Context(), syncFlags{}); err == nil ||
+			!strings.Contains(err.Error(), "without evidence") {
 			t.Errorf("%s: got %v", name, err)
 		}
 		g.want("alice A 10.0.0.100")
@@ -441,7 +444,7 @@ func TestBindNoEvidenceNoRemoval(t *testing.T) {
 	g.want("")
 }
 
-// After a crash charon is heard again in a moment, and holds nobody.
+// After a crash charon answers again in a moment, without clients.
 func TestBindCharonStarts(t *testing.T) {
 	g := newTestGateway(t, startBind(t))
 	g.sync()
@@ -464,8 +467,8 @@ func TestBindCharonStarts(t *testing.T) {
 	g.want("")
 }
 
-// A client returns on its old address while sync is at work: charon did not list
-// it, but by now it is live.
+// A client returns with its old address while sync runs: charon did not list it, but it
+// is live now.
 func TestBindUpBetweenListAndUpdate(t *testing.T) {
 	g := newTestGateway(t, startBind(t))
 	g.sync()
@@ -497,7 +500,7 @@ func TestBindUpBetweenListAndUpdate(t *testing.T) {
 	g.want("alice A 10.0.0.100")
 }
 
-// An IKE_SA that is rekeyed may be missing from one list.
+// An IKE_SA that is being rekeyed may be missing from one list.
 func TestBindOneListIsNotEnough(t *testing.T) {
 	g := newTestGateway(t, startBind(t))
 	g.sync()
@@ -575,7 +578,8 @@ func TestBindAway(t *testing.T) {
 }
 
 func TestBindThousandClients(t *testing.T) {
-	g := newTestGateway(t, startBind(t), "--pools", "10.9.0.0/16,10.0.0.100-10.0.0.200", "--reverse-zones", "0.0.10.in-addr.arpa")
+	g := newTestGateway(t, startBind(t), "--pools", "10.9.0.0/16,10.0.0.100-10.0.0.200", "--reverse-zones",
+		"0.0.10.in-addr.arpa")
 	for i := range 3000 {
 		g.live = append(g.live, client(fmt.Sprint("client", i), fmt.Sprintf("10.9.%d.%d", i/250, i%250)))
 	}
@@ -625,7 +629,8 @@ bob.example.	0	NONE	A	10.0.0.101
 100.0.0.10.in-addr.arpa.	60	IN	PTR	alice.example.
 101.0.0.10.in-addr.arpa.	0	NONE	PTR	bob.example.
 
-; no name for "*": identity "*": "*" is not one DNS label ([names] in updown.toml gives an identity its name, mend = true)
+; no name for "*": identity "*": "*" is not one DNS label ` +
+		`([names] in updown.toml gives an identity its name, mend = true)
 `
 	if got := g.stdout.String(); got != want {
 		t.Errorf("got\n%s", got)
@@ -659,23 +664,26 @@ func TestBindSaysWhatIsWrong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := newTestGateway(t, b, append(test.args, "--pools", "10.0.0.100-10.0.0.200")...)
 			err := g.up(client("alice", "10.0.0.100"))
-			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			if test.want == "" && err != nil || test.want != "" &&
+				(err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
-			if err := g.host.sync(t.Context(), syncFlags{}); test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			if err := g.host.sync(t.Context(), syncFlags{}); test.want != "" &&
+				(err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("sync: got %v, want %q", err, test.want)
 			}
 		})
 	}
 }
 
-// A clock that is wrong is the clock's fault and not the key's.
+// The error for a wrong clock does not blame the key.
 func TestBindSkewedClock(t *testing.T) {
 	b := startBind(t)
 	for _, skew := range []time.Duration{-1000 * time.Second, 1000 * time.Second} {
 		g := newTestGateway(t, b, "--pools", "10.0.0.100-10.0.0.200")
 		g.env.Now = func() time.Time { return time.Now().Add(skew) }
-		want := "BADTIME: the clocks are more than 300 s apart: the server has " + time.Now().UTC().Format(time.DateOnly)
+		want := "BADTIME: the clocks are more than 300 s apart: the server has " +
+			time.Now().UTC().Format(time.DateOnly)
 		if err := g.up(client("alice", "10.0.0.100")); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", skew, err, want)
 		}
@@ -686,13 +694,14 @@ func TestBindSkewedClock(t *testing.T) {
 	newTestGateway(t, b).want("")
 }
 
-// While an administrator edits the zone (rndc freeze) it takes no updates.
+// While an administrator edits the zone (rndc freeze), named refuses updates.
 func TestBindFrozenZone(t *testing.T) {
 	b := startBind(t)
 	g := newTestGateway(t, b)
 	g.sync()
 	b.rndc("freeze", "example")
-	const want = "REFUSED: the key local-ddns. has no grant for this, the zone is frozen (rndc thaw), or the server is its secondary"
+	const want = "REFUSED: the key local-ddns. has no grant for this, the zone is frozen (rndc thaw), or the " +
+		"server is its secondary"
 	g.Timeout = time.Minute // a refusal is not waited for
 	start := time.Now()
 	if err := g.up(client("alice", "10.0.0.100")); err == nil || !strings.Contains(err.Error(), want) {
@@ -710,12 +719,12 @@ func TestBindFrozenZone(t *testing.T) {
 	g.want("alice A 10.0.0.100")
 }
 
-// Another gateway on the same zone has other pools, and neither touches what is
-// the other's.
+// Two gateways with different pools share a zone. Neither changes the other's names.
 func TestBindTwoGateways(t *testing.T) {
 	b := startBind(t)
 	one := newTestGateway(t, b, "--pools", "10.0.0.100-10.0.0.200")
-	two := newTestGateway(t, b, "--pools", "10.8.0.0/24", "--run-dir", filepath.Join(b.dir, "run2"), "--state-dir", filepath.Join(b.dir, "state2"))
+	two := newTestGateway(t, b, "--pools", "10.8.0.0/24", "--run-dir", filepath.Join(b.dir, "run2"), "--state-dir",
+		filepath.Join(b.dir, "state2"))
 	if err := errors.Join(one.up(client("alice", "10.0.0.100")), two.up(client("bob", "10.8.0.1"))); err != nil {
 		t.Fatal(err)
 	}
@@ -731,8 +740,8 @@ func TestBindTwoGateways(t *testing.T) {
 	one.want("alice A 10.8.0.2; bob A 10.8.0.1")
 }
 
-// Hooks and syncs at once: in the end every live client has its name, and none
-// was without it between its up and its down.
+// Hooks and syncs at the same time: every live client has its name at the end, and none
+// lacked it between its up and its down.
 func TestBindStorm(t *testing.T) {
 	b := startBind(t)
 	first := newTestGateway(t, b)
@@ -787,12 +796,14 @@ func TestBindStorm(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 					seen, err := server.Lookup(ctx, l.Identity+".example.")
 					cancel()
-					if err != nil || !slices.Contains(seen.Holds, lease.Address(l.Identity+".example.", l.Addresses[0])) {
+					if err != nil || !slices.Contains(seen.Holds,
+						lease.Address(l.Identity+".example.", l.Addresses[0])) {
 						t.Errorf("the live %s is not there: %+v, %v", l.Identity, seen, err)
 					}
 				}
 				live.Lock()
-				live.leases = slices.DeleteFunc(live.leases, func(x lease.Lease) bool { return x.Addresses[0] == l.Addresses[0] })
+				live.leases = slices.DeleteFunc(live.leases,
+					func(x lease.Lease) bool { return x.Addresses[0] == l.Addresses[0] })
 				live.Unlock()
 				if err := g.down(l); err != nil {
 					t.Error(err)

@@ -20,7 +20,7 @@ import (
 const ownKey = `key "tc" { algorithm hmac-sha256; secret "b3duIGtleSBvZiB0aGUgdGVzdA=="; };
 `
 
-// reconfigure changes named.conf, which has the key tc then, and loads it.
+// reconfigure replaces text in named.conf, adds the key tc to it and loads it.
 func (b *bind) reconfigure(pairs ...string) {
 	b.t.Helper()
 	file := filepath.Join(b.dir, "named.conf")
@@ -42,7 +42,7 @@ func (b *bind) reconfigure(pairs ...string) {
 	b.start()
 }
 
-// checked returns the lines of a check.
+// checked returns the output of check.
 func (g *testGateway) checked() string {
 	g.t.Helper()
 	g.stdout.Reset()
@@ -59,7 +59,7 @@ func wantLine(t *testing.T, out, want string) {
 	}
 }
 
-// bareZone is a zone of any name.
+// bareZone is the file of a zone with any name.
 const bareZone = "@ 60 IN SOA ns.example. hostmaster.example. ( 1 3600 900 3600000 60 )\n@ 60 IN NS ns.example.\n"
 
 const (
@@ -67,10 +67,9 @@ const (
 	reverseUpdate = `zone "0.0.10.in-addr.arpa" { type master; file "db.reverse"; allow-update { localhost; }; };`
 )
 
-// check tries what a client's update does, each type by itself, and leaves
-// nothing behind.
+// check tries a client's update, each type by itself, and leaves no RRs in the zone.
 func TestBindCheckTriesAnUpdate(t *testing.T) {
-	wildcard := netip.MustParseAddr("10.0.0.7") // what any name has
+	wildcard := netip.MustParseAddr("10.0.0.7") // the address of the wildcard
 	for name, test := range map[string]struct {
 		conf []string // replacements in named.conf
 		args []string
@@ -83,9 +82,11 @@ func TestBindCheckTriesAnUpdate(t *testing.T) {
 		}},
 		"each zone has its policy": {
 			[]string{exampleUpdate,
-				`zone "example" { type master; file "db.example"; update-policy { deny * name example. ANY; grant tc zonesub A AAAA; }; allow-transfer { key tc; }; };`,
+				`zone "example" { type master; file "db.example"; update-policy { deny * name example. ANY; grant ` +
+					`tc zonesub A AAAA; }; allow-transfer { key tc; }; };`,
 				reverseUpdate,
-				`zone "0.0.10.in-addr.arpa" { type master; file "db.reverse"; update-policy { grant tc zonesub PTR; }; allow-transfer { key tc; }; };`,
+				`zone "0.0.10.in-addr.arpa" { type master; file "db.reverse"; update-policy { grant tc zonesub ` +
+					`PTR; }; allow-transfer { key tc; }; };`,
 			},
 			[]string{"--key", "tc.key", "--reverse-zones", "0.0.10.in-addr.arpa"},
 			[]string{
@@ -97,7 +98,8 @@ func TestBindCheckTriesAnUpdate(t *testing.T) {
 				`zone "example" { type master; file "db.example"; update-policy { grant tc zonesub A; }; };`,
 			}, []string{"--key", "tc.key"},
 			[]string{
-				`FAIL  update of zone example\.: REFUSED: the zone's update-policy does not let the key tc\. change tunnelcast-check\.example\. AAAA \(grant tc zonesub A AAAA; .*\)`,
+				`FAIL  update of zone example\.: REFUSED: the zone's update-policy does not let the key tc\. ` +
+					`change tunnelcast-check\.example\. AAAA \(grant tc zonesub A AAAA; .*\)`,
 			}},
 		"another's policy": {
 			[]string{exampleUpdate,
@@ -109,11 +111,13 @@ func TestBindCheckTriesAnUpdate(t *testing.T) {
 		"no updates": {
 			[]string{exampleUpdate, `zone "example" { type master; file "db.example"; };`}, nil,
 			[]string{
-				`FAIL  update of zone example\.: .*REFUSED.*\(update-policy local; in the zone's statement in named\.conf\)`,
+				`FAIL  update of zone example\.: .*REFUSED.*\(update-policy local; in the zone's statement in ` +
+					`named\.conf\)`,
 			}},
 		"a secondary": {
 			[]string{exampleUpdate,
-				`zone "example" { type secondary; file "db.secondary"; masterfile-format text; primaries { 127.0.0.1 port 9; }; };`,
+				`zone "example" { type secondary; file "db.secondary"; masterfile-format text; primaries { ` +
+					`127.0.0.1 port 9; }; };`,
 			}, nil,
 			[]string{
 				`FAIL  update of zone example\.: REFUSED: .* is a secondary of the zone \(the key server .* primary\)`,
@@ -121,33 +125,42 @@ func TestBindCheckTriesAnUpdate(t *testing.T) {
 		"a reverse zone for other addresses": {
 			nil, []string{"--reverse-zones", "0.0.10.in-addr.arpa", "--pools", "10.1.0.0/24"},
 			[]string{
-				`FAIL  update of zone 0\.0\.10\.in-addr\.arpa\.: no address of the pools \[10\.1\.0\.0-10\.1\.0\.255\] has its PTR in this zone \(the key reverse-zones .*\)`,
+				`FAIL  update of zone 0\.0\.10\.in-addr\.arpa\.: no address of the pools ` +
+					`\[10\.1\.0\.0-10\.1\.0\.255\] has its PTR in this zone \(the key reverse-zones .*\)`,
 			}},
 		"clients are in another view": {
 			[]string{exampleUpdate,
-				`view "updates" { match-clients { key local-ddns; key tc; }; zone "example" { type master; file "db.example"; allow-update { localhost; }; }; };
-view "clients" { zone "example" { type master; file "db.clients"; }; `, reverseUpdate, `};`}, nil,
+				`view "updates" { match-clients { key local-ddns; key tc; }; ` +
+					`zone "example" { type master; file "db.example"; allow-update { localhost; }; }; }; ` +
+					`view "clients" { zone "example" { type master; file "db.clients"; }; `,
+				reverseUpdate, `};`}, nil,
 			[]string{
 				`ok    update of zone example\., A and AAAA`,
-				`FAIL  what clients see of zone example\. at .*, A: a name that was just added is not there \(.*match-clients in named\.conf\)`,
+				`FAIL  what clients see of zone example\. at .*, A: a name that was just added is not there ` +
+					`\(.*match-clients in named\.conf\)`,
 			}},
 		"clients' questions are refused here": {
 			[]string{exampleUpdate,
-				`zone "example" { type master; file "db.example"; allow-update { localhost; }; allow-query { key local-ddns; 10.0.0.0/24; }; };`,
+				`zone "example" { type master; file "db.example"; allow-update { localhost; }; allow-query { key ` +
+					`local-ddns; 10.0.0.0/24; }; };`,
 			}, nil,
 			[]string{`\?     what clients see of zone example\.: .*REFUSED.* \(on a client: dig SOA example\.\)`}},
 		"clients ask another address": {
 			nil, nil, []string{
-				`FAIL  what clients see of zone example\. at 127\.0\.0\.9:53, A: .*connection refused \(listen-on in named\.conf, or dns in the pool's section in swanctl\.conf\)`,
+				`FAIL  what clients see of zone example\. at 127\.0\.0\.9:53, A: .*connection refused \(listen-on ` +
+					`in named\.conf, or dns in the pool's section in swanctl\.conf\)`,
 			}},
 		"an underscore": {
-			[]string{exampleUpdate, exampleUpdate + ` zone "_vpn.example" { type master; file "db.underscore"; update-policy { grant tc zonesub ANY; }; };`}, []string{"--key", "tc.key", "--zone", "_vpn.example"},
+			[]string{exampleUpdate, exampleUpdate + ` zone "_vpn.example" { type master; file "db.underscore"; ` +
+				`update-policy { grant tc zonesub ANY; }; };`}, []string{"--key", "tc.key", "--zone", "_vpn.example"},
 			[]string{`FAIL  update of zone _vpn\.example\.: .*check-names.* \(check-names ignore; .*\)`}},
 		"a zone inside a zone": {nil, []string{"--zone", "vpn.example"}, []string{
-			`FAIL  zone vpn\.example\. at .*: the server does not have the zone: the name lies in its zone example\. \(.*\)`,
+			`FAIL  zone vpn\.example\. at .*: the server does not have the zone: the name lies in its zone ` +
+				`example\. \(.*\)`,
 		}},
 		"a zone that is not there": {nil, []string{"--zone", "example.net"}, []string{
-			`FAIL  zone example\.net\. at .*: REFUSED: the server does not have the zone, .* \(named-checkconf -zj; .*\)`,
+			`FAIL  zone example\.net\. at .*: REFUSED: the server does not have the zone, .* \(named-checkconf ` +
+				`-zj; .*\)`,
 		}},
 		"no pools are known": {nil, []string{"--vici", "none"}, []string{`ok    update of zone example\., A`}},
 	} {
@@ -188,7 +201,7 @@ view "clients" { zone "example" { type master; file "db.clients"; }; `, reverseU
 	}
 }
 
-// Clients may ask a secondary, which has new names later, or a server that does not
+// Clients may use a secondary, which gets new names later, or a server that does not
 // answer them.
 func TestBindCheckClientsAskAnotherServer(t *testing.T) {
 	b, other := startBind(t), startBind(t)
@@ -197,7 +210,8 @@ func TestBindCheckClientsAskAnotherServer(t *testing.T) {
 	g.SwanctlDir = b.dir
 	_, g.clientPort, _ = net.SplitHostPort(udpForwarder(t, "127.0.0.2:0", other.addr))
 	wantLine(t, g.checked(),
-		`\?     what clients see of zone example\. at 127\.0\.0\.2:[0-9]+, AAAA: it has the zone, and new names later, .*`)
+		`\?     what clients see of zone example\. at 127\.0\.0\.2:[0-9]+, AAAA: it has the zone, and new names `+
+			`later, .*`)
 
 	other.reconfigure(exampleUpdate,
 		`zone "example" { type master; file "db.example"; allow-query { key local-ddns; }; };`)
@@ -205,7 +219,7 @@ func TestBindCheckClientsAskAnotherServer(t *testing.T) {
 		`FAIL  what clients see of zone example\. at 127\.0\.0\.2:[0-9]+, A: .*REFUSED.* names another server\)`)
 }
 
-// A check that was killed leaves a name, which the next one takes away.
+// A check that was killed leaves a name, which the next one removes.
 func TestBindCheckTakesAwayWhatIsLeft(t *testing.T) {
 	b := startBind(t)
 	g := newTestGateway(t, b)
@@ -223,11 +237,11 @@ func TestBindCheckTakesAwayWhatIsLeft(t *testing.T) {
 	g.want("")
 }
 
-// The zone's directory need not be writable for named to load the zone, but for
-// its first update.
+// named needs to write to the zone's directory for the first update, not to load the
+// zone.
 func TestBindCheckNoJournal(t *testing.T) {
 	b := startBind(t)
-	// root may write anywhere, so a directory is in the journal's place.
+	// Since root may write anywhere, a directory is in place of the journal.
 	if err := os.Mkdir(filepath.Join(b.dir, "db.example.jnl"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +250,7 @@ func TestBindCheckNoJournal(t *testing.T) {
 		`FAIL  update of zone example\.: .*SERVFAIL.* \(journalctl -u named; .*directory of the zone's file.*\)`)
 }
 
-// A pool that is full is checked with an address that is in use.
+// If a pool is full, check tries an address that is in use.
 func TestBindCheckFullPool(t *testing.T) {
 	b := startBind(t)
 	g := newTestGateway(t, b, "--pools", "10.0.0.100", "--reverse-zones", "0.0.10.in-addr.arpa")
@@ -247,28 +261,29 @@ func TestBindCheckFullPool(t *testing.T) {
 	g.want("100 PTR alice.example.; alice A 10.0.0.100")
 }
 
-// What is wrong with the way to the server leads to the way, and not to the zone.
+// If the server cannot be reached, the remedy is about the network, not the zone.
 func TestBindCheckTheWay(t *testing.T) {
 	b := startBind(t)
 	g := newTestGateway(t, b, "--server", freePort(t).String())
 	wantLine(t, g.checked(),
-		`FAIL  zone example\. at .*connection refused \(systemctl start named; .* listen-on in named\.conf, the key server in .*\)`)
+		`FAIL  zone example\. at .*connection refused \(systemctl start named; .* listen-on in named\.conf, the `+
+			`key server in .*\)`)
 
-	// A forwarder that takes UDP only.
+	// A forwarder for UDP only.
 	forwarder := udpForwarder(t, "127.0.0.1:0", b.addr)
 	g = newTestGateway(t, b, "--server", forwarder)
 	out := g.checked()
 	wantLine(t, out, `ok    update of zone example\., A and AAAA`)
 	wantLine(t, out, `FAIL  transfer of zone .* \(TCP port [0-9]+ of the server must be open, besides UDP: .*\)`)
 
-	// A journal that does not fit the zone's file, which named-checkconf -z does not see.
+	// A journal that does not match the zone's file, which named-checkconf -z does not notice.
 	if err := newTestGateway(t, b).up(client("alice", "10.0.0.100")); err != nil {
 		t.Fatal(err)
 	}
 	b.named.Stop()
 	b.write("db.example", strings.Replace(bindZone, "( 1 ", "( 99 ", 1))
-	b.write("named.conf", strings.Replace(read(t, filepath.Join(b.dir, "named.conf")), "options {", `zone "up" { type primary; file "db.up"; };
-options {`, 1))
+	b.write("named.conf", strings.Replace(read(t, filepath.Join(b.dir, "named.conf")), "options {",
+		"zone \"up\" { type primary; file \"db.up\"; };\noptions {", 1))
 	b.write("db.up", bareZone)
 	b.startWith("up.")
 	wantLine(t, newTestGateway(t, b).checked(), `FAIL  zone example\. at .*SERVFAIL.* \(named-checkconf -zj; .*\)`)
@@ -282,7 +297,7 @@ func TestCheckKey(t *testing.T) {
 	wantLine(t, out, "FAIL  key /nonexistent/gw1\\.kye: .*no such file or directory \\(the key `key` in .*\\)")
 }
 
-// What keeps charon from answering is told apart.
+// check distinguishes the reasons why charon does not answer.
 func TestCheckCharon(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -293,12 +308,16 @@ func TestCheckCharon(t *testing.T) {
 		vici, active string
 		want         string
 	}{
-		"stopped":        {dir + "/none", "", `charon does not answer: there is no socket .*/none.* \(systemctl start strongswan\.service\)`},
-		"wrong path":     {dir + "/none", "strongswan.service", `charon does not answer: there is no socket .*/none.* \(strongswan\.service runs: the key vici .*\)`},
-		"as a URI":       {"unix://" + dir + "/none", "", `charon does not answer: there is no socket /.*/none.*`},
-		"another URI":    {"tcp://127.0.0.1:4502", "", `connect to charon: tcp://127\.0\.0\.1:4502 is not the path of a socket \(the key vici .*\)`},
-		"a file":         {file, "", `charon does not answer: .*/file is not a socket.*`},
-		"the old daemon": {dir + "/none", "strongswan-starter.service", `charon does not answer: .* \(strongswan-starter\.service runs: its charon needs the vici plugin .*\)`},
+		"stopped": {dir + "/none", "", `charon does not answer: there is no socket .*/none.* \(systemctl start ` +
+			`strongswan\.service\)`},
+		"wrong path": {dir + "/none", "strongswan.service",
+			`charon does not answer: there is no socket .*/none.* \(strongswan\.service runs: the key vici .*\)`},
+		"as a URI": {"unix://" + dir + "/none", "", `charon does not answer: there is no socket /.*/none.*`},
+		"another URI": {"tcp://127.0.0.1:4502", "",
+			`connect to charon: tcp://127\.0\.0\.1:4502 is not the path of a socket \(the key vici .*\)`},
+		"a file": {file, "", `charon does not answer: .*/file is not a socket.*`},
+		"the old daemon": {dir + "/none", "strongswan-starter.service",
+			`charon does not answer: .* \(strongswan-starter\.service runs: its charon needs the vici plugin .*\)`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &bind{dir: t.TempDir(), addr: "127.0.0.1:1"}
@@ -342,7 +361,7 @@ func TestSample(t *testing.T) {
 	}
 }
 
-// udpForwarder passes messages on, one after the other.
+// udpForwarder forwards one message after the other.
 func udpForwarder(t *testing.T, listen, to string) string {
 	t.Helper()
 	l, err := net.ListenPacket("udp", listen)

@@ -37,7 +37,8 @@ func newTestGateway(t testing.TB, b *bind, args ...string) *testGateway {
 	tg := &testGateway{t: t}
 	env := hook.Env{
 		Name: "updown",
-		Args: append([]string{"--config", os.DevNull, "--timeout", "1m", "--server", b.addr, "--key", b.key(), "--run-dir", filepath.Join(b.dir, "run"),
+		Args: append([]string{"--config", os.DevNull, "--timeout", "1m", "--server", b.addr, "--key", b.key(),
+			"--run-dir", filepath.Join(b.dir, "run"),
 			"--state-dir", filepath.Join(b.dir, "state"), "--swanctl-dir", filepath.Join(b.dir, "swanctl")}, args...),
 		Getenv: func(name string) string { return tg.vars[name] },
 		Stdout: &tg.stdout,
@@ -80,7 +81,7 @@ func client(identity string, addrs ...string) lease.Lease {
 	return l
 }
 
-// up has charon hold the lease and call the hook.
+// up makes charon hold the lease and call the hook.
 func (g *testGateway) up(l lease.Lease) error {
 	g.live = append(g.live, l)
 	g.vars = map[string]string{"PLUTO_VERB": "up-client", "PLUTO_XAUTH_ID": l.Identity}
@@ -97,7 +98,7 @@ func (g *testGateway) up(l lease.Lease) error {
 	return g.hook(g.t.Context())
 }
 
-// down has charon call the hook for one lease, and then forget it.
+// down makes charon call the hook for one lease and then end it.
 func (g *testGateway) down(l lease.Lease) error {
 	g.vars = map[string]string{"PLUTO_VERB": "down-client", "PLUTO_XAUTH_ID": l.Identity}
 	err := g.hook(g.t.Context())
@@ -110,8 +111,8 @@ func (g *testGateway) down(l lease.Lease) error {
 	return err
 }
 
-// zone returns the zone's clients, reserved names and what was there at first
-// left out, as "alice A 10.0.0.100".
+// zone returns the RRs of the zones, such as "alice A 10.0.0.100", except those that
+// were there at first.
 func (g *testGateway) zone() string {
 	g.t.Helper()
 	s, err := g.dnsServer()
@@ -136,7 +137,8 @@ func (g *testGateway) zone() string {
 			}
 		}
 	}
-	for _, fixed := range []string{"example. A 10.0.0.1", "ns A 10.0.0.1", "printer A 10.0.0.9", "* A 10.0.0.7", "other A 10.1.0.5",
+	for _, fixed := range []string{"example. A 10.0.0.1", "ns A 10.0.0.1", "printer A 10.0.0.9", "* A 10.0.0.7",
+		"other A 10.1.0.5",
 		"1 PTR ns.example.", "130 PTR static.elsewhere.test."} {
 		if i := slices.Index(lines, fixed); i >= 0 {
 			lines = slices.Delete(lines, i, i+1)

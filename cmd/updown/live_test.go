@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 	"tunnelcast/internal/vici/vicitest"
 )
 
-// vpnSA is what list-sas sends of one client.
+// vpnSA is the message of list-sas for one client.
 func vpnSA(identity, addr string) vici.Message {
 	return vicitest.Message(vici.Section("vpn", vici.Value("state", "ESTABLISHED"),
 		vici.Value("remote-eap-id", identity), vici.List("remote-vips", addr)))
@@ -39,10 +40,11 @@ func dyingCharon(packets int) *vicitest.Server {
 	}
 }
 
-// Wherever charon ends in its answer, half of it is never taken for the whole.
-// The next charon's is.
+// Wherever charon's reply breaks off, a part of it is never taken for the whole. sync
+// asks again.
 func TestCharonEndsWhileItAnswers(t *testing.T) {
-	for packets, where := range []string{"the pools", "the registration", "the first client", "the second client", "the end of the list", "the last confirmation"} {
+	for packets, where := range []string{"the pools", "the registration", "the first client", "the second client",
+		"the end of the list", "the last confirmation"} {
 		t.Run(where, func(t *testing.T) {
 			g, charon := gatewayOf(t, packets)
 			leases, pools, err := g.live(t.Context())
@@ -51,7 +53,7 @@ func TestCharonEndsWhileItAnswers(t *testing.T) {
 			}
 		})
 	}
-	t.Run("and nobody comes after it", func(t *testing.T) {
+	t.Run("and stays away", func(t *testing.T) {
 		g, _ := gatewayOf(t, 3)
 		g.restartTime = 0
 		leases, _, err := g.live(t.Context())
@@ -64,10 +66,13 @@ func TestCharonEndsWhileItAnswers(t *testing.T) {
 func gatewayOf(t *testing.T, packets int) (*host, *vicitest.Server) {
 	t.Helper()
 	charon := dyingCharon(packets)
-	c := settings{Server: "127.0.0.1:53", Zone: "example", Timeout: time.Second,
-		Vici: vicitest.Start(t, charon), RunDir: t.TempDir()}
-	c.EventTimeout = time.Second
-	g, err := newHost(c, hook.Env{Now: time.Now})
+	var c cli
+	env := hook.Env{Name: "updown", Now: time.Now,
+		Args: []string{"--config", os.DevNull, "--vici", vicitest.Start(t, charon), "--run-dir", t.TempDir()}}
+	if _, err := hook.Parse(env, &c, "test"); err != nil {
+		t.Fatal(err)
+	}
+	g, err := newHost(c.settings, env)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func (g *testGateway) syncs() error {
 	return g.host.sync(g.t.Context(), g.flags)
 }
 
-// wantSome fails the test unless the error is one of some items and has the words.
+// wantSome fails the test unless the error wraps hook.ErrSome and contains the words.
 func wantSome(t *testing.T, err error, words ...string) {
 	t.Helper()
 	if hook.Status(err) != 3 {
@@ -34,27 +34,31 @@ func wantSome(t *testing.T, err error, words ...string) {
 	}
 }
 
-// What the server refuses for one client is that client's, and is told with it.
+// If the server refuses a name, its client is logged and all other names are done.
 func TestBindOneRefusedName(t *testing.T) {
 	alice, carol := client("alice", "10.0.0.101"), client("carol@corp.test", "10.0.0.104")
 	for name, test := range map[string]struct {
-		zone   string // more of it
+		zone   string // more RRs
 		policy string
 		bad    lease.Lease
 		words  []string
 		zoneIs string
 	}{
-		"a denied name": {"", "update-policy { deny local-ddns name mail.example. ANY; grant local-ddns zonesub ANY; };",
-			client("Mail@corp.test", "10.0.0.103"), []string{`"Mail@corp.test"`, "mail.example. A 10.0.0.103", "REFUSED"}, ""},
+		"a denied name": {"", "update-policy { deny local-ddns name mail.example. ANY; grant local-ddns zonesub " +
+			"ANY; };",
+			client("Mail@corp.test", "10.0.0.103"),
+			[]string{`"Mail@corp.test"`, "mail.example. A 10.0.0.103", "REFUSED"}, ""},
 		"a type without a grant": {"", "update-policy { grant local-ddns zonesub A; };",
-			client("dave", "10.0.0.105", "fd00::105"), []string{`"dave"`, "dave.example. AAAA fd00::105"}, "dave A 10.0.0.105"},
-		"a hundred addresses": {strings.Join(many("big", 100), ""), "max-records-per-type 100; allow-update { localhost; };",
+			client("dave", "10.0.0.105", "fd00::105"), []string{`"dave"`, "dave.example. AAAA fd00::105"},
+			"dave A 10.0.0.105"},
+		"a hundred addresses": {strings.Join(many("big", 100), ""),
+			"max-records-per-type 100; allow-update { localhost; };",
 			client("big", "10.0.0.105"), []string{`"big"`, "big.example. A 10.0.0.105"}, "LOT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := startBindWith(t, test.zone, test.policy)
 			g := newTestGateway(t, b)
-			if test.zoneIs == "LOT" { // they are ours: the pool's, added before
+			if test.zoneIs == "LOT" { // names that this gateway added before
 				known := map[lease.RR]bool{}
 				for i := range 100 {
 					l := client("big", fmt.Sprintf("10.0.1.%d", i))
@@ -69,20 +73,22 @@ func TestBindOneRefusedName(t *testing.T) {
 			if err := g.up(alice); err != nil {
 				t.Fatal(err)
 			}
-			if err := g.up(test.bad); err == nil || !strings.Contains(err.Error(), strings.ToLower(test.bad.Identity[:3])) {
+			if err := g.up(test.bad); err == nil ||
+				!strings.Contains(err.Error(), strings.ToLower(test.bad.Identity[:3])) {
 				t.Errorf("the hook says %v", err)
 			}
 			if err := g.down(alice); err != nil {
 				t.Fatal(err)
 			}
-			g.live = append(g.live, carol) // while named was away
+			g.live = append(g.live, carol) // while named did not run
 			for range 2 {
 				wantSome(t, g.syncs(), test.words...)
 				zone := g.zone()
 				if strings.Contains(zone, "alice") || !strings.Contains(zone, "carol A 10.0.0.104") {
 					t.Errorf("the zone is %q", zone)
 				}
-				if !strings.Contains(zone, strings.Replace(test.zoneIs, "LOT", "big A 10.0.1.99", 1)) || strings.Contains(zone, "mail") {
+				if !strings.Contains(zone, strings.Replace(test.zoneIs, "LOT", "big A 10.0.1.99", 1)) ||
+					strings.Contains(zone, "mail") {
 					t.Errorf("the zone is %q", zone)
 				}
 			}
@@ -100,12 +106,14 @@ func many(label string, n int) (lines []string) {
 	return lines
 }
 
-// Half of a thousand names in one message, each refused.
+// The server refuses half of a thousand names of one message.
 func TestBindManyRefusedNames(t *testing.T) {
-	b := startBindWith(t, "", `update-policy { deny local-ddns wildcard *.example. AAAA; grant local-ddns zonesub ANY; };`)
+	b := startBindWith(t, "", `update-policy { deny local-ddns wildcard *.example. AAAA; grant local-ddns zonesub `+
+		`ANY; };`)
 	g := newTestGateway(t, b, "--pools", "10.9.0.0/16,fd00::/64")
 	for i := range 1000 {
-		g.live = append(g.live, client(fmt.Sprint("client", i), fmt.Sprintf("10.9.%d.%d", i/250, i%250), fmt.Sprintf("fd00::%x", i+1)))
+		g.live = append(g.live, client(fmt.Sprint("client", i), fmt.Sprintf("10.9.%d.%d", i/250, i%250),
+			fmt.Sprintf("fd00::%x", i+1)))
 	}
 	start := time.Now()
 	wantSome(t, g.syncs(), "fd00::1", "and 990 more")
@@ -115,7 +123,7 @@ func TestBindManyRefusedNames(t *testing.T) {
 	}
 }
 
-// A pool that was moved while charon was away takes no name with it.
+// After a pool was changed while charon did not run, no name is left over.
 func TestBindPoolMoved(t *testing.T) {
 	g := newTestGateway(t, startBind(t), "--reverse-zones", "0.0.10.in-addr.arpa")
 	g.sync()
@@ -129,8 +137,9 @@ func TestBindPoolMoved(t *testing.T) {
 		return slices.Clone(g.live), pools, err
 	}
 	g.askCharon, g.live = moved, nil
-	// Back before a sync has run: the old address is known as ours.
-	if err := os.WriteFile(filepath.Join(string(g.dir), "pools"), []byte("10.0.5.100-10.0.5.200\n"), 0o644); err != nil {
+	// The old pool is back before a sync has run: the old address is known.
+	if err := os.WriteFile(filepath.Join(string(g.dir), "pools"), []byte("10.0.5.100-10.0.5.200\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := g.up(client("alice", "10.0.5.100")); err != nil {
@@ -143,7 +152,7 @@ func TestBindPoolMoved(t *testing.T) {
 	g.want("")
 }
 
-// Addresses from RADIUS or a DHCP server are in no pool that anybody knows.
+// Addresses from RADIUS or a DHCP server are in no known pool.
 func TestBindNoPools(t *testing.T) {
 	g := newTestGateway(t, startBind(t))
 	g.askCharon = func(context.Context) ([]lease.Lease, lease.Pools, error) { return slices.Clone(g.live), nil, nil }
@@ -161,12 +170,14 @@ func TestBindNoPools(t *testing.T) {
 	}
 	g.sync()
 	g.want("")
-	for _, l := range []lease.Lease{client("bob", "10.8.0.5"), client("alice", "10.8.0.9"), client("alice", "10.8.0.10")} {
+	for _, l := range []lease.Lease{client("bob", "10.8.0.5"), client("alice", "10.8.0.9"),
+		client("alice", "10.8.0.10")} {
 		if err := g.up(l); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := g.up(client("printer", "10.8.0.11")); !errors.Is(err, lease.ErrHeld) || strings.Contains(err.Error(), "no sync has run") {
+	if err := g.up(client("printer", "10.8.0.11")); !errors.Is(err, lease.ErrHeld) ||
+		strings.Contains(err.Error(), "no sync has run") {
 		t.Errorf("printer: %v", err)
 	}
 	g.sync()
@@ -185,8 +196,8 @@ both IN A 10.0.0.164
 both IN A 203.0.113.1
 `
 
-// Names inside the pool that somebody made are kept, and named once a day. What
-// only looks like one of ours is removed when somebody says so.
+// Names inside the pool that this gateway did not add are kept, and logged once a day.
+// --force removes those that could be a client's.
 func TestBindHandMadeNames(t *testing.T) {
 	b := startBindWith(t, handMadeZone, "allow-update { localhost; };")
 	g := newTestGateway(t, b, "--reverse-zones", "0.0.10.in-addr.arpa", "--pools", "10.0.0.100-10.0.0.200")
@@ -201,7 +212,8 @@ func TestBindHandMadeNames(t *testing.T) {
 	g.live = nil
 	g.sync()
 	g.want(before)
-	if n := strings.Count(g.log.String(), "15 names inside the pools are not this gateway's"); n != 1 || !strings.Contains(g.log.String(), "vpn150.example. A 10.0.0.150, ") {
+	if n := strings.Count(g.log.String(), "15 names inside the pools are not this gateway's"); n != 1 ||
+		!strings.Contains(g.log.String(), "vpn150.example. A 10.0.0.150, ") {
 		t.Errorf("%d entries, want one that names them:\n%s", n, g.log.String())
 	}
 	yesterday := time.Now().Add(-24*time.Hour - time.Minute)
@@ -213,16 +225,17 @@ func TestBindHandMadeNames(t *testing.T) {
 		t.Errorf("%d entries after a day, want another", n)
 	}
 
-	// Somebody else's name is refused, and so is the one that a DHCP server keeps.
+	// A client does not get someone else's name, nor one that a DHCP server manages.
 	for _, identity := range []string{"vpn150", "scanner", "laptop", "both"} {
 		if err := g.up(client(identity, "10.0.0.120")); !errors.Is(err, lease.ErrHeld) {
 			t.Errorf("%s: %v", identity, err)
 		}
 		g.live = nil
 	}
-	// A live client on an address that stands there under its name has it, and
-	// takes it along, but for the DHCP server's and one beside a TXT.
-	g.live = []lease.Lease{client("vpn151", "10.0.0.151"), client("laptop", "10.0.0.163"), client("scanner", "10.0.0.162")}
+	// A live client whose name already has its address keeps the name, which is removed
+	// with the client, except for the DHCP server's and one beside a TXT.
+	g.live = []lease.Lease{client("vpn151", "10.0.0.151"), client("laptop", "10.0.0.163"),
+		client("scanner", "10.0.0.162")}
 	g.sync()
 	g.live = nil
 	g.sync()
@@ -236,14 +249,15 @@ func TestBindHandMadeNames(t *testing.T) {
 	if err := g.host.sync(t.Context(), syncFlags{DryRun: true, Force: true}); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(g.stdout.String(), "vpn160.example.\t0\tNONE\tA\t10.0.0.160") || strings.Contains(g.stdout.String(), "laptop") {
+	if !strings.Contains(g.stdout.String(), "vpn160.example.\t0\tNONE\tA\t10.0.0.160") ||
+		strings.Contains(g.stdout.String(), "laptop") {
 		t.Errorf("the dry run prints\n%s", g.stdout.String())
 	}
 	g.sync()
 	g.want("both A 10.0.0.164; both A 203.0.113.1; laptop A 10.0.0.163; scanner A 10.0.0.162")
 }
 
-// After a power cut /run is empty, whatever hooks and syncs have run before.
+// After a power cut /run is empty. Dead names are removed, whatever hooks and syncs ran before.
 func TestBindPowerCut(t *testing.T) {
 	for _, synced := range []bool{true, false} {
 		t.Run(fmt.Sprint("sync after the hook ", synced), func(t *testing.T) {
@@ -269,7 +283,7 @@ func TestBindPowerCut(t *testing.T) {
 	}
 }
 
-// A memory that is lost, or that cannot be read, keeps names.
+// If the memory is lost or cannot be read, names stay.
 func TestBindLostMemory(t *testing.T) {
 	b := startBind(t)
 	g := newTestGateway(t, b)
@@ -290,7 +304,7 @@ func TestBindLostMemory(t *testing.T) {
 	g.live = g.live[1:]
 	g.sync()
 	g.want("alice A 10.0.0.100; bob A 10.0.0.101")
-	g.live = nil // bob was live when the memory was new
+	g.live = nil // bob was live when the new memory was written
 	g.sync()
 	g.want("alice A 10.0.0.100")
 
@@ -304,12 +318,12 @@ func TestBindLostMemory(t *testing.T) {
 	g.live = nil
 	wantSome(t, g.syncs(), "the file is damaged")
 	g.want("alice A 10.0.0.100; carol A 10.0.0.102")
-	g.sync() // it is whole again
+	g.sync() // the memory is complete again
 	g.flags.Force = true
 	g.sync()
 	g.want("")
 
-	// The disk is full, or read-only: names come and go, and the run has failed.
+	// The disk is full or read-only: names are added and removed, and the run fails.
 	g.flags.Force = false
 	lose(func(file string) error {
 		return errors.Join(os.RemoveAll(file), os.Mkdir(file, 0o755), os.Mkdir(file+"/x", 0o755))
@@ -322,7 +336,7 @@ func TestBindLostMemory(t *testing.T) {
 	g.want("dave A 10.0.0.103; erin A 10.0.0.104")
 }
 
-// Where there is nothing to do nothing is written, here or there.
+// Without differences sync writes nothing, neither to the zones nor to the disk.
 func TestBindNothingToDoWritesNothing(t *testing.T) {
 	g := newTestGateway(t, startBind(t), "--reverse-zones", "0.0.10.in-addr.arpa")
 	g.sync()
@@ -338,7 +352,8 @@ func TestBindNothingToDoWritesNothing(t *testing.T) {
 		}
 		return times
 	}
-	for what, do := range map[string]func() error{"nobody": func() error { return nil }, "up": func() error { return g.up(alice) }, "down": func() error { return g.down(alice) }} {
+	for what, do := range map[string]func() error{"nobody": func() error { return nil },
+		"up": func() error { return g.up(alice) }, "down": func() error { return g.down(alice) }} {
 		if err := do(); err != nil {
 			t.Fatal(err)
 		}
@@ -351,7 +366,7 @@ func TestBindNothingToDoWritesNothing(t *testing.T) {
 	}
 }
 
-// Each PTR that comes, goes or is left to somebody else is in the journal.
+// Each PTR that is added, removed or left because it is someone else's is logged.
 func TestBindPointersAreSaid(t *testing.T) {
 	g := newTestGateway(t, startBind(t), "--reverse-zones", "0.0.10.in-addr.arpa")
 	g.sync()
@@ -363,17 +378,20 @@ func TestBindPointersAreSaid(t *testing.T) {
 	g.live = nil
 	g.sync()
 	for _, line := range []string{
-		`"PTR added" event=.* pointer=100.0.0.10.in-addr.arpa. name=alice.example.`, `"PTR added" event=.* pointer=101.0.0.10.in-addr.arpa. name=bob.example.`,
-		`"PTR removed" event=.* pointer=100.0.0.10.in-addr.arpa. name=alice.example.`, `130.0.0.10.in-addr.arpa. PTR static.elsewhere.test.`,
+		`"PTR added" event=.* pointer=100.0.0.10.in-addr.arpa. name=alice.example.`,
+		`"PTR added" event=.* pointer=101.0.0.10.in-addr.arpa. name=bob.example.`,
+		`"PTR removed" event=.* pointer=100.0.0.10.in-addr.arpa. name=alice.example.`,
+		`130.0.0.10.in-addr.arpa. PTR static.elsewhere.test.`,
 	} {
-		if words := strings.Split(line, " event=.*"); !strings.Contains(g.log.String(), words[0]) || !strings.Contains(g.log.String(), words[len(words)-1]) {
+		if words := strings.Split(line, " event=.*"); !strings.Contains(g.log.String(), words[0]) ||
+			!strings.Contains(g.log.String(), words[len(words)-1]) {
 			t.Errorf("not said: %s\n%s", line, g.log.String())
 		}
 	}
 }
 
-// The zone that is asked and transferred is a signed copy, which lags behind the
-// one that takes the updates.
+// named answers questions and transfers from a signed copy of the zone, which is older
+// than the one that it updates.
 func TestBindInlineSigning(t *testing.T) {
 	b := startBindWith(t, "", `dnssec-policy big { keys { csk lifetime unlimited algorithm rsasha256 4096; }; };
 %%allow-update { localhost; }; dnssec-policy big; inline-signing yes;`)
@@ -385,11 +403,11 @@ func TestBindInlineSigning(t *testing.T) {
 	g.sync()
 	live := g.live
 	for i := range 3 {
-		if err := g.up(live[i]); err != nil { // for its next selectors
+		if err := g.up(live[i]); err != nil { // its next traffic selectors
 			t.Error(err)
 		}
 		g.live = live
-		if err := g.up(client(live[i].Identity, fmt.Sprintf("fd00::%d", 100+i))); err != nil { // and another device
+		if err := g.up(client(live[i].Identity, fmt.Sprintf("fd00::%d", 100+i))); err != nil { // another device
 			t.Error(err)
 		}
 		live = g.live
@@ -398,19 +416,21 @@ func TestBindInlineSigning(t *testing.T) {
 	g.live = nil
 	g.sync()
 	g.sync()
-	for deadline := time.Now().Add(30 * time.Second); strings.Contains(g.zone(), "u"); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); strings.Contains(g.zone(),
+		"u"); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the zone keeps %s", g.zone())
 		}
 	}
 }
 
-// The live names get a TTL that is new, and nothing else does.
+// Only live names get the changed TTL.
 func TestBindNewTTL(t *testing.T) {
 	b := startBind(t)
 	g := newTestGateway(t, b, "--reverse-zones", "0.0.10.in-addr.arpa")
 	g.sync()
-	if err := errors.Join(g.up(client("alice", "10.0.0.100", "fd00::100")), g.up(client("mixed", "10.0.0.101"))); err != nil {
+	if err := errors.Join(g.up(client("alice", "10.0.0.100", "fd00::100")),
+		g.up(client("mixed", "10.0.0.101"))); err != nil {
 		t.Fatal(err)
 	}
 	g.sync()
@@ -444,16 +464,18 @@ func TestBindNewTTL(t *testing.T) {
 	}
 }
 
-// A reverse zone of a part of a /24 has names of its own (RFC 2317).
+// The reverse zone for a part of a /24 has special names (RFC 2317).
 func TestBindClasslessReverseZone(t *testing.T) {
-	for _, zone := range []string{"96/27.0.0.10.in-addr.arpa", "96-127.0.0.10.in-addr.arpa", "clients.0.0.10.in-addr.arpa"} {
+	for _, zone := range []string{"96/27.0.0.10.in-addr.arpa", "96-127.0.0.10.in-addr.arpa",
+		"clients.0.0.10.in-addr.arpa"} {
 		b := startBind(t)
 		b.write("db.classless", strings.ReplaceAll(bindReverse, "0.0.10.in-addr.arpa.", zone+"."))
 		conf, err := os.ReadFile(filepath.Join(b.dir, "named.conf"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.write("named.conf", string(conf)+fmt.Sprintf("zone %q { type master; file \"db.classless\"; allow-update { localhost; }; };\n", zone))
+		b.write("named.conf", string(conf)+fmt.Sprintf("zone %q { type master; file \"db.classless\"; allow-update "+
+			"{ localhost; }; };\n", zone))
 		b.rndc("reconfig")
 		g := newTestGateway(t, b, "--reverse-zones", zone)
 		g.sync()
@@ -479,7 +501,7 @@ const twoConnections = `connections {
 }
 `
 
-// A connection without the line gets no names, and a setting tells others.
+// Clients of a connection without an updown line get no names. The setting connections changes that.
 func TestBindConnections(t *testing.T) {
 	b := startBind(t)
 	if err := os.MkdirAll(filepath.Join(b.dir, "swanctl"), 0o755); err != nil {
@@ -505,15 +527,16 @@ func TestBindConnections(t *testing.T) {
 		if err := g.host.sync(t.Context(), syncFlags{DryRun: true}); err != nil {
 			t.Error(err)
 		}
-		if !strings.Contains(want, "router") && !strings.Contains(g.stdout.String(), `no name for "router": its connection gets no names: branch `) {
+		if !strings.Contains(want, "router") && !strings.Contains(g.stdout.String(),
+			`no name for "router": its connection gets no names: branch `) {
 			t.Errorf("%q: a dry run does not say why: %s", setting, g.stdout.String())
 		}
 		g.live = nil
 		g.sync()
 		g.want("")
-		// The hook is told the child's name alone.
+		// The hook gets only the child's name.
 		if setting == "users" {
-			if err := g.up(client("carol", "10.0.0.103")); err != nil { // no child is known as this one
+			if err := g.up(client("carol", "10.0.0.103")); err != nil { // no child has this name
 				t.Error(err)
 			}
 			g.vars["PLUTO_CONNECTION"], g.vars["PLUTO_XAUTH_ID"] = "lan", "router"
@@ -529,7 +552,8 @@ func TestBindConnections(t *testing.T) {
 
 func TestServerWithoutPort(t *testing.T) {
 	for server, want := range map[string]string{
-		"127.0.0.1": "127.0.0.1:53", "ns.example.org": "ns.example.org:53", "::1": "[::1]:53", "[::1]": "[::1]:53", "fe80::1%eth0": "[fe80::1%eth0]:53",
+		"127.0.0.1": "127.0.0.1:53", "ns.example.org": "ns.example.org:53", "::1": "[::1]:53", "[::1]": "[::1]:53",
+		"fe80::1%eth0":   "[fe80::1%eth0]:53",
 		"127.0.0.1:5353": "127.0.0.1:5353", "[::1]:53": "[::1]:53", ":53": ":53",
 		"": "", "127.0.0.1:": "", "http://127.0.0.1/": "", "unix:///run/x": "", "a b": "", "1:2:3": "", "[ns]": "",
 	} {
@@ -539,10 +563,11 @@ func TestServerWithoutPort(t *testing.T) {
 	}
 }
 
-// A reverse zone that takes no updates does not hold up the PTRs of another.
+// A reverse zone that refuses updates does not delay the PTRs in another.
 func TestBindOneRefusedZone(t *testing.T) {
 	b := startBind(t)
-	b.write("db.six", strings.ReplaceAll(strings.ReplaceAll(bindReverse, "0.0.10.in-addr.arpa.", "d.f.ip6.arpa."), "130 IN", "0 IN"))
+	b.write("db.six", strings.ReplaceAll(strings.ReplaceAll(bindReverse, "0.0.10.in-addr.arpa.", "d.f.ip6.arpa."),
+		"130 IN", "0 IN"))
 	conf, err := os.ReadFile(filepath.Join(b.dir, "named.conf"))
 	if err != nil {
 		t.Fatal(err)
@@ -560,7 +585,7 @@ func TestBindOneRefusedZone(t *testing.T) {
 	}
 }
 
-// A grant with a limit makes named say that all is done, and do nothing.
+// If a grant has a limit, named reports success and does nothing.
 func TestBindDiscardedName(t *testing.T) {
 	b := startBindWith(t, "", "update-policy { grant local-ddns zonesub A(1) PTR(1); };")
 	g := newTestGateway(t, b)

@@ -19,8 +19,8 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// zoneServer is a DNS server of unsigned zones that are sets, as much of one as
-// updown needs. It checks prerequisites as RFC 2136 section 3.2 has them.
+// zoneServer is a DNS server of unsigned zones, as far as updown needs one. It checks
+// prerequisites as described in RFC 2136 section 3.2.
 type zoneServer struct {
 	t     failer
 	addr  string
@@ -29,7 +29,7 @@ type zoneServer struct {
 
 	beforeTransfer func(zone string) // while nothing is locked
 	afterTransfer  func(zone string)
-	removed        func(lease.RR) // of an RR that stood there
+	removed        func(lease.RR) // called for each RR that an update removes
 }
 
 type failer interface {
@@ -91,7 +91,8 @@ func (s *zoneServer) answer(reply *dns.Msg) {
 	q := reply.Question[0]
 	reply.Authoritative = true
 	if zone, ok := s.zones[q.Name]; ok && q.Qtype == dns.TypeAXFR {
-		soa := &dns.SOA{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeSOA, Class: dns.ClassINET}, Ns: "ns.", Mbox: "ns."}
+		soa := &dns.SOA{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeSOA, Class: dns.ClassINET}, Ns: "ns.",
+			Mbox: "ns."}
 		reply.Answer = append(reply.Answer, soa)
 		for rr := range zone {
 			reply.Answer = append(reply.Answer, wire(rr))
@@ -114,7 +115,7 @@ func (s *zoneServer) answer(reply *dns.Msg) {
 
 func (s *zoneServer) update(m *dns.Msg) (rcode int) {
 	zone := s.zones[m.Question[0].Name]
-	stands := func(owner string, rrtype uint16) (set []lease.RR) {
+	existing := func(owner string, rrtype uint16) (set []lease.RR) {
 		for rr := range zone {
 			if rr.Owner == owner && (rrtype == dns.TypeANY || rr.Type == dns.TypeToString[rrtype]) {
 				set = append(set, rr)
@@ -126,9 +127,9 @@ func (s *zoneServer) update(m *dns.Msg) (rcode int) {
 	for _, rr := range m.Answer {
 		h := rr.Header()
 		switch {
-		case h.Class == dns.ClassNONE && h.Rrtype == dns.TypeANY && len(stands(h.Name, h.Rrtype)) > 0:
+		case h.Class == dns.ClassNONE && h.Rrtype == dns.TypeANY && len(existing(h.Name, h.Rrtype)) > 0:
 			return dns.RcodeYXDomain
-		case h.Class == dns.ClassNONE && len(stands(h.Name, h.Rrtype)) > 0:
+		case h.Class == dns.ClassNONE && len(existing(h.Name, h.Rrtype)) > 0:
 			return dns.RcodeYXRrset
 		case h.Class == dns.ClassINET:
 			set := dns.RR_Header{Name: h.Name, Rrtype: h.Rrtype}
@@ -141,7 +142,7 @@ func (s *zoneServer) update(m *dns.Msg) (rcode int) {
 		}
 	}
 	for set, want := range exact {
-		have := stands(set.Name, set.Rrtype)
+		have := existing(set.Name, set.Rrtype)
 		if len(have) != len(want) || slices.ContainsFunc(have, func(rr lease.RR) bool { return !want[rr] }) {
 			return dns.RcodeNXRrset
 		}
@@ -186,8 +187,8 @@ func unwire(rr dns.RR) lease.RR {
 	panic("zone server: " + rr.String())
 }
 
-// model is charon, a zone and a reverse zone, and the run directory, with some
-// sessions that may be live. A point of it can be left and come back to.
+// model consists of charon, a zone and a reverse zone, the run directory and some
+// sessions that may be live. It can be saved as a point and set to a point.
 type model struct {
 	*testGateway
 	server   *zoneServer
@@ -195,18 +196,18 @@ type model struct {
 	now      point
 	trace    func() string // how this point was reached
 
-	mu    sync.Mutex // held by what has its turn in a sync
+	mu    sync.Mutex // held by the part of a sync whose turn it is
 	order turns
 
-	// A sync does this before it reads a zone, or when it asks charon for the nth
-	// time, before the list is made up or behind it.
+	// Called before a sync reads a zone, and when it asks charon for the nth time: before
+	// the list is made and after.
 	atTransfer func()
 	atList     map[int][2]func()
 	lists      int
-	missed     func(i int) bool // by its first list, as may be while it is rekeyed
+	missed     func(i int) bool // sessions missing from the first list, as during a rekey
 }
 
-// point is all that the next step depends on.
+// point is everything that the next step depends on.
 type point struct {
 	live  []bool
 	zones map[string]map[lease.RR]bool
@@ -217,8 +218,7 @@ func (p point) String() string {
 	return fmt.Sprint(p.live, p.zones, p.files) // fmt sorts maps
 }
 
-// handMade stand inside the pool and are nobody's of ours, but stay whatever
-// happens.
+// handMade are RRs inside the pool that were not added by this gateway, and always stay.
 var handMade = []lease.RR{
 	lease.Address("printer.example.", netip.MustParseAddr("10.0.0.150")),
 	{Owner: "150." + modelReverse, Type: "PTR", Target: "printer.example."},
@@ -227,17 +227,18 @@ var handMade = []lease.RR{
 
 const modelReverse = "0.0.10.in-addr.arpa."
 
-// newModel is at the point after a first sync, with nobody there.
+// newModel returns a model after a first sync, without live sessions.
 func newModel(t *testing.T, sessions ...lease.Lease) *model {
 	t.Helper()
 	dir := t.TempDir()
-	// sync waits for the disk under what it remembers.
+	// sync waits until its memory is on disk, so use a file system in memory.
 	if shm, err := os.MkdirTemp("/dev/shm", "updown-model-"); err == nil {
 		dir = shm
 		t.Cleanup(func() { os.RemoveAll(shm) })
 	}
 	m := &model{server: startZoneServer(t, "example.", modelReverse), sessions: sessions}
-	m.testGateway = newTestGateway(t, &bind{t: t, dir: dir, addr: m.server.addr}, "--key", "none", "--reverse-zones", modelReverse, "--timeout", "20s")
+	m.testGateway = newTestGateway(t, &bind{t: t, dir: dir, addr: m.server.addr}, "--key", "none", "--reverse-zones",
+		modelReverse, "--timeout", "20s")
 	m.now.live = make([]bool, len(sessions))
 	ask := m.askCharon
 	m.askCharon = func(ctx context.Context) ([]lease.Lease, lease.Pools, error) {
@@ -293,12 +294,12 @@ func newModel(t *testing.T, sessions ...lease.Lease) *model {
 	}
 	m.trace = func() string { return "the start" }
 	m.sync()
-	m.now = m.leave()
+	m.now = m.save()
 	return m
 }
 
-// turns are those of a sync's first round. It reads the zones and asks charon at
-// the same time; here the one comes after the other, and both orders are tried.
+// turns make a sync's first round, which reads the zones and asks charon at the same
+// time, do one after the other. Both orders are tried.
 type turns struct {
 	listFirst            bool
 	listed, transferred  chan struct{}
@@ -320,11 +321,11 @@ func (m *model) sync() {
 		sync.OnceFunc(func() { close(listed) }), sync.OnceFunc(func() { close(transferred) })}
 	m.mu.Unlock()
 	m.testGateway.sync()
-	m.mu.Lock() // what the others did is seen from here on
+	m.mu.Lock() // makes the writes of the other goroutines visible
 	defer m.mu.Unlock()
 }
 
-// rrs returns the address and the pointer that a session is to have.
+// rrs returns the address and the pointer that a session should have.
 func (m *model) rrs(i int) []lease.RR {
 	l := m.sessions[i]
 	name, err := m.rules.Name(l.Identity)
@@ -337,8 +338,8 @@ func (m *model) rrs(i int) []lease.RR {
 
 func (m *model) run(name string) string { return filepath.Join(string(m.dir), name) }
 
-// leave returns the point that the model is at.
-func (m *model) leave() point {
+// save returns the current point.
+func (m *model) save() point {
 	m.t.Helper()
 	p := point{live: slices.Clone(m.now.live), zones: map[string]map[lease.RR]bool{}, files: map[string]string{}}
 	m.server.mu.Lock()
@@ -346,11 +347,12 @@ func (m *model) leave() point {
 	for zone, rrs := range m.server.zones {
 		p.zones[zone] = maps.Clone(rrs)
 	}
-	for _, pattern := range []string{m.run("pools"), m.run("leases"), m.run("poke/*"), m.memory.File(), m.memory.NewDir() + "/*"} {
+	for _, pattern := range []string{m.run("pools"), m.run("leases"), m.run("poke/*"), m.memory.File(),
+		m.memory.NewDir() + "/*"} {
 		names, _ := filepath.Glob(pattern)
 		for _, name := range names {
 			if filepath.Base(name) == "down" {
-				continue // it starts a sync, which may start at any point
+				continue // requests a sync, which may start at any point anyway
 			}
 			content, err := os.ReadFile(name)
 			if err != nil {
@@ -362,10 +364,10 @@ func (m *model) leave() point {
 	return p
 }
 
-// enter takes the model back to a point.
-func (m *model) enter(p point) {
+// restore sets the model to a point.
+func (m *model) restore(p point) {
 	m.t.Helper()
-	here := m.leave()
+	here := m.save()
 	for name, content := range p.files {
 		if have, ok := here.files[name]; !ok || have != content {
 			if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
@@ -388,11 +390,12 @@ func (m *model) enter(p point) {
 	m.now.live = slices.Clone(p.live)
 }
 
-// call is charon's call of the hook for a session.
+// call calls the hook for a session, as charon does.
 func (m *model) call(verb string, i int) {
 	m.t.Helper()
 	l := m.sessions[i]
-	m.vars = map[string]string{"PLUTO_VERB": verb + "-client", "PLUTO_XAUTH_ID": l.Identity, "PLUTO_PEER_SOURCEIP4_1": l.Addresses[0].String()}
+	m.vars = map[string]string{"PLUTO_VERB": verb + "-client", "PLUTO_XAUTH_ID": l.Identity,
+		"PLUTO_PEER_SOURCEIP4_1": l.Addresses[0].String()}
 	if err := m.hook(m.t.Context()); err != nil {
 		m.t.Errorf("%s of %d: %v, after %s", verb, i, err, m.trace())
 	}
@@ -403,14 +406,15 @@ func (m *model) call(verb string, i int) {
 	}
 }
 
-// settle is a sync with nothing beside it: then the zones hold exactly the live
-// sessions.
-func (m *model) settle() {
+// syncAlone runs a sync without concurrent calls. Afterwards the zones must hold exactly
+// the live sessions.
+func (m *model) syncAlone() {
 	m.t.Helper()
 	m.sync()
 	m.server.mu.Lock()
 	defer m.server.mu.Unlock()
-	want := map[string]map[lease.RR]bool{"example.": {handMade[0]: true}, modelReverse: {handMade[1]: true, handMade[2]: true}}
+	want := map[string]map[lease.RR]bool{"example.": {handMade[0]: true},
+		modelReverse: {handMade[1]: true, handMade[2]: true}}
 	for i := range m.sessions {
 		if m.now.live[i] {
 			rrs := m.rrs(i)
@@ -422,7 +426,7 @@ func (m *model) settle() {
 	}
 }
 
-// connect and disconnect are the whole of it: charon calls first.
+// connect and disconnect are complete: the hook is called, then the session begins or ends.
 func (m *model) connect(i int) {
 	m.call("up", i)
 	m.setLive(i, true)
@@ -439,8 +443,8 @@ func (m *model) setLive(i int, live bool) {
 	m.now.live[i] = live
 }
 
-// mayLive tells whether charon could have this session: an address is never two
-// identities'.
+// mayLive reports whether charon could have this session: no two identities have one
+// address.
 func (m *model) mayLive(i int) bool {
 	for j, l := range m.sessions {
 		if m.now.live[j] && l.Addresses[0] == m.sessions[i].Addresses[0] && l.Identity != m.sessions[i].Identity {
@@ -455,7 +459,7 @@ type step struct {
 	do   func()
 }
 
-// change is the whole of what a session does next.
+// change returns the complete next change of a session.
 func (m *model) change(i int) (do func(), name string) {
 	if m.now.live[i] {
 		return func() { m.disconnect(i) }, fmt.Sprint("disconnect ", i)
@@ -463,7 +467,7 @@ func (m *model) change(i int) (do func(), name string) {
 	return func() { m.connect(i) }, fmt.Sprint("connect ", i)
 }
 
-// powerCut ends every session and takes what is in /run. What is on disk stays.
+// powerCut ends every session and empties /run. Files on disk stay.
 func (m *model) powerCut() {
 	m.t.Helper()
 	for i := range m.sessions {
@@ -482,9 +486,9 @@ func (m *model) powerCut() {
 	}
 }
 
-// steps returns all that may happen at this point. A call that is lost is a
-// session that comes or goes without one; a doubled one, one for a session that
-// has come or gone before; a late one is that for a session gone long ago.
+// steps returns everything that may happen at this point. A lost call is a session that
+// begins or ends without one; a doubled call is one for a session that has begun or
+// ended already; a late call is one for a session that ended long ago.
 func (m *model) steps() []step {
 	steps := []step{{"down", func() { m.call("down", 0) }}, {"power cut", m.powerCut}}
 	for _, listFirst := range []bool{false, true} {
@@ -509,9 +513,9 @@ func (m *model) steps() []step {
 	return steps
 }
 
-// syncs are those steps that are one.
+// syncs returns the steps that are a sync.
 func (m *model) syncs() []step {
-	steps := []step{{"sync", m.settle}}
+	steps := []step{{"sync", m.syncAlone}}
 	for i := range m.sessions {
 		come, comes := m.change(i)
 		steps = append(steps, step{fmt.Sprintf("sync that is told of %d in the second list only", i), func() {
@@ -533,8 +537,10 @@ func (m *model) syncs() []step {
 			}
 			during("before", func(f func()) { m.atTransfer = f })
 			for n := 1; n <= 2; n++ {
-				during(fmt.Sprintf("before list %d of", n), func(f func()) { m.atList = map[int][2]func(){n: {f, nil}} })
-				during(fmt.Sprintf("behind list %d of", n), func(f func()) { m.atList = map[int][2]func(){n: {nil, f}} })
+				during(fmt.Sprintf("before list %d of", n),
+					func(f func()) { m.atList = map[int][2]func(){n: {f, nil}} })
+				during(fmt.Sprintf("behind list %d of", n),
+					func(f func()) { m.atList = map[int][2]func(){n: {nil, f}} })
 			}
 		}
 	}
@@ -542,18 +548,23 @@ func (m *model) syncs() []step {
 }
 
 var modelSessions = map[string][]lease.Lease{
-	"one address":           {client("alice", "10.0.0.100"), client("alice", "10.0.0.100")},
-	"two addresses":         {client("alice", "10.0.0.100"), client("alice", "10.0.0.101")},
-	"an address passed on":  {client("alice", "10.0.0.100"), client("bob", "10.0.0.100")},
-	"one of three passed":   {client("alice", "10.0.0.100"), client("alice", "10.0.0.101"), client("bob", "10.0.0.100")},
-	"two of three on one":   {client("alice", "10.0.0.100"), client("alice", "10.0.0.100"), client("alice", "10.0.0.101")},
-	"three on one address":  {client("alice", "10.0.0.100"), client("alice", "10.0.0.100"), client("alice", "10.0.0.100")},
-	"three on three":        {client("alice", "10.0.0.100"), client("alice", "10.0.0.101"), client("alice", "10.0.0.102")},
-	"three, two identities": {client("alice", "10.0.0.100"), client("alice", "10.0.0.101"), client("bob", "10.0.0.102")},
+	"one address":          {client("alice", "10.0.0.100"), client("alice", "10.0.0.100")},
+	"two addresses":        {client("alice", "10.0.0.100"), client("alice", "10.0.0.101")},
+	"an address passed on": {client("alice", "10.0.0.100"), client("bob", "10.0.0.100")},
+	"one of three passed": {client("alice", "10.0.0.100"), client("alice", "10.0.0.101"),
+		client("bob", "10.0.0.100")},
+	"two of three on one": {client("alice", "10.0.0.100"), client("alice", "10.0.0.100"),
+		client("alice", "10.0.0.101")},
+	"three on one address": {client("alice", "10.0.0.100"), client("alice", "10.0.0.100"),
+		client("alice", "10.0.0.100")},
+	"three on three": {client("alice", "10.0.0.100"), client("alice", "10.0.0.101"),
+		client("alice", "10.0.0.102")},
+	"three, two identities": {client("alice", "10.0.0.100"), client("alice", "10.0.0.101"),
+		client("bob", "10.0.0.102")},
 }
 
-// Two sessions in every order, of any length: all points that can be reached are
-// visited, and all that may happen at each is tried.
+// Two sessions, in sequences of any length: every reachable point is visited, and every
+// step is tried at each.
 func TestModelOfTwoSessions(t *testing.T) {
 	for name, sessions := range modelSessions {
 		if len(sessions) != 2 {
@@ -567,7 +578,7 @@ func TestModelOfTwoSessions(t *testing.T) {
 				from string // the point before
 				by   string // the step from there
 			}
-			start := m.leave()
+			start := m.save()
 			visited := map[string]visit{start.String(): {point: start}}
 			queue := []string{start.String()}
 			tried := 0
@@ -575,7 +586,7 @@ func TestModelOfTwoSessions(t *testing.T) {
 				key := queue[0]
 				queue = queue[1:]
 				here := visited[key]
-				m.enter(here.point)
+				m.restore(here.point)
 				for _, s := range m.steps() {
 					m.trace = func() string {
 						path := []string{s.name}
@@ -585,10 +596,10 @@ func TestModelOfTwoSessions(t *testing.T) {
 						slices.Reverse(path)
 						return strings.Join(path, "; ")
 					}
-					m.enter(here.point)
+					m.restore(here.point)
 					s.do()
 					tried++
-					next := m.leave()
+					next := m.save()
 					if k := next.String(); visited[k].zones == nil {
 						visited[k] = visit{next, key, s.name}
 						queue = append(queue, k)
@@ -600,7 +611,7 @@ func TestModelOfTwoSessions(t *testing.T) {
 	}
 }
 
-// Three sessions have too many points to visit all.
+// Three sessions have too many points to visit all of them.
 func TestModelOfThreeSessions(t *testing.T) {
 	for name, sessions := range modelSessions {
 		if len(sessions) != 3 {
@@ -609,9 +620,9 @@ func TestModelOfThreeSessions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newModel(t, sessions...)
-			start := m.leave()
+			start := m.save()
 			rapid.Check(t, func(rt *rapid.T) {
-				m.enter(start)
+				m.restore(start)
 				var path []string
 				m.trace = func() string { return strings.Join(path, "; ") }
 				for range rapid.IntRange(1, 12).Draw(rt, "length") {
@@ -620,7 +631,7 @@ func TestModelOfThreeSessions(t *testing.T) {
 					s.do()
 				}
 				path = append(path, "sync")
-				m.settle()
+				m.syncAlone()
 				if t.Failed() {
 					rt.FailNow()
 				}

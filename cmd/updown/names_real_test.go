@@ -9,8 +9,8 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// The names of the settings are those that the hook adds and sync keeps. Of two
-// people whose logins come to one name, one has it.
+// The hook adds and sync keeps the names in the settings. If two logins become the same
+// name, one of them gets it.
 func TestBindNamesOfTheSettings(t *testing.T) {
 	b := startBind(t)
 	file := filepath.Join(b.dir, "updown.toml")
@@ -23,7 +23,7 @@ func TestBindNamesOfTheSettings(t *testing.T) {
 	g.sync() // learns the pools
 	for _, test := range []struct {
 		lease lease.Lease
-		cause string // of no name
+		cause string // why there is no name
 	}{
 		{client("first.last@corp", "10.0.0.100"), ""},
 		{client("flast", "10.0.0.101"), "is listed for"},
@@ -43,7 +43,7 @@ func TestBindNamesOfTheSettings(t *testing.T) {
 	g.sync()
 	g.want(want)
 
-	// A name that is given later replaces the one before.
+	// A name in changed settings replaces the earlier one.
 	if err := os.WriteFile(file, []byte("[names]\n'dave.example' = 'david'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -18,13 +18,14 @@ import (
 	"tunnelcast/internal/lease"
 )
 
-// What we send is what nsupdate of bind9 sends for the same operation: every
+// Our message is the same as that of bind9's nsupdate for the same operation: every
 // section, and the key, algorithm and fudge of the signature.
 func TestSameMessageAsNsupdate(t *testing.T) {
 	nsupdate := tool(t, "bin/nsupdate")
 	const secret = "bnN1cGRhdGUgYW5kIHdl"
 	file := filepath.Join(t.TempDir(), "ddns.key")
-	if err := os.WriteFile(file, []byte("key \"ddns\" {\n\talgorithm hmac-sha256;\n\tsecret \""+secret+"\";\n};\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("key \"ddns\" {\n\talgorithm hmac-sha256;\n\tsecret \""+secret+"\";\n};\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	key, err := ddns.ReadKey(file)
@@ -32,7 +33,7 @@ func TestSameMessageAsNsupdate(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// A server that says yes and keeps what it got.
+	// A server that accepts every update and records it.
 	received := make(chan *dns.Msg, 1)
 	p, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -69,17 +70,23 @@ func TestSameMessageAsNsupdate(t *testing.T) {
 		nsupdate string
 	}{
 		"a new name": {
-			lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: alice}}, Add: []lease.RR{addr(alice, "10.0.0.100")}},
+			lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: alice}},
+				Add: []lease.RR{addr(alice, "10.0.0.100")}},
 			"prereq nxdomain alice.example.\nupdate add alice.example. 60 A 10.0.0.100\n",
 		},
 		"a new name of both families": {
-			lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: alice}}, Add: []lease.RR{addr(alice, "10.0.0.100"), addr(alice, "fd00::100")}},
-			"prereq nxdomain alice.example.\nupdate add alice.example. 60 A 10.0.0.100\nupdate add alice.example. 60 AAAA fd00::100\n",
+			lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: alice}},
+				Add: []lease.RR{addr(alice, "10.0.0.100"), addr(alice, "fd00::100")}},
+			"prereq nxdomain alice.example.\nupdate add alice.example. 60 A 10.0.0.100\nupdate add alice.example. " +
+				"60 AAAA fd00::100\n",
 		},
 		"a second device": {
-			lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: alice, InUse: true, Holds: []lease.RR{addr(alice, "10.0.0.100")}}}, Add: []lease.RR{addr(alice, "10.0.0.101")}},
-			"prereq yxrrset alice.example. A 10.0.0.100\nprereq nxrrset alice.example. AAAA\nprereq nxrrset alice.example. PTR\n" +
-				"prereq nxrrset alice.example. CNAME\nprereq nxrrset alice.example. DNAME\nprereq nxrrset alice.example. NS\n" +
+			lease.Change{Zone: "example.", Seen: []lease.Owner{{Name: alice, InUse: true,
+				Holds: []lease.RR{addr(alice, "10.0.0.100")}}}, Add: []lease.RR{addr(alice, "10.0.0.101")}},
+			"prereq yxrrset alice.example. A 10.0.0.100\nprereq nxrrset alice.example. AAAA\nprereq nxrrset " +
+				"alice.example. PTR\n" +
+				"prereq nxrrset alice.example. CNAME\nprereq nxrrset alice.example. DNAME\nprereq nxrrset " +
+				"alice.example. NS\n" +
 				"update add alice.example. 60 A 10.0.0.101\n",
 		},
 		"an address gone": {
@@ -103,7 +110,8 @@ func TestSameMessageAsNsupdate(t *testing.T) {
 			ours := decoded(<-received)
 			words := append(nsupdate, "-k", file)
 			cmd := exec.CommandContext(t.Context(), words[0], words[1:]...)
-			cmd.Stdin = strings.NewReader(fmt.Sprintf("server %s %s\nzone %s\n%ssend\n", host, port, test.change.Zone, test.nsupdate))
+			cmd.Stdin = strings.NewReader(fmt.Sprintf("server %s %s\nzone %s\n%ssend\n", host, port, test.change.Zone,
+				test.nsupdate))
 			var said bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &said, &said
 			if err := cmd.Run(); err != nil {
@@ -116,7 +124,7 @@ func TestSameMessageAsNsupdate(t *testing.T) {
 	}
 }
 
-// decoded prints a message without what is of the moment.
+// decoded returns a message as text, without ids and times.
 func decoded(m *dns.Msg) string {
 	m.Id = 0
 	signature := m.IsTsig()

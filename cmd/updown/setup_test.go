@@ -11,17 +11,19 @@ func TestIsSetUp(t *testing.T) {
 		file, text string // one file of the host
 		want       bool
 	}{
-		"nothing":              {"", "", false},
-		"comments alone":       {"updown.toml", "# ttl = 60\n\n  # key\n", false},
-		"a setting":            {"updown.toml", "# ttl = 60\n ttl = 30\n", true},
-		"a quoted setting":     {"updown.toml", "\"ttl\" = 30\n", true},
-		"a table":              {"updown.toml", "[names]\n", true},
-		"a hook's lock":        {"run/hooks.lock", "", true},
-		"a request":            {"run/poke/down", "", true},
-		"a connection":         {"swanctl/conf.d/vpn.conf", "connections {\n\tvpn { children { net { updown = /etc/swanctl/script/updown.sh } } }\n}\n", true},
-		"a commented line":     {"swanctl/conf.d/vpn.conf", "# updown = /etc/swanctl/script/updown.sh\n", false},
-		"another file's line":  {"swanctl/script/updown.sh", "# updown\nupdown = x\n", false},
-		"strongSwan's example": {"swanctl/swanctl.conf", "# Section defining IKE connection configurations.\n# connections {\n", false},
+		"nothing":          {"", "", false},
+		"comments alone":   {"updown.toml", "# ttl = 60\n\n  # key\n", false},
+		"a setting":        {"updown.toml", "# ttl = 60\n ttl = 30\n", true},
+		"a quoted setting": {"updown.toml", "\"ttl\" = 30\n", true},
+		"a table":          {"updown.toml", "[names]\n", true},
+		"a hook's lock":    {"run/hooks.lock", "", true},
+		"a request":        {"run/poke/down", "", true},
+		"a connection": {"swanctl/conf.d/vpn.conf",
+			"connections {\n\tvpn { children { net { updown = /etc/swanctl/script/updown.sh } } }\n}\n", true},
+		"a commented line":    {"swanctl/conf.d/vpn.conf", "# updown = /etc/swanctl/script/updown.sh\n", false},
+		"another file's line": {"swanctl/script/updown.sh", "# updown\nupdown = x\n", false},
+		"strongSwan's example": {"swanctl/swanctl.conf",
+			"# Section defining IKE connection configurations.\n# connections {\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := t.TempDir()

@@ -45,7 +45,8 @@ func TestMemoryIsDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 		known, err := m.Load()
-		if want := map[lease.RR]bool{address("alice", "10.0.0.1"): true}; !errors.Is(err, ErrDamaged) || !maps.Equal(known, want) {
+		if want := map[lease.RR]bool{address("alice", "10.0.0.1"): true}; !errors.Is(err, ErrDamaged) ||
+			!maps.Equal(known, want) {
 			t.Errorf("%s: %v, error %v", name, known, err)
 		}
 	}

@@ -92,7 +92,8 @@ func TestRequestsStayUntilTheyAreCleared(t *testing.T) {
 
 func TestOtherFilesAreNoAddresses(t *testing.T) {
 	files := []string{"down", "alice@", "@10.0.0.1", "alice@10.0.0.1", "bob@10.0.0.256", "carol@fd00::1"}
-	want := map[lease.RR]bool{address("", "10.0.0.1"): true, address("alice", "10.0.0.1"): true, address("carol", "fd00::1"): true}
+	want := map[lease.RR]bool{address("", "10.0.0.1"): true, address("alice", "10.0.0.1"): true,
+		address("carol", "fd00::1"): true}
 	if got := Addresses(files, "example."); !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -233,7 +234,8 @@ func TestLocks(t *testing.T) {
 
 // Whatever is in the directory, no registration is made up of it.
 func FuzzAddresses(f *testing.F) {
-	for _, name := range []string{"down", "alice@10.0.0.1", "alice@fd00::1", "a@b@10.0.0.1", "alice@10.0.0.1%eth0", "@", "alice@::ffff:10.0.0.1"} {
+	for _, name := range []string{"down", "alice@10.0.0.1", "alice@fd00::1", "a@b@10.0.0.1", "alice@10.0.0.1%eth0", "@",
+		"alice@::ffff:10.0.0.1"} {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
@@ -248,7 +250,8 @@ func FuzzAddresses(f *testing.F) {
 
 // A registration that was cut or changed is never read as another client's.
 func FuzzRegistration(f *testing.F) {
-	for _, r := range []Registration{{}, {Identity: "alice", SA: "17"}, {Identity: "DOM\\al ice\n\"x\" 7\x00\xff", TimedOut: time.UnixMicro(1)}} {
+	for _, r := range []Registration{{}, {Identity: "alice", SA: "17"},
+		{Identity: "DOM\\al ice\n\"x\" 7\x00\xff", TimedOut: time.UnixMicro(1)}} {
 		f.Add(r.text())
 	}
 	f.Fuzz(func(t *testing.T, text string) {
