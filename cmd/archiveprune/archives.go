@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -9,7 +10,7 @@ import (
 	"tunnelcast/internal/nginx"
 )
 
-// defaultArchive is the guide's, where there is nothing else to go by.
+// defaultArchive is the guide's, for a server where nothing names another.
 const defaultArchive = "/var/www/html/archive"
 
 // tables are the archives of the configuration file, each with settings of its own:
@@ -28,73 +29,75 @@ func (t *tables) UnmarshalTOML(value any) error {
 		}
 		for key := range table {
 			if !slices.Contains(ownKeys, key) {
-				return hook.Usagef("[[archive]]: unknown key %q: the keys are path, %s", key, strings.Join(ownKeys[1:], ", "))
+				return hook.Usagef("[[archive]]: unknown key %q: the keys are %s", key, strings.Join(ownKeys, ", "))
 			}
 		}
 	}
 	return nil
 }
 
-// ownKeys are what an archive may have for itself; the others are the run's.
-var ownKeys = []string{"path", "exclude", "include", "keep-last", "max-age", "max-delete", "max-size", "min-age", "min-free", "remove-empty-dirs"}
+// ownKeys are what an archive may have for itself. All other settings are the run's.
+var ownKeys = []string{
+	"path", "exclude", "include", "keep-last", "max-age", "max-delete", "max-size", "min-age", "min-free",
+	"remove-empty-dirs",
+}
 
-// split returns the settings for every directory of this run: those of its table, if it has one. A setting that the table
-// lacks is the file's, and a flag wins over both.
-func (c *cli) split(env hook.Env) ([]cli, error) {
-	configured, err := c.configured(env)
+// split finds the directories of this run and the settings of each: those of its table, if it has one.
+// A setting that the table lacks is the file's, and a flag overrides both.
+func (h *host) split() error {
+	configured, err := h.configured()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c.named = c.Prune.Dirs != nil
-	dirs := c.Prune.Dirs
+	h.named = h.Prune.Dirs != nil
+	dirs := h.Prune.Dirs
 	switch {
-	case c.named:
-	case c.Archive != nil: // beside tables a flag
-		dirs = []string{*c.Archive}
-	case c.Tables != nil:
+	case h.named:
+	case h.Archive != nil: // a flag overrides the tables
+		dirs = []string{*h.Archive}
+	case h.Tables != nil:
 		for _, a := range configured {
 			dirs = append(dirs, *a.Archive)
 		}
 	default:
 		dirs = []string{defaultArchive}
 	}
-	var all []cli
 	for _, dir := range dirs {
 		if dir, err = archivePath(dir); err != nil {
-			return nil, err
+			return err
 		}
-		a := *c
+		a := h.cli
 		if i := slices.IndexFunc(configured, func(a cli) bool { return *a.Archive == dir }); i >= 0 {
 			a = configured[i]
 		}
 		a.Archive = &dir
-		all = append(all, a)
+		if err := a.validate(); err != nil {
+			return err
+		}
+		h.archives = append(h.archives, a)
 	}
-	return all, nil
+	return nil
 }
 
 // configured returns the settings of each table.
-func (c *cli) configured(env hook.Env) ([]cli, error) {
+func (h *host) configured() ([]cli, error) {
 	var all []cli
-	for _, table := range c.Tables {
+	for _, table := range h.Tables {
 		path, err := archivePath(table["path"].(string))
 		if err != nil {
 			return nil, err
 		}
 		for _, other := range all {
 			// The limits of the outer one would be held to the recordings of the inner one too.
-			if path == *other.Archive || nginx.Within(path, []string{*other.Archive}) || nginx.Within(*other.Archive, []string{path}) {
-				return nil, hook.Usagef("[[archive]]: %s and %s are the same, or one is inside the other", *other.Archive, path)
+			if nginx.Within(path, []string{*other.Archive}) || nginx.Within(*other.Archive, []string{path}) {
+				return nil, hook.Usagef("[[archive]]: %s and %s are the same, or one is inside the other",
+					*other.Archive, path)
 			}
 		}
-		own := make(map[string]any)
-		for key, value := range table {
-			if key != "path" {
-				own[key] = value
-			}
-		}
+		own := maps.Clone(table)
+		delete(own, "path")
 		var a cli
-		if _, err := hook.ParseSection(env, &a, description, own); err != nil {
+		if _, err := hook.ParseSection(h.env, &a, description, own); err != nil {
 			return nil, err
 		}
 		a.Archive = &path
@@ -103,17 +106,8 @@ func (c *cli) configured(env hook.Env) ([]cli, error) {
 	return all, nil
 }
 
-// dirs returns the directories of this run.
-func (c cli) dirs() []string {
-	var dirs []string
-	for _, a := range c.archives {
-		dirs = append(dirs, *a.Archive)
-	}
-	return dirs
-}
-
-// archivePath refuses what is more likely a slip than an archive. What a
-// relative path means depends on who starts the program.
+// archivePath returns the path in its shortest form. A path that is more likely a mistake than an
+// archive is an error: what a relative one means depends on who starts the program.
 func archivePath(dir string) (string, error) {
 	clean := filepath.Clean(dir)
 	switch {
@@ -122,7 +116,7 @@ func archivePath(dir string) (string, error) {
 	case !filepath.IsAbs(dir):
 		return "", hook.Usagef("archive %q: must be an absolute path", dir)
 	case clean == "/":
-		return "", hook.Usagef("archive %q: the whole system is no archive", dir)
+		return "", hook.Usagef("archive %q: the whole system is not an archive", dir)
 	}
 	return clean, nil
 }

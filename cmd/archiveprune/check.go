@@ -22,41 +22,42 @@ const (
 	minFreeTimer = "tunnelcast-minfree.timer"
 )
 
-func check(ctx context.Context, env hook.Env, c cli) error {
-	checks := hook.NewChecks(env.Stdout)
-	host := os.DirFS("/")
+func (h *host) check(ctx context.Context) error {
+	checks := hook.NewChecks(h.env.Stdout)
+	root := os.DirFS("/")
 
-	for _, a := range c.archives {
+	for _, a := range h.archives {
 		var err error
 		if a.policy().Empty() {
 			err = errors.New("none is set, so nothing is ever removed")
 		}
 		limits := "limits "
-		if len(c.archives) > 1 {
+		if len(h.archives) > 1 {
 			limits += "of " + *a.Archive + ": "
 		}
 		checks.Say(limits+a.limits(), err, "set max-age, max-size or min-free")
 	}
-	for _, a := range c.archives {
+	for _, a := range h.archives {
 		dir := *a.Archive
-		what, err := a.survey(ctx, env, dir)
+		what, err := a.survey(ctx, h.env, dir)
 		checks.Say("archive "+dir+what, err, archive.Remedy(dir, err))
 		remedy, err := units.CheckWrites(ctx, service, dir)
 		checks.Say(service+" may write to "+dir, err, remedy)
-		lines, blind := cronLines(host, nginx.Names(dir)...)
+		lines, blind := cronLines(root, nginx.Names(dir)...)
 		what = "no cron line removes from " + dir
 		switch {
 		case len(lines) > 0:
-			checks.Say(what, errors.New(strings.Join(lines, ", ")), "remove the line: it knows nothing of these limits")
+			checks.Say(what, errors.New(strings.Join(lines, ", ")), "remove the line: it does not know these limits")
 		case blind:
-			checks.Unknown(what+", as far as this user may see; users' crontabs are root's to read", "run this check as root too")
+			checks.Unknown(what+", as far as this user may see; users' crontabs are root's to read",
+				"run this check as root too")
 		default:
 			checks.Say(what, nil, "")
 		}
 	}
-	for _, place := range nginx.RecordPaths(host) {
+	for _, place := range nginx.RecordPaths(root) {
 		var err error
-		if !nginx.Within(place.Dir, c.dirs()) {
+		if !nginx.Within(place.Dir, h.dirs()) {
 			err = fmt.Errorf("%s has record_path %s, which is not in an archive", place.From, place.Dir)
 		}
 		checks.Say("recordings of nginx in "+place.Dir+" are pruned", err,
@@ -65,15 +66,15 @@ func check(ctx context.Context, env hook.Env, c cli) error {
 
 	remedy, err := units.Check(ctx, timer)
 	checks.Say("unit "+timer, err, remedy)
-	if slices.ContainsFunc(c.archives, func(a cli) bool { return a.MinFree != (retention.Free{}) }) {
+	if slices.ContainsFunc(h.archives, func(a cli) bool { return a.MinFree != (retention.Free{}) }) {
 		remedy, err := units.Check(ctx, minFreeTimer)
 		checks.Say("unit "+minFreeTimer, err, remedy)
 	}
-	checks.CheckMetrics(c.Metrics)
+	checks.CheckMetrics(h.Metrics)
 	return checks.Err()
 }
 
-// limits names those that are set, as they stand in the configuration.
+// limits lists those that are set, as the configuration file has them.
 func (c cli) limits() string {
 	var set []string
 	if c.MaxAge != 0 {

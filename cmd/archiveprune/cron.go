@@ -10,22 +10,25 @@ import (
 	"strings"
 )
 
-// crontabs are the files whose lines cron runs, and the directories whose scripts it does.
-var crontabs = []string{"etc/crontab", "etc/cron.d/*", "var/spool/cron/crontabs/*",
-	"etc/cron.hourly/*", "etc/cron.daily/*", "etc/cron.weekly/*", "etc/cron.monthly/*"}
+// crontabs are the files whose lines cron runs, and the scripts that it runs.
+var crontabs = []string{
+	"etc/crontab", "etc/cron.d/*", "var/spool/cron/crontabs/*",
+	"etc/cron.hourly/*", "etc/cron.daily/*", "etc/cron.weekly/*", "etc/cron.monthly/*",
+}
 
-// spool is root's alone; a user's crontab in it is not even listed for others.
+// spool has the users' crontabs. Only root may list it.
 const spool = "var/spool/cron/crontabs"
 
-// cronLines returns every line of cron's that removes files from one of the archives by itself, such as the guide's, with its
-// place. blind tells that there are users' crontabs which this user may not see.
+// cronLines returns each line that cron runs and that removes files from one of the archives, with its
+// place. The guide has such a line. blind is true if there are users' crontabs that this user may not
+// see.
 func cronLines(host fs.FS, archives ...string) (lines []string, blind bool) {
 	if _, err := fs.ReadDir(host, spool); err != nil {
 		_, statErr := fs.Stat(host, spool)
 		blind = statErr == nil
 	}
 	for _, glob := range crontabs {
-		files, _ := fs.Glob(host, glob) // of these patterns none is bad
+		files, _ := fs.Glob(host, glob) // the only error is that of an invalid pattern
 		for _, file := range files {
 			f, err := host.Open(file)
 			if err != nil {
@@ -46,18 +49,20 @@ func cronLines(host fs.FS, archives ...string) (lines []string, blind bool) {
 }
 
 var (
-	// remover is a program or an action of find that removes.
+	// remover matches a program, or an action of find, that removes.
 	remover = regexp.MustCompile(`(^|[\s;|&({'"` + "`" + `/])(rm|unlink|shred|tmpreaper|tmpwatch)\s|\s-delete\b`)
-	// named is a find that chooses by a name other than a recording's.
+	// named matches a find that selects by name.
 	named = regexp.MustCompile(`\s-i?(name|path|wholename|regex)\s`)
 )
 
-// removesFrom tells whether a shell line removes files in dir: it names dir, something in it, or, for find, a directory above.
+// removesFrom reports whether a shell line removes files in dir: whether it has a command that removes, and
+// names dir, something in it or, for find, a directory above.
 func removesFrom(line, dir string) bool {
 	if strings.HasPrefix(line, "#") || !remover.MatchString(line+" ") {
 		return false
 	}
-	for _, word := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t'\"`;|&(){}=<>", r) }) {
+	separates := func(r rune) bool { return strings.ContainsRune(" \t'\"`;|&(){}=<>", r) }
+	for _, word := range strings.FieldsFunc(line, separates) {
 		if !path.IsAbs(word) {
 			continue
 		}

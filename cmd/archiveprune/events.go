@@ -1,15 +1,8 @@
 package main
 
-import (
-	"context"
-	"errors"
-	"syscall"
+import "tunnelcast/internal/hook"
 
-	"tunnelcast/internal/archive"
-	"tunnelcast/internal/hook"
-)
-
-// The kinds of entries in the journal; packaging/catalog explains each.
+// The kinds of journal entries. packaging/catalog explains each.
 var (
 	archivePruned = hook.Event("0f3bd23759864761868b56f0b9779656")
 	noLimit       = hook.Event("0c66b359a31f410b9b14abef6512123c")
@@ -39,23 +32,5 @@ var (
 	runFailed       = hook.Event("e94b3249ea724c33a29342ab2387e202")
 )
 
-// Each is the end of an error's text.
-var (
-	errTooMany      = errors.New("nothing is removed; look at the clock, then run once with --force")
-	errHopeless     = errors.New("something else fills it, so no recording was removed for that")
-	errUnmet        = errors.New("what is left may not be removed")
-	errNothingFreed = errors.New("no space came free, so the others stay: snapshots, reflinks or readers hold it, or somebody writes as fast")
-)
-
-// failures are the causes that the catalogue tells apart.
-var failures = hook.Failures{
-	{Cause: errTooMany, Event: tooManyOld},
-	{Cause: syscall.EROFS, Event: archiveReadOnly},
-	{Cause: archive.ErrOpen, Event: archiveNotOpen},
-	{Cause: errNothingFreed, Event: nothingFreed},
-	{Cause: errHopeless, Event: limitHopeless},
-	{Cause: errUnmet, Event: limitNotMet},
-	{Cause: context.Canceled, Event: interrupted},
-	{Cause: hook.ErrSome, Event: someNotRemoved},
-	{Event: runFailed},
-}
+// failures is the event of an error that has no other.
+var failures = hook.Failures{{Event: runFailed}}

@@ -8,10 +8,9 @@ import (
 	"tunnelcast/internal/retention"
 )
 
-// journal names in the journal what is removed: the first recordings each in an
-// entry of its own, and then many in one, because journald drops what comes faster
-// than its rate limit (RateLimitBurst=, journald.conf(5)). On a dry run it names what
-// would be.
+// journal writes what is removed to the journal: an entry for each of the first recordings, and then
+// entries for many, because journald drops entries beyond its rate limit (RateLimitBurst=,
+// journald.conf(5)). On a dry run it writes what would be removed.
 type journal struct {
 	result  *slog.Logger
 	dryRun  bool
@@ -19,7 +18,7 @@ type journal struct {
 	lists   [retention.Reasons]list
 }
 
-// list is the paths of an entry, separated by commas.
+// list holds the paths of an entry, separated by commas.
 type list struct {
 	paths []byte
 	count int
@@ -36,7 +35,8 @@ func (j *journal) add(f *archive.File, reason retention.Reason, bytes int64) {
 			j.result.Info("recording would be removed", wouldBeRemoved,
 				"path", f.Path(), "reason", reason.String(), "would_free", bytes)
 		} else {
-			j.result.Info("recording removed", recordingRemoved, "path", f.Path(), "reason", reason.String(), "freed", bytes)
+			j.result.Info("recording removed", recordingRemoved,
+				"path", f.Path(), "reason", reason.String(), "freed", bytes)
 		}
 		return
 	}
@@ -44,7 +44,7 @@ func (j *journal) add(f *archive.File, reason retention.Reason, bytes int64) {
 	if l.count > 0 {
 		l.paths = append(l.paths, ',')
 	}
-	// Without a string of its own for each of a million.
+	// Not f.Path(), which would make a string for each of a million.
 	begin := len(l.paths)
 	l.paths = f.AppendPath(l.paths)
 	if !plain(l.paths[begin:]) {
@@ -56,8 +56,8 @@ func (j *journal) add(f *archive.File, reason retention.Reason, bytes int64) {
 	}
 }
 
-// plain reports whether a path can stand in a list as it is. To quote each, or the
-// whole entry because of one, takes as long as to look at the file.
+// plain reports whether a path needs no quotes in a list. Quoting all of them would take as long as
+// looking at the files.
 func plain(path []byte) bool {
 	for _, c := range path {
 		if c <= ' ' || c > '~' || c == '"' || c == '\\' || c == '=' || c == ',' {
@@ -82,7 +82,7 @@ func (j *journal) flushOne(reason retention.Reason) {
 	l.paths, l.count = l.paths[:0], 0
 }
 
-// flush writes what is not yet written.
+// flush writes the lists.
 func (j *journal) flush() {
 	for reason := range j.lists {
 		j.flushOne(retention.Reason(reason))

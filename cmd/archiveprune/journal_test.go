@@ -84,7 +84,7 @@ func TestJournalNamesWhatGoes(t *testing.T) {
 			Log: slog.New(slog.DiscardHandler), Result: slog.New(&got), Now: time.Now}
 		c := cli{DryRun: slices.Contains(args, "--dry-run")}
 		if unit { // the rest of what a unit does is its sandbox
-			r := newReport(env, c)
+			r := newReport(env, c, nil)
 			r.unseen = true
 			a := cli{Archive: &dir, MaxAge: 1, Include: []string{"*.flv"}, DryRun: true}
 			if err := pruneArchive(t.Context(), env, a, dir, r); err != nil {

@@ -7,7 +7,7 @@ import (
 	"tunnelcast/internal/hook"
 )
 
-// patterns are globs of file names, in lower case: cameras write .MP4 as well.
+// patterns are globs of file names, in lower case, because cameras write .MP4 as well.
 type patterns []string
 
 func newPatterns(globs []string) patterns {
@@ -20,38 +20,39 @@ func newPatterns(globs []string) patterns {
 
 func (p patterns) match(name string) bool {
 	for _, glob := range p {
-		// The usual pattern without path.Match: a million names are asked for.
+		// The usual pattern does without path.Match, which is slow for a million names.
 		if end, ok := strings.CutPrefix(glob, "*"); ok && !strings.ContainsAny(end, `*?[\`) {
 			if len(name) >= len(end) && strings.EqualFold(name[len(name)-len(end):], end) {
 				return true
 			}
-		} else if ok, _ := path.Match(glob, strings.ToLower(name)); ok { // checkPatterns has seen the error
+		} else if ok, _ := path.Match(glob, strings.ToLower(name)); ok { // checkPatterns has checked the error
 			return true
 		}
 	}
 	return false
 }
 
-// checkExcluded is checkPatterns for exclude, which names directories too.
+// checkExcluded returns an error for a glob of exclude that can never match.
 func checkExcluded(globs []string) error {
 	for _, glob := range globs {
 		if _, err := path.Match(glob, ""); err != nil || glob == "" {
 			return hook.Usagef("exclude %q is not a valid pattern of names", glob)
 		}
 		if strings.Contains(glob, "/") {
-			return hook.Usagef("exclude %q: is compared with the name of each file and directory, which has no slash", glob)
+			return hook.Usagef(
+				"exclude %q: is compared with the name of each file and directory, which has no slash", glob)
 		}
 	}
 	return nil
 }
 
-// checkPatterns returns an error for a glob that can never match a file name, or
-// hardly one that was meant. A policy that is never applied would look like an
-// archive that needs none.
+// checkPatterns returns an error for a glob that can never match a file name, or is unlikely to match one
+// that was meant. Otherwise an archive in which nothing matches would look like one in which nothing is
+// too old.
 func checkPatterns(key string, globs []string) error {
 	for _, glob := range globs {
 		if _, err := path.Match(glob, ""); err != nil || glob == "" {
-			return hook.Usagef("%s %q is no pattern of file names", key, glob)
+			return hook.Usagef("%s %q is not a valid pattern of file names", key, glob)
 		}
 		wrong := func(why string) error { return hook.Usagef("%s %q: %s", key, glob, why) }
 		wild := strings.ContainsAny(glob, `*?[\`)

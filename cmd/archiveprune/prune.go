@@ -20,8 +20,8 @@ import (
 	"tunnelcast/internal/retention"
 )
 
-// leftoverAge is how long a killed run's unfinished file may lie: no remux lasts
-// a day, and recorddone's own sweep comes every hour.
+// leftoverAge is the age at which an unfinished file of recorddone belongs to a run that was killed: no
+// remux takes a day, and the hourly sweep removes such files, too.
 const leftoverAge = retention.Age(24 * time.Hour)
 
 // pruner holds one archive to a policy.
@@ -36,17 +36,18 @@ type pruner struct {
 	exclude  patterns
 	links    links
 	streams  retention.Streams
-	hopeless bool // the last plan could not meet min-free
+	hopeless bool // min-free could not be met without any recording either
 
 	mu   sync.Mutex
 	gain retention.Gain
-	vain error // what stopped the run; the other worker must not go on meanwhile
+	vain error // what stopped the run, for the other worker too
 }
 
+// pruneArchive holds one archive to its limits.
 func pruneArchive(ctx context.Context, env hook.Env, c cli, dir string, r *report) error {
 	tree, err := archive.OpenTree(dir)
 	if err != nil {
-		return hook.With(err, "archive", dir)
+		return hook.With(err, archiveNotOpen, "archive", dir)
 	}
 	defer tree.Close()
 	p := newPruner(c, dir)
@@ -56,24 +57,31 @@ func pruneArchive(ctx context.Context, env hook.Env, c cli, dir string, r *repor
 		run = p.byAge
 	}
 	stays, err := run(ctx)
-	stays.tell(env.Metrics, dir)
+	stays.count(env.Metrics, dir)
 	r.sawStreams(p.streams.Len())
 	if tree.NoLeases() {
-		env.Log.Info("leases do not work here: a recording counts as in use until nobody has written to it for some time",
+		env.Log.Info("leases do not work here: "+
+			"a recording counts as in use until nobody has written to it for some time",
 			noLeases, "archive", dir, "time", quiet)
+	}
+	if errors.Is(err, context.Canceled) {
+		err = hook.With(err, interrupted)
 	}
 	return hook.With(err, "archive", dir)
 }
 
-// quiet is archive.Quiet for a person.
+// quiet is archive.Quiet as text.
 var quiet = retention.Age(archive.Quiet).String()
 
 func newPruner(c cli, dir string) *pruner {
-	return &pruner{cli: c, dir: dir, policy: c.policy(), include: newPatterns(c.Include), exclude: newPatterns(c.Exclude)}
+	return &pruner{
+		cli: c, dir: dir, policy: c.policy(),
+		include: newPatterns(c.Include), exclude: newPatterns(c.Exclude),
+	}
 }
 
-// byAge needs no list: a recording's age is its own. It returns what stays, nil
-// if it has not seen all.
+// byAge removes what is too old, which needs no list. It returns what stays, or nil if it has not seen
+// all.
 func (p *pruner) byAge(ctx context.Context) (*stock, error) {
 	if p.MaxDelete > 0 && !p.Prune.Force {
 		if err := p.countExpired(ctx); err != nil {
@@ -101,7 +109,7 @@ func (p *pruner) byAge(ctx context.Context) (*stock, error) {
 		}
 		return err
 	})
-	p.lookAtTheRest(&walk)
+	p.addOthers(&walk)
 	err := p.tree.Walk(ctx, walk)
 	p.report.keep(stays.files-failures, stays.bytes)
 	if err != nil {
@@ -130,15 +138,16 @@ func (p *pruner) walk(do func(*archive.File) error) archive.Walk {
 	}
 }
 
-// lookAtTheRest adds what is no recording to a walk. One walk of a run does it.
-func (p *pruner) lookAtTheRest(walk *archive.Walk) {
+// addOthers has a walk report what is not a recording, and remove empty directories. Only one walk of a
+// run does the former.
+func (p *pruner) addOthers(walk *archive.Walk) {
 	walk.Other = func(f *archive.File) {
 		why := leftOther
 		switch {
 		case p.exclude.match(f.Name):
 			why = leftExcluded
 		case recording.KindOf(f.Name) == recording.Hidden:
-			return // recorddone's work
+			return // a file that recorddone is writing
 		}
 		p.report.leave(why, f.Path)
 	}
@@ -160,8 +169,8 @@ func skippedAs(why error) leftKind {
 
 func (p *pruner) enters(directory string) bool { return !p.exclude.match(directory) }
 
-// isLeftover leaves out the source that recorddone was about to remove: that is
-// a recording, and its sweep gives the name back.
+// isLeftover reports whether a name is that of an unfinished file of recorddone. The recording that
+// recorddone was about to remove has a hidden name too, but the sweep gives it its own name back.
 func isLeftover(name string) bool {
 	return recording.KindOf(name) == recording.Hidden && !recording.IsHiddenSource(name)
 }
@@ -170,7 +179,7 @@ func (p *pruner) isRecording(name string) bool {
 	return p.include.match(name) && !p.exclude.match(name)
 }
 
-// emptied removes directories in which nothing is left.
+// emptied returns what a walk does with directories in which nothing is left, if they are to be removed.
 func (p *pruner) emptied() func(*archive.Dir) {
 	if !p.RemoveEmptyDirs {
 		return nil
@@ -181,7 +190,7 @@ func (p *pruner) emptied() func(*archive.Dir) {
 		remove = (*archive.Dir).Removable
 	}
 	return func(d *archive.Dir) {
-		// One that is new and empty may be about to be recorded to.
+		// A new one may be meant for a recording that is about to begin.
 		if !d.Removed && !day.Expired(d.ModTime, p.now) {
 			return
 		}
@@ -194,20 +203,20 @@ func (p *pruner) emptied() func(*archive.Dir) {
 	}
 }
 
-// outcome is what became of a recording that was to go.
+// outcome is what happened to a recording of a plan.
 type outcome uint8
 
 const (
-	unseen   outcome = iota // the walk has not come to it
-	vanished                // somebody else was faster
+	unseen   outcome = iota // the walk has not reached it
+	vanished                // somebody else has removed it
 	removed
-	kept   // it was not to go
-	inUse  // or has changed, so it is in use
-	failed // the report knows why
+	kept   // as planned
+	inUse  // or changed since the walk looked at it
+	failed // as the report says
 )
 
-// remove removes the file, or on a dry run finds out whether it could. Its error
-// is one that every further removal would have too.
+// remove removes the file, or on a dry run finds out whether it could. It returns an error only if every
+// further removal would fail, too.
 func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, error) {
 	try := (*archive.File).Remove
 	if p.DryRun {
@@ -228,14 +237,15 @@ func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, erro
 		p.report.leave(leftInUse, f.Path)
 		return inUse, nil
 	case errors.Is(err, syscall.EROFS):
-		return failed, fmt.Errorf("%w (the disk is, or ProtectSystem= of the unit: see tunnelcast-archiveprune check)", err)
+		err = fmt.Errorf("%w (the disk is, or ProtectSystem= of the unit: see tunnelcast-archiveprune check)", err)
+		return failed, hook.With(err, archiveReadOnly)
 	default:
 		p.report.fail(f.Path(), err)
 		return failed, nil
 	}
 }
 
-// gained returns an error if what min-free has removed so far was for nothing.
+// gained returns an error if the removals for min-free so far have freed nothing.
 func (p *pruner) gained(bytes int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -249,12 +259,14 @@ func (p *pruner) gained(bytes int64) error {
 	if space, err = p.tree.Settled(); err != nil || !p.gain.Vain(space.Free) {
 		return err
 	}
-	p.vain = fmt.Errorf("%d recordings of %s were removed for min-free = %s and %w",
-		p.gain.Files, retention.Bytes(p.gain.Bytes), p.MinFree, errNothingFreed)
+	p.vain = hook.With(fmt.Errorf("%d recordings of %s were removed for min-free = %s and "+
+		"no space came free, so the others stay: snapshots, reflinks or readers hold it, or somebody writes as fast",
+		p.gain.Files, retention.Bytes(p.gain.Bytes), p.MinFree), nothingFreed)
 	return p.vain
 }
 
-// disk is the state of the disk, settled if that could meet min-free.
+// disk returns the state of the disk. If less than min-free is free, what the file system has deferred is
+// done first.
 func (p *pruner) disk() (retention.Disk, error) {
 	space, err := p.tree.Space()
 	if err == nil && p.policy.Short(retention.Disk(space)) {
@@ -263,6 +275,7 @@ func (p *pruner) disk() (retention.Disk, error) {
 	return retention.Disk(space), err
 }
 
+// countExpired returns an error if more recordings are too old than max-delete allows.
 func (p *pruner) countExpired(ctx context.Context) error {
 	var mu sync.Mutex
 	var all, expired int
@@ -278,7 +291,7 @@ func (p *pruner) countExpired(ctx context.Context) error {
 			}
 			return nil
 		},
-		Unread: func(string, error) {}, // the next walk says so
+		Unread: func(string, error) {}, // the next walk reports it
 	})
 	if err != nil {
 		return err
@@ -290,16 +303,17 @@ func (p *pruner) tooMany(expired, all int) error {
 	if p.MaxDelete == 0 || p.Prune.Force || float64(expired)*100 <= float64(p.MaxDelete)*float64(all) {
 		return nil
 	}
-	return fmt.Errorf("%d of %d recordings are %s old or more, a larger share than max-delete = %s: %w",
-		expired, all, p.MaxAge, p.MaxDelete, errTooMany)
+	return hook.With(fmt.Errorf("%d of %d recordings are %s old or more, a larger share than max-delete = %s: "+
+		"nothing is removed; look at the clock, then run once with --force",
+		expired, all, p.MaxAge, p.MaxDelete), tooManyOld)
 }
 
-// byPlan lists what there is, plans, and then removes what the plan says and is
-// still as it was listed. What turns out to be in use, and space that did not come
-// free, make another plan necessary.
+// byPlan lists the recordings, plans, and removes what the plan says if it has not changed since. It
+// plans again if files turn out to be in use or if removals free less space than expected. It returns
+// what stays, or nil if that is not known.
 func (p *pruner) byPlan(ctx context.Context) (*stock, error) {
-	// The list is the most of the memory and has no pointers: collecting beside
-	// it costs little, and letting as much garbage grow would double it.
+	// The list is most of the memory and has no pointers. Collecting garbage often costs little
+	// therefore, and by default there could be as much garbage as the list has.
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	recordings, err := p.list(ctx)
 	if err != nil {
@@ -311,8 +325,8 @@ func (p *pruner) byPlan(ctx context.Context) (*stock, error) {
 	}
 	p.gain = retention.NewGain(disk.Free)
 	failures := 0
-	// Each round takes files out of the next one's plan. Rounds are walks, so an
-	// archive full of files that cannot be removed has to end it earlier.
+	// Each round takes files out of the plan of the next. A round is a walk, so that the rounds are
+	// limited, for an archive full of files that cannot be removed.
 	const rounds = 10
 	for round := range rounds {
 		plan := p.policy.Plan(recordings, disk, p.now)
@@ -334,7 +348,7 @@ func (p *pruner) byPlan(ctx context.Context) (*stock, error) {
 		if p.DryRun {
 			disk.Free += done.freed
 			disk.FreeInodes += done.inodes
-		} else if disk, err = p.disk(); err != nil { // others have written and removed meanwhile
+		} else if disk, err = p.disk(); err != nil { // others write and remove, too
 			break
 		}
 		if !done.held && !p.policy.Short(disk) {
@@ -355,10 +369,11 @@ func (p *pruner) byPlan(ctx context.Context) (*stock, error) {
 	return &stays, err
 }
 
-// unmet says which limit does not hold although all that may go has gone.
+// unmet returns an error if a limit is not met although everything that may be removed has been.
 func (p *pruner) unmet(size int64, disk retention.Disk) error {
 	if p.MaxSize > 0 && size > int64(p.MaxSize) {
-		return fmt.Errorf("the archive takes %s although max-size is %s: %w", retention.Bytes(size), p.MaxSize, errUnmet)
+		return hook.With(fmt.Errorf("the archive takes %s although max-size is %s: what is left may not be removed",
+			retention.Bytes(size), p.MaxSize), limitNotMet)
 	}
 	if !p.policy.Short(disk) {
 		return nil
@@ -370,9 +385,10 @@ func (p *pruner) unmet(size int64, disk retention.Disk) error {
 			disk.FreeInodes, p.MinFree, limit, disk.Inodes)
 	}
 	if p.hopeless {
-		return fmt.Errorf("%s, and would be without any recording: %w", what, errHopeless)
+		return hook.With(fmt.Errorf("%s, and would be without any recording: "+
+			"something else fills it, so no recording was removed for that", what), limitHopeless)
 	}
-	return fmt.Errorf("%s: %w, or somebody writes as fast", what, errUnmet)
+	return hook.With(fmt.Errorf("%s: what is left may not be removed, or somebody writes as fast", what), limitNotMet)
 }
 
 func count(plan retention.Plan, reason retention.Reason) (n int) {
@@ -384,9 +400,10 @@ func count(plan retention.Plan, reason retention.Reason) (n int) {
 	return n
 }
 
+// list returns the recordings of the archive.
 func (p *pruner) list(ctx context.Context) ([]retention.Recording, error) {
 	var mu sync.Mutex
-	// Room for them all at once: what is not used costs no memory, growing does.
+	// Room for all of them: growing the slice would take memory, and room that is not used takes none.
 	const most = 1 << 20
 	space, err := p.tree.Space()
 	if err != nil {
@@ -400,7 +417,7 @@ func (p *pruner) list(ctx context.Context) ([]retention.Recording, error) {
 			r := inPlan(f)
 			mu.Lock()
 			defer mu.Unlock()
-			// A Recording is a file, whatever the number of its names.
+			// A file with several names is one Recording.
 			if p.links.may(f) {
 				if file := p.links.of(f); file != nil {
 					file.names++
@@ -417,7 +434,7 @@ func (p *pruner) list(ctx context.Context) ([]retention.Recording, error) {
 			recordings = append(recordings, r)
 			return nil
 		},
-		Unread: func(string, error) {}, // carryOut says so
+		Unread: func(string, error) {}, // carryOut reports it
 	})
 	p.links.listed(recordings)
 	return recordings, err
@@ -440,21 +457,21 @@ func (p *pruner) find(plan retention.Plan, f *archive.File) (index int, ok bool)
 	return plan.Find(r)
 }
 
-// carriedOut is what became of a plan.
+// carriedOut is the result of a plan.
 type carriedOut struct {
 	left   []retention.Recording
 	freed  int64 // bytes
 	inodes int64 // that came free
-	failed int   // of those left
-	held   bool  // some that were to go are left
+	failed int   // of those left, how many could not be removed
+	held   bool  // the plan was to remove some of those left
 }
 
-// carryOut does what the plan says and uses it up. On an error, all that was not
+// carryOut does what the plan says. It reuses the plan's slices. After an error, everything that was not
 // removed is left.
 func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) (carriedOut, error) {
 	outcomes := make([]outcome, len(plan.Reasons))
 	var mu sync.Mutex
-	var renewed []retention.Recording // or recorded since they were listed
+	var renewed []retention.Recording // new, or changed since they were listed
 	walk := p.walk(func(f *archive.File) error {
 		i, ok := p.find(plan, f)
 		if !ok {
@@ -471,7 +488,7 @@ func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) 
 		} else if first && reason == retention.FromTheFuture {
 			p.report.future(f)
 		}
-		if p.links.may(f) { // of several names, one that stays decides
+		if p.links.may(f) { // a name that stays decides for all names of the file
 			mu.Lock()
 			defer mu.Unlock()
 			become = max(become, outcomes[i])
@@ -480,8 +497,8 @@ func (p *pruner) carryOut(ctx context.Context, plan retention.Plan, first bool) 
 		return err
 	})
 	if first {
-		p.lookAtTheRest(&walk)
-	} else { // what is not in the plan was seen to the first time
+		p.addOthers(&walk)
+	} else { // everything else was done by the first walk
 		walk.Want = p.isRecording
 		walk.Unread = func(string, error) {}
 		walk.Emptied = p.emptied()

@@ -18,34 +18,33 @@ import (
 	"tunnelcast/internal/retention"
 )
 
-// report counts what a run does and prints it: a line for each recording on a
-// dry run, an object for each with json, and at the end one line for all. The
-// journal gets the name of everything that is removed. Its methods may be called
-// by several goroutines.
+// report counts what a run does and prints it: on a dry run a line for each recording, with json an object
+// for each, and at the end one line for all. The journal gets the name of everything that is removed.
+// Several goroutines may call its methods.
 type report struct {
 	dryRun, json bool
-	unseen       bool // nobody reads what is printed: the unit discards it
+	unseen       bool // the unit discards what is printed
 	log, result  *slog.Logger
 	dirs         []string
 	out          *bufio.Writer
 
 	mu      sync.Mutex
-	items   []item // of a dry run, which prints them oldest first
-	alone   []string
+	items   []item   // of a dry run, which prints them oldest first
+	alone   []string // its lines for what is left alone
 	warned  int
 	Removed int
 	Freed   retention.Bytes
 	Kept    int
-	size    retention.Bytes // of those kept
+	size    retention.Bytes // of the recordings kept
 	Failed  int
 	left    [leftKinds]int
-	emptied int // directories
+	emptied int // directories removed
 	streams int
 
 	journal journal
 }
 
-// leftKind says why something is left alone. All but inUse were never to go.
+// leftKind says why something is left alone. Everything but leftInUse was not to be removed anyway.
 type leftKind uint8
 
 const (
@@ -57,11 +56,12 @@ const (
 	leftKinds
 )
 
-// text is what a dry run and json say of one, count what the summary says of n.
+// text returns what a dry run and json have for one thing.
 func (l leftKind) text() string {
 	return [...]string{"in use", "not a recording", "excluded", "another file system", "system directory"}[l]
 }
 
+// count returns what the summary has for n things.
 func (l leftKind) count(n int) string {
 	if n == 1 {
 		return "1 " + [...]string{"in use", "not a recording", "excluded", "other file system", "system directory"}[l]
@@ -70,7 +70,7 @@ func (l leftKind) count(n int) string {
 	return fmt.Sprint(n, " ", many[l])
 }
 
-// item is one recording that goes, as json has it, or a directory.
+// item is a recording or a directory that is removed, as json has it.
 type item struct {
 	name
 	Directory bool      `json:"directory,omitempty"`
@@ -78,11 +78,11 @@ type item struct {
 	Modified  time.Time `json:"modified"`
 	Age       int64     `json:"age_seconds"`
 	Bytes     int64     `json:"bytes"` // that its removal frees
-	limit     string    // with its value
+	limit     string    // the reason, and the value of the limit
 }
 
-// name is where something is. JSON has no place for bytes that are not UTF-8; of
-// such a path the whole is repeated as they are.
+// name is a path. In JSON, bytes that are not UTF-8 are replaced; such a path is there a second time, in
+// base64.
 type name struct {
 	Path  string `json:"path"`
 	Bytes string `json:"path_base64,omitempty"`
@@ -112,32 +112,33 @@ type summary struct {
 	Streams     int   `json:"streams,omitempty"` // with keep-last
 }
 
-// failure is one that should have gone and did not.
+// failure is a recording that could not be removed, or a directory that could not be read.
 type failure struct {
 	name
 	Error string `json:"error"`
 }
 
-// alone is one that is left alone.
+// alone is a file or directory that is left alone.
 type alone struct {
 	name
 	Kept string `json:"kept"`
 }
 
-// archiveFailure is an archive of which not all could be done.
+// archiveFailure is an archive with which a run could not go on.
 type archiveFailure struct {
 	Archive string `json:"archive"`
 	Error   string `json:"error"`
 }
 
-func newReport(env hook.Env, c cli) *report {
-	r := &report{dryRun: c.DryRun, json: c.Prune.Format == "json", unseen: env.IsUnit(), log: env.Log, result: env.Result,
-		dirs: c.Prune.Dirs, out: bufio.NewWriter(env.Stdout)}
-	r.journal = journal{result: env.Result, dryRun: c.DryRun}
-	return r
+func newReport(env hook.Env, c cli, dirs []string) *report {
+	return &report{
+		dryRun: c.DryRun, json: c.Prune.Format == "json", unseen: env.IsUnit(),
+		log: env.Log, result: env.Result, dirs: dirs, out: bufio.NewWriter(env.Stdout),
+		journal: journal{result: env.Result, dryRun: c.DryRun},
+	}
 }
 
-// remove counts a recording that goes, and bytes that this frees.
+// remove counts a recording that is removed, and the bytes that this frees.
 func (r *report) remove(f *archive.File, reason retention.Reason, bytes int64, policy retention.Policy, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -160,7 +161,7 @@ func (r *report) remove(f *archive.File, reason retention.Reason, bytes int64, p
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
-// removeDir counts an empty directory that goes.
+// removeDir counts an empty directory that is removed.
 func (r *report) removeDir(d *archive.Dir, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -180,7 +181,7 @@ func (r *report) removeDir(d *archive.Dir, now time.Time) {
 	}
 }
 
-// leave counts something that is left alone; path is asked where it is.
+// leave counts something that is left alone. path is called only if it is needed.
 func (r *report) leave(why leftKind, path func() string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,6 +194,7 @@ func (r *report) leave(why leftKind, path func() string) {
 	}
 }
 
+// keep counts recordings that stay.
 func (r *report) keep(n int, bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -200,12 +202,14 @@ func (r *report) keep(n int, bytes int64) {
 	r.size += retention.Bytes(bytes)
 }
 
+// sawStreams counts streams.
 func (r *report) sawStreams(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.streams += n
 }
 
+// fail counts something that could not be removed or read.
 func (r *report) fail(path string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -218,8 +222,7 @@ func (r *report) fail(path string, err error) {
 	}
 }
 
-// archiveFailed is for json, of which every run prints a summary; the error is
-// the run's own.
+// archiveFailed prints, with json, the error that the run returns for an archive.
 func (r *report) archiveFailed(dir string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -228,6 +231,7 @@ func (r *report) archiveFailed(dir string, err error) {
 	}
 }
 
+// future warns of a recording from the future.
 func (r *report) future(f *archive.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -237,8 +241,7 @@ func (r *report) future(f *archive.File) {
 	}
 }
 
-// mayWarn lets the first few be logged; a read-protected archive would have a
-// million.
+// mayWarn reports whether to log another warning. An archive that is read-only would have a million.
 func (r *report) mayWarn() bool {
 	const most = 20
 	r.warned++
@@ -248,17 +251,17 @@ func (r *report) mayWarn() bool {
 	return r.warned <= most
 }
 
-// object writes one line of json. What could not be written is finish's error.
+// object writes one line of json. finish returns the error of writing.
 func (r *report) object(v any) {
 	line, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // no value here has what json cannot hold
+		panic(err) // all values are of types that json can encode
 	}
 	r.out.Write(append(line, '\n'))
 }
 
-// finish prints what is left to print. Its error says that some failed, or that
-// the output could not be written.
+// finish prints the rest. It returns an error if some could not be removed, or if the output could not be
+// written.
 func (r *report) finish() error {
 	r.journal.flush()
 	slices.SortFunc(r.items, func(a, b item) int {
@@ -278,18 +281,24 @@ func (r *report) finish() error {
 		case it.Directory:
 			fmt.Fprintf(r.out, "%s  %s old, empty directory: %s\n", printable(it.Path), age(it.Age), it.Reason)
 		default:
-			fmt.Fprintf(r.out, "%s  %s old, %s: %s\n", printable(it.Path), age(it.Age), retention.Bytes(it.Bytes), it.limit)
+			fmt.Fprintf(r.out, "%s  %s old, %s: %s\n",
+				printable(it.Path), age(it.Age), retention.Bytes(it.Bytes), it.limit)
 		}
 	}
 	switch {
 	case r.json:
-		r.object(summary{r.dryRun, r.Removed, int64(r.Freed), r.Kept, int64(r.size), r.Failed,
-			r.left[leftInUse], r.left[leftOther], r.left[leftExcluded], r.left[leftMount], r.left[leftLostAndFound],
-			r.emptied, r.streams})
+		r.object(summary{
+			DryRun: r.dryRun, Removed: r.Removed, Freed: int64(r.Freed), Kept: r.Kept, KeptBytes: int64(r.size),
+			Failed: r.Failed, InUse: r.left[leftInUse], Other: r.left[leftOther], Excluded: r.left[leftExcluded],
+			Mounts: r.left[leftMount], LostFound: r.left[leftLostAndFound],
+			Directories: r.emptied, Streams: r.streams,
+		})
 	case r.dryRun:
-		fmt.Fprintf(r.out, "would remove %d, free %s, keep %d (%s), fail %d", r.Removed, r.Freed, r.Kept, r.size, r.Failed)
+		fmt.Fprintf(r.out, "would remove %d, free %s, keep %d (%s), fail %d",
+			r.Removed, r.Freed, r.Kept, r.size, r.Failed)
 	default:
-		fmt.Fprintf(r.out, "removed %d, freed %s, kept %d (%s), failed %d", r.Removed, r.Freed, r.Kept, r.size, r.Failed)
+		fmt.Fprintf(r.out, "removed %d, freed %s, kept %d (%s), failed %d",
+			r.Removed, r.Freed, r.Kept, r.size, r.Failed)
 	}
 	if !r.json {
 		if rest := r.rest(); rest != "" {
@@ -297,18 +306,18 @@ func (r *report) finish() error {
 		}
 		fmt.Fprintln(r.out)
 	}
-	r.tell()
+	r.logSummary()
 	if err := r.out.Flush(); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
 	if r.Failed > 0 {
-		return fmt.Errorf("could not remove %d: %w", r.Failed, hook.ErrSome)
+		return hook.With(fmt.Errorf("could not remove %d: %w", r.Failed, hook.ErrSome), someNotRemoved)
 	}
 	return nil
 }
 
-// tell writes the summary to the journal.
-func (r *report) tell() {
+// logSummary writes the summary to the journal.
+func (r *report) logSummary() {
 	left := slog.Attr{}
 	if rest := r.rest(); rest != "" {
 		left = slog.String("left", rest)
@@ -324,33 +333,31 @@ func (r *report) tell() {
 	}
 }
 
-// rest is the end of the summary: what else there is.
+// rest returns the end of the summary: what else the archive has.
 func (r *report) rest() string {
 	var rest []string
+	add := func(n int, one, many string) {
+		switch {
+		case n == 1:
+			rest = append(rest, "1 "+one)
+		case n > 1:
+			rest = append(rest, fmt.Sprint(n, " ", many))
+		}
+	}
 	for kind, n := range r.left {
 		if n > 0 {
 			rest = append(rest, leftKind(kind).count(n))
 		}
 	}
-	switch {
-	case r.emptied == 1:
-		rest = append(rest, "1 empty directory")
-	case r.emptied > 1:
-		rest = append(rest, fmt.Sprint(r.emptied, " empty directories"))
-	}
-	switch {
-	case r.streams == 1:
-		rest = append(rest, "1 stream")
-	case r.streams > 1:
-		rest = append(rest, fmt.Sprint(r.streams, " streams"))
-	}
+	add(r.emptied, "empty directory", "empty directories")
+	add(r.streams, "stream", "streams")
 	return strings.Join(rest, ", ")
 }
 
-// removeEmptyDirs is the reason why a directory goes: the setting.
+// removeEmptyDirs is the reason to remove a directory: the name of the setting.
 const removeEmptyDirs = "remove-empty-dirs"
 
-// limit adds to a reason the value of the limit.
+// limit returns a reason with the value of its limit.
 func limit(reason retention.Reason, policy retention.Policy) string {
 	switch reason {
 	case retention.TooOld:
@@ -363,7 +370,7 @@ func limit(reason retention.Reason, policy retention.Policy) string {
 	return reason.String()
 }
 
-// age writes seconds with their two largest units.
+// age returns a number of seconds in its two largest units.
 func age(seconds int64) string {
 	d, h, m := seconds/86400, seconds/3600%24, seconds/60%60
 	switch {
@@ -375,8 +382,8 @@ func age(seconds int64) string {
 	return fmt.Sprintf("%dm %ds", m, seconds%60)
 }
 
-// printable keeps a publisher's file name from writing to the terminal anything
-// but itself.
+// printable returns the path, in quotes if it has anything that a terminal might interpret: publishers
+// choose the names.
 func printable(path string) string {
 	if quoted := strconv.Quote(path); quoted != `"`+path+`"` {
 		return quoted

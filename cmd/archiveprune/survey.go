@@ -17,7 +17,8 @@ import (
 	"tunnelcast/internal/retention"
 )
 
-// survey says what is in an archive, and whether it can be worked on.
+// survey looks through an archive as a run would. It returns what it has found, and an error if recordings
+// could not be found or removed.
 func (c cli) survey(ctx context.Context, env hook.Env, dir string) (string, error) {
 	tree, err := archive.OpenTree(dir)
 	if err != nil {
@@ -31,11 +32,11 @@ func (c cli) survey(ctx context.Context, env hook.Env, dir string) (string, erro
 	var mu sync.Mutex
 	var size, n, future int64
 	var alone [leftKinds]sample
-	var unread error // the first by its path
-	worst := func(err *fs.PathError) {
+	var denied error // the first by its path
+	deny := func(err *fs.PathError) {
 		var before *fs.PathError
-		if !errors.As(unread, &before) || err.Path < before.Path {
-			unread = err
+		if !errors.As(denied, &before) || err.Path < before.Path {
+			denied = err
 		}
 	}
 	now := env.Now()
@@ -43,7 +44,7 @@ func (c cli) survey(ctx context.Context, env hook.Env, dir string) (string, erro
 		Want:  p.isRecording,
 		Enter: p.enters,
 		File: func(f *archive.File) error {
-			bytes, denied := p.links.kept(f), f.Denied()
+			bytes, err := p.links.kept(f), f.Denied()
 			mu.Lock()
 			defer mu.Unlock()
 			n++
@@ -54,10 +55,10 @@ func (c cli) survey(ctx context.Context, env hook.Env, dir string) (string, erro
 			if p.KeepLast > 0 {
 				p.streams.Number(strings.TrimPrefix(f.Path(), dir))
 			}
-			if errors.Is(denied, syscall.EACCES) {
-				worst(&fs.PathError{Op: "remove from", Path: filepath.Dir(f.Path()), Err: denied})
-			} else if denied != nil {
-				worst(&fs.PathError{Op: "remove", Path: f.Path(), Err: denied})
+			if errors.Is(err, syscall.EACCES) {
+				deny(&fs.PathError{Op: "remove from", Path: filepath.Dir(f.Path()), Err: err})
+			} else if err != nil {
+				deny(&fs.PathError{Op: "remove", Path: f.Path(), Err: err})
 			}
 			return nil
 		},
@@ -83,7 +84,7 @@ func (c cli) survey(ctx context.Context, env hook.Env, dir string) (string, erro
 			if !errors.As(err, &inside) {
 				inside = &fs.PathError{Op: "read", Path: path, Err: err}
 			}
-			worst(inside)
+			deny(inside)
 		},
 	})
 	what := fmt.Sprintf(": %d recordings, %s", n, retention.Bytes(size))
@@ -95,17 +96,17 @@ func (c cli) survey(ctx context.Context, env hook.Env, dir string) (string, erro
 			what += "; " + leftKind(kind).count(some.count) + " (" + some.String() + ")"
 		}
 	}
-	// Who may not write here has heard of that already.
+	// A user who may not write here has an error already.
 	if work, lease := tree.Leases(); lease == nil && !work {
 		what += "; leases do not work here, so what was written to in the last " + quiet + " counts as in use"
 	}
-	if err = errors.Join(err, unread); err == nil && future > 0 {
-		err = fmt.Errorf("%d of %d recordings are from the future and will not go", future, n)
+	if err = errors.Join(err, denied); err == nil && future > 0 {
+		err = fmt.Errorf("%d of %d recordings are from the future and will not be removed", future, n)
 	}
 	return what, err
 }
 
-// sample is the first names of many, for a person.
+// sample counts names, and has the first of them.
 type sample struct {
 	count int
 	names []string

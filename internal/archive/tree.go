@@ -45,9 +45,6 @@ type owner struct {
 
 func ownerOf(stat *unix.Statx_t) owner { return owner{stat.Uid, stat.Mode, stat.Attributes} }
 
-// ErrOpen is wrapped by the error of an archive that cannot be opened.
-var ErrOpen = errors.New("open archive")
-
 // OpenTree opens the directory at name. It and the directories on the way to it may be symbolic links,
 // because an archive is often moved to a bigger disk and a link is left in its place. The name is
 // resolved here, once; what it leads to later does not matter. A name that leads to the root directory
@@ -62,7 +59,7 @@ func OpenTree(name string) (*Tree, error) {
 		if target, linkErr := os.Readlink(name); linkErr == nil {
 			err = fmt.Errorf("it is a symbolic link to %s: %w", target, err)
 		}
-		return nil, fmt.Errorf("%w %s: %w", ErrOpen, name, err)
+		return nil, fmt.Errorf("open archive %s: %w", name, err)
 	}
 	var stat, root unix.Statx_t
 	if err = file.StatAt(fd, "", &stat); err == nil {
@@ -73,7 +70,7 @@ func OpenTree(name string) (*Tree, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("%w %s: %w", ErrOpen, name, err)
+		return nil, fmt.Errorf("open archive %s: %w", name, err)
 	}
 	return &Tree{fd: fd, dev: file.Device(&stat), mount: stat.Mnt_id, path: name, top: ownerOf(&stat)}, nil
 }

@@ -183,7 +183,7 @@ func TestTheArchiveMayBeALink(t *testing.T) {
 	} {
 		must(t, os.Remove(link))
 		must(t, os.Symlink(target, link))
-		if _, err := OpenTree(link); !errors.Is(err, ErrOpen) || !strings.Contains(err.Error(), want) {
+		if _, err := OpenTree(link); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("a link to %s: %v", target, err)
 		}
 	}

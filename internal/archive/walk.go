@@ -67,7 +67,7 @@ func (t *Tree) Walk(ctx context.Context, w Walk) error {
 	// Not t.fd: how far a directory has been read belongs to its descriptor.
 	fd, err := openDir(t.fd, ".")
 	if err != nil {
-		return fmt.Errorf("%w %s: %w", ErrOpen, t.path, err)
+		return fmt.Errorf("open archive %s: %w", t.path, err)
 	}
 	walker := &walker{
 		Walk: w, ctx: ctx, cancel: cancel, tree: t, shares: make(chan entries, ahead), buffers: newBuffers(),
