@@ -37,6 +37,8 @@ var arrows = map[string][]string{
 	"internal/vici/vicitest":       {"internal/vici"},
 	"internal/swanctl":             {"internal/vici"},
 	"internal/units":               {},
+	"internal/links":               {},
+	"internal/iproute":             {"internal/links"},
 	"internal/program":             {},
 	"internal/sandbox":             {},
 	"internal/nginx":               {},
@@ -58,7 +60,7 @@ var arrows = map[string][]string{
 // decisions are the packages that must not use files, network, clock or logger, and effects the imports that would.
 var decisions = []string{
 	"internal/lease", "internal/session", "internal/flv", "internal/h264", "internal/recording", "internal/retention",
-	"internal/lineage", "internal/rotation",
+	"internal/lineage", "internal/links", "internal/rotation",
 }
 
 var effects = []string{
@@ -71,13 +73,14 @@ var doors = map[string][]string{
 	"github.com/BurntSushi/toml":               {"internal/hook"},
 	"github.com/coreos/go-systemd/v22/journal": {"internal/hook"},
 	"github.com/coreos/go-systemd/v22/dbus":    {"internal/units"},
+	"github.com/vishvananda/netlink":           {"internal/iproute"},
 	"github.com/miekg/dns":                     {"internal/ddns"},
 	"github.com/asticode/go-astiav":            {"internal/remux"},
 	"github.com/landlock-lsm/go-landlock":      {"internal/sandbox"},
 	"golang.org/x/term":                        {"internal/hook", "internal/e2e/demo"},
 	"golang.org/x/sys/unix": {
 		"internal/file", "internal/inuse", "internal/archive", "internal/publish", "internal/archive/archivetest",
-		"internal/sandbox",
+		"internal/iproute", "internal/sandbox",
 	},
 }
 

@@ -20,6 +20,10 @@ import (
 // makes is a name, lease.CheckLabel, which it adds and removes again.
 func (h *host) check(ctx context.Context) error {
 	c := hook.NewChecks(h.env.Stdout)
+	h.checkLinks(ctx, c)
+	if len(h.LinkSections.sections) > 0 && !h.isSetUp() { // this host is for links alone
+		return c.Err()
+	}
 	charonCtx, cancel := context.WithTimeout(ctx, charonTimeout)
 	leases, pools, charonErr := h.askCharon(charonCtx)
 	cancel()

@@ -41,6 +41,10 @@ var (
 	noReply         = hook.Event("bab7e31269ee4531a75997be8937dbf9")
 	badReply        = hook.Event("5a3051c1d4fe4757b9059ca0cb3160b4")
 	noEvidence      = hook.Event("2d9eb59b9bc8479094301c5375232ef7")
+	linkRouted      = hook.Event("1181655aa8304a7d839004136c492b99")
+	linkUnrouted    = hook.Event("68fc311f5332403ea50f1558376826c1")
+	linkNamed       = hook.Event("7b7d4047ecfa4812a1b2f62014b6eff7")
+	linkFailed      = hook.Event("c5784cd7304c4ae188adbf8694d781a4")
 	runFailed       = hook.Event("71028d73a6414a3b901bd286dfcbfb01")
 )
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -34,10 +35,17 @@ type row struct {
 	Ends      time.Time `json:"ends,omitzero"`   // and when
 }
 
-// list prints the connected clients with the names that the zone has for them. If
-// the zone cannot be read it prints them without names and returns an error that
-// wraps hook.ErrSome.
+// list prints the connected clients with the names that the zone has for them, and
+// the configured links. If the zone cannot be read it prints the clients without
+// names and returns an error that wraps hook.ErrSome.
 func (h *host) list(ctx context.Context, format string) error {
+	links, linksErr := h.linkRows()
+	if len(links) > 0 && format != "html" && !h.isSetUp() { // this host is for links alone
+		if format == "json" {
+			return encode(h.env.Stdout, links)
+		}
+		return writeLinks(h.env.Stdout, links, h.env.Now())
+	}
 	charonCtx, cancel := context.WithTimeout(ctx, charonTimeout)
 	defer cancel()
 	leases, pools, err := h.askCharon(charonCtx)
@@ -52,18 +60,33 @@ func (h *host) list(ctx context.Context, format string) error {
 	now := h.env.Now()
 	switch format {
 	case "json":
-		encoder := json.NewEncoder(h.env.Stdout)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(rows)
+		all := make([]any, 0, len(rows)+len(links))
+		for _, r := range rows {
+			all = append(all, r)
+		}
+		for _, l := range links {
+			all = append(all, l)
+		}
+		err = encode(h.env.Stdout, all)
 	case "html":
 		_, err = io.WriteString(h.env.Stdout, page(rows, len(leases), h.rules.Zone, now))
 	default:
 		err = writeTable(h.env.Stdout, rows, now)
+		if err == nil && len(links) > 0 {
+			fmt.Fprintln(h.env.Stdout)
+			err = writeLinks(h.env.Stdout, links, now)
+		}
 	}
 	if err == nil && zoneErr != nil {
 		err = fmt.Errorf("%w: the clients' names are not known: %w", hook.ErrSome, zoneErr)
 	}
-	return err
+	return errors.Join(err, linksErr)
+}
+
+func encode(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
 }
 
 // listRows reads the zone and returns a row for each client. Beside an error of the

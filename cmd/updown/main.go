@@ -1,5 +1,6 @@
 // Updown gives VPN clients names in DNS: charon calls it for each client, a path
-// unit and a timer start `updown sync`.
+// unit and a timer start `updown sync`. It also makes routes, rules and names follow
+// network links: pppd calls it for each link, `updown links` does the work.
 //
 // charon calls it as its updown script once per pair of traffic selectors, makes
 // all other clients wait until it has exited and closed its output, ignores its
@@ -12,6 +13,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 
 	"tunnelcast/internal/hook"
@@ -27,6 +29,9 @@ func run(ctx context.Context, env hook.Env) error {
 	if env.Getenv("PLUTO_VERB") != "" {
 		return runHook(ctx, env)
 	}
+	if link := pppdLink(env); link != "" {
+		return runLinkHook(env, link)
+	}
 	var c cli
 	command, err := hook.Parse(env, &c, description)
 	if err != nil {
@@ -38,7 +43,7 @@ func run(ctx context.Context, env hook.Env) error {
 	}
 	switch command {
 	case "events":
-		return runEvents(ctx, env, eventQueue(c.RunDir))
+		return errors.Join(runEvents(ctx, env, eventQueue(c.RunDir)), runEvents(ctx, env, linkQueue(c.RunDir)))
 	case "sync":
 		if c.Sync.TestEvent {
 			return h.sessions().testEvent(ctx, env.Stdout)
@@ -49,10 +54,12 @@ func run(ctx context.Context, env hook.Env) error {
 		err = h.sync(ctx, c.Sync)
 	case "list":
 		err = h.list(ctx, c.List.Format)
+	case "links":
+		return h.links(ctx, c.Links)
 	case "check":
 		err = h.check(ctx)
 	default:
-		return hook.Usagef("PLUTO_VERB is not set: the hook is for charon to call; use sync, list or check")
+		return hook.Usagef("PLUTO_VERB is not set: the hook is for charon to call; use sync, list, links or check")
 	}
 	return h.fields(err)
 }

@@ -27,7 +27,8 @@ type settings struct {
 	Reserved    []string `help:"Names that no client gets, besides ns, wpad, isatap and localhost." placeholder:"LABEL"`
 	Mend        bool     `help:"Replace characters that a name cannot have by hyphens."`
 
-	Names nameTable `kong:"-" toml:"names"`
+	Names        nameTable `kong:"-" toml:"names"`
+	LinkSections linkTable `kong:"-" toml:"link"`
 
 	sessionSettings
 
@@ -56,8 +57,9 @@ type cli struct {
 	List struct {
 		Format string `help:"table, json or html." enum:"table,json,html" default:"table"`
 	} `cmd:"" help:"Print who is connected, under which name, since when and from where."`
-	Check  struct{} `cmd:"" help:"Check whether this host is ready."`
-	Events struct{} `cmd:"" hidden:"" help:"Make the calls of on-event that wait; for tunnelcast-events.service."`
+	Check  struct{}   `cmd:"" help:"Check whether this host is ready."`
+	Events struct{}   `cmd:"" hidden:"" help:"Make the calls of on-event that wait; for tunnelcast-events.service."`
+	Links  linksFlags `cmd:"" help:"Make routes, rules and names follow network links."`
 }
 
 type syncFlags struct {

@@ -155,7 +155,9 @@ func prerequisites(owner lease.Owner) []record {
 	}
 	// BIND replies NOERROR to an address beside an alias, and does not add it.
 	for _, rrtype := range []uint16{dns.TypeCNAME, dns.TypeDNAME, dns.TypeNS} {
-		records = append(records, header(rrtype, dns.ClassNONE))
+		if rrtype != dns.TypeNS || !owner.Apex {
+			records = append(records, header(rrtype, dns.ClassNONE))
+		}
 	}
 	return records
 }

@@ -146,7 +146,7 @@ func (r Rules) difference(zone string, rrs []RR, at map[string][]RR, wanted []RR
 		}
 		change.Add = append(change.Add, rr)
 		if n := len(change.Seen); n == 0 || change.Seen[n-1].Name != rr.Owner {
-			change.Seen = append(change.Seen, Owner{rr.Owner, len(at[rr.Owner]) > 0, at[rr.Owner]})
+			change.Seen = append(change.Seen, Owner{Name: rr.Owner, InUse: len(at[rr.Owner]) > 0, Holds: at[rr.Owner]})
 		}
 	}
 	slices.SortFunc(change.Remove, compareRR)
@@ -171,7 +171,7 @@ func (l *Look) Renew(other map[string][]RR) (changes []Change) {
 		slices.SortFunc(change.Renew, compareRR)
 		for _, rr := range change.Renew {
 			if n := len(change.Seen); n == 0 || change.Seen[n-1].Name != rr.Owner {
-				change.Seen = append(change.Seen, Owner{rr.Owner, true, at[rr.Owner]})
+				change.Seen = append(change.Seen, Owner{Name: rr.Owner, InUse: true, Holds: at[rr.Owner]})
 			}
 		}
 		if !change.Empty() {

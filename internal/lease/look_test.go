@@ -181,9 +181,9 @@ func TestRenew(t *testing.T) {
 	}
 	got := fmt.Sprint(r.Look(live, zones).Renew(zones))
 	want := fmt.Sprint([]Change{
-		{Zone: "example.", Seen: []Owner{{"alice.example.", true, []RR{rr("alice", "10.0.0.100")}}},
+		{Zone: "example.", Seen: []Owner{{Name: "alice.example.", InUse: true, Holds: []RR{rr("alice", "10.0.0.100")}}},
 			Renew: []RR{rr("alice", "10.0.0.100")}},
-		{Zone: reverseZone, Seen: []Owner{{ptr("100", "").Owner, true, []RR{ptr("100", "alice")}}},
+		{Zone: reverseZone, Seen: []Owner{{Name: ptr("100", "").Owner, InUse: true, Holds: []RR{ptr("100", "alice")}}},
 			Renew: []RR{ptr("100", "alice")}},
 	})
 	if got != want {

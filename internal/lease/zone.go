@@ -28,6 +28,7 @@ type Owner struct {
 	Name  string
 	InUse bool // some RR exists, perhaps of a type that is not in Holds
 	Holds []RR
+	Apex  bool // the zone's own name, which has NS records and is no delegation
 }
 
 // Change lists the records to add to and remove from one zone. It may be applied

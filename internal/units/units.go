@@ -85,3 +85,26 @@ func Reload(ctx context.Context, unit string) error {
 		return fmt.Errorf("reload %s: no job result: %w", unit, context.Cause(ctx))
 	}
 }
+
+// Start has systemd start a unit and does not wait for it.
+func Start(ctx context.Context, unit string) error {
+	return job(ctx, "start", unit, (*dbus.Conn).StartUnitContext)
+}
+
+// Stop has systemd stop a unit and does not wait for it.
+func Stop(ctx context.Context, unit string) error {
+	return job(ctx, "stop", unit, (*dbus.Conn).StopUnitContext)
+}
+
+func job(ctx context.Context, verb, unit string,
+	call func(conn *dbus.Conn, ctx context.Context, unit, mode string, result chan<- string) (int, error)) error {
+	conn, err := dbus.NewWithContext(ctx)
+	if err == nil {
+		defer conn.Close()
+		_, err = call(conn, ctx, unit, "replace", nil)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", verb, unit, err)
+	}
+	return nil
+}
