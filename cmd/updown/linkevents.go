@@ -13,13 +13,15 @@ import (
 	"tunnelcast/internal/rundir"
 )
 
-// linkQueue is where links leaves the calls of the program of on-event. It is not sync's queue, because each queue has
-// one writer. tunnelcast-events.path watches both.
-func linkQueue(runDir string) program.Queue { return program.Queue(filepath.Join(runDir, "linkevents")) }
+// linkQueue is where links leaves the calls of the program of on-event. It is not sync's queue, because each queue
+// has one writer. tunnelcast-events.path watches both.
+func linkQueue(runDir string) program.Queue {
+	return program.Queue(filepath.Join(runDir, "linkevents"))
+}
 
-// rememberLinks saves since when links have their addresses, and has the program of on-event called for each configured link
-// whose addresses are not those that it was told last. An event that cannot be put into the queue is tried again in the
-// next run; a run that is killed in between may tell one twice.
+// rememberLinks saves since when links have their addresses, and has the program of on-event called for each
+// configured link whose addresses are not those that it was told last. An event that cannot be put into the queue
+// is tried again in the next run; a run that is killed in between may tell one twice.
 func (h *host) rememberLinks(sections links.Sections, dir rundir.Links, now links.Host) error {
 	before, seen := dir.Seen(), map[string]rundir.Seen{}
 	var faults []error

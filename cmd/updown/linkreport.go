@@ -81,8 +81,17 @@ func writeLinks(w io.Writer, rows []linkRow, now time.Time) error {
 		if r.Table != 0 {
 			table = strconv.Itoa(r.Table)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Link, r.State, cmp.Or(joinAddrs(r.Addresses, ","), "-"), cmp.Or(joinAddrs(r.Peers, ","), "-"), table,
-			cmp.Or(r.Name, "-"), row{Since: r.Since}.ago(now))
+		fmt.Fprintf(
+			t,
+			"%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			r.Link,
+			r.State,
+			cmp.Or(joinAddrs(r.Addresses, ","), "-"),
+			cmp.Or(joinAddrs(r.Peers, ","), "-"),
+			table,
+			cmp.Or(r.Name, "-"),
+			row{Since: r.Since}.ago(now),
+		)
 	}
 	return t.Flush()
 }
@@ -124,7 +133,11 @@ func (h *host) checkLinks(ctx context.Context, c *hook.Checks) {
 			c.Say("link "+name, err, "")
 			continue
 		case link == nil:
-			c.Say("link "+name, errors.New("there is no such interface, and pppd has reported no such ipparam"), "ip link shows which there are")
+			c.Say(
+				"link "+name,
+				errors.New("there is no such interface, and pppd has reported no such ipparam"),
+				"ip link shows which there are",
+			)
 			continue
 		case !link.Up:
 			c.Say("link "+name, errors.New("it is down"), "")
@@ -132,8 +145,11 @@ func (h *host) checkLinks(ctx context.Context, c *hook.Checks) {
 		}
 		c.Say(fmt.Sprintf("link %s, address %s", link.Name, joinAddrs(linkAddrs(*link), ", ")), nil, "")
 		if section.Table != 0 {
-			c.Say(fmt.Sprintf("table %d of link %s", section.Table, link.Name), now.TableUsed(section.Table, link.Index),
-				"choose another table")
+			c.Say(
+				fmt.Sprintf("table %d of link %s", section.Table, link.Name),
+				now.TableUsed(section.Table, link.Index),
+				"choose another table",
+			)
 		}
 		h.checkKernel(c, section, *link)
 	}
@@ -145,7 +161,11 @@ func (h *host) checkLinks(ctx context.Context, c *hook.Checks) {
 		c.Say("link "+p.Section, errors.New(p.Text), "")
 	}
 	for _, step := range plan.Steps {
-		c.Say("routes and rules", fmt.Errorf("missing: %s", step.Command()), "tunnelcast-updown links does it, and so does its timer each minute")
+		c.Say(
+			"routes and rules",
+			fmt.Errorf("missing: %s", step.Command()),
+			"tunnelcast-updown links does it, and so does its timer each minute",
+		)
 	}
 	for len(records) > 0 {
 		n := 1
@@ -163,11 +183,18 @@ func (h *host) checkKernel(c *hook.Checks, section links.Section, link links.Lin
 	if section.Table != 0 {
 		filter, err := iproute.ReversePathFilter(link.Name)
 		if err == nil && filter == 1 {
-			err = errors.New("it is 1, so the kernel drops packets that come in here for other hosts and whose answer the main table " +
-				"sends elsewhere")
+			err = errors.New(
+				"it is 1, so the kernel drops packets that come in here for other hosts and whose answer the " +
+					"main table " +
+					"sends elsewhere",
+			)
 		}
-		c.Say("rp_filter of "+link.Name, err, fmt.Sprintf("sysctl -w net.ipv4.conf.%s.rp_filter=2, and the same line in /etc/sysctl.d",
-			strings.ReplaceAll(link.Name, ".", "/")))
+		c.Say(
+			"rp_filter of "+link.Name,
+			err,
+			fmt.Sprintf("sysctl -w net.ipv4.conf.%s.rp_filter=2, and the same line in /etc/sysctl.d",
+				strings.ReplaceAll(link.Name, ".", "/")),
+		)
 	}
 	for _, ipv6 := range []bool{false, true} {
 		if !slices.ContainsFunc(section.Routes, func(p netip.Prefix) bool { return p.Addr().Is6() == ipv6 }) {
@@ -227,5 +254,9 @@ func (h *host) checkLinkUnits(ctx context.Context, c *hook.Checks) {
 	if state, err = h.askUnit(ctx, linksTimer); err == nil && state.Active != "active" {
 		err = fmt.Errorf("it is %s", state.Active)
 	}
-	c.Say("unit "+linksTimer, err, "systemctl start tunnelcast-links.service, which starts it where a link is configured")
+	c.Say(
+		"unit "+linksTimer,
+		err,
+		"systemctl start tunnelcast-links.service, which starts it where a link is configured",
+	)
 }

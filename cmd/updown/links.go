@@ -20,8 +20,8 @@ import (
 	"tunnelcast/internal/units"
 )
 
-// linksTimer looks at the links each minute. It has no [Install] section: `updown links` starts it in each boot in which a
-// link is configured.
+// linksTimer looks at the links each minute. It has no [Install] section: `updown links` starts it in each boot in
+// which a link is configured.
 const linksTimer = "tunnelcast-links.timer"
 
 type linksFlags struct {
@@ -31,8 +31,8 @@ type linksFlags struct {
 
 func (h *host) linkDir() rundir.Links { return rundir.Links(filepath.Join(h.RunDir, "links")) }
 
-// pppdLink returns the interface for which pppd's ip-up, ip-down, ipv6-up or ipv6-down calls us, or an empty string. A
-// variable alone is no such call: a person may have one of that name.
+// pppdLink returns the interface for which pppd's ip-up, ip-down, ipv6-up or ipv6-down calls us, or an empty
+// string. A variable alone is no such call: a person may have one of that name.
 func pppdLink(env hook.Env) string {
 	link := cmp.Or(env.Getenv("PPP_IFACE"), env.Getenv("IFNAME"))
 	if len(env.Args) > 0 && env.Args[0] != link {
@@ -61,8 +61,14 @@ func runLinkHook(env hook.Env, link string) error {
 		return nil
 	}
 	if strings.ContainsAny(link, "/\n") || strings.Contains(ipparam, "\n") {
-		return hook.With(hook.Usagef("pppd's call for the interface %q with the ipparam %q: neither can have a line break or a slash",
-			link, ipparam), linkFailed)
+		return hook.With(
+			hook.Usagef(
+				"pppd's call for the interface %q with the ipparam %q: neither can have a line break or a slash",
+				link,
+				ipparam,
+			),
+			linkFailed,
+		)
 	}
 	index := 0
 	if i, err := net.InterfaceByName(link); err == nil { // after ip-down it may be gone
@@ -134,8 +140,8 @@ func (h *host) hostLinks() (links.Host, error) {
 	return now, err
 }
 
-// route makes the kernel's routes and rules as wanted and returns what the kernel has then. Links change while it works,
-// so it looks again until nothing is left to do.
+// route makes the kernel's routes and rules as wanted and returns what the kernel has then. Links change while it
+// works, so it looks again until nothing is left to do.
 func (h *host) route(ctx context.Context, sections links.Sections, dryRun bool) (links.Host, []links.Problem, error) {
 	for n := 0; ; n++ {
 		now, err := h.hostLinks()
@@ -224,10 +230,28 @@ func (h *host) publishName(ctx context.Context, records []links.Record, dryRun b
 	}
 	name := strings.TrimSuffix(records[0].Name, ".")
 	for _, rr := range change.Add {
-		h.env.Log.Info("link's address added to its name", linkNamed, "name", name, "address", rr.Addr, "server", target.Server)
+		h.env.Log.Info(
+			"link's address added to its name",
+			linkNamed,
+			"name",
+			name,
+			"address",
+			rr.Addr,
+			"server",
+			target.Server,
+		)
 	}
 	for _, rr := range change.Remove {
-		h.env.Log.Info("address removed from a link's name", linkNamed, "name", name, "address", rr.Addr, "server", target.Server)
+		h.env.Log.Info(
+			"address removed from a link's name",
+			linkNamed,
+			"name",
+			name,
+			"address",
+			rr.Addr,
+			"server",
+			target.Server,
+		)
 	}
 	return nil
 }
@@ -243,8 +267,11 @@ func nameChange(ctx context.Context, server *ddns.Server, records []links.Record
 	change := lease.Change{Zone: zone, Seen: []lease.Owner{owner}}
 	for _, rr := range owner.Holds {
 		if rr.Type != "A" && rr.Type != "AAAA" && !(owner.Apex && (rr.Type == "NS" || rr.Type == "SOA")) {
-			return lease.Change{}, fmt.Errorf("%s has a %s record, beside which it can have no address: remove that, or choose another name",
-				strings.TrimSuffix(name, "."), rr.Type)
+			return lease.Change{}, fmt.Errorf(
+				"%s has a %s record, beside which it can have no address: remove that, or choose another name",
+				strings.TrimSuffix(name, "."),
+				rr.Type,
+			)
 		}
 	}
 	change.Add, change.Remove = difference(records, owner.Holds)
@@ -284,8 +311,8 @@ func (h *host) linkServer(target links.Target) (*ddns.Server, error) {
 	return other.dnsServer()
 }
 
-// reportLinks logs what could not be done, or prints it, and returns an error if there is anything to repair. What only
-// waits for a link is printed by list and check.
+// reportLinks logs what could not be done, or prints it, and returns an error if there is anything to repair. What
+// only waits for a link is printed by list and check.
 func (h *host) reportLinks(problems []links.Problem, dryRun bool) error {
 	var texts []string
 	for _, p := range problems {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -16,16 +17,15 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// linkHost is a host with a network, an /etc and a /run of its own, in which /etc/ppp has Debian's ip-up and ip-down and
-// a link to our program. The test calls them as pppd does.
+// linkHost is a host with a network, an /etc and a /run of its own, in which /etc/ppp has Debian's ip-up and
+// ip-down and a link to our program. The test calls them as pppd does.
 type linkHost struct {
 	*testing.T
 	program string
-	log     strings.Builder
 }
 
-// newLinkHost runs the test that calls it again inside such a host. In the process that only waits for that it returns
-// nil.
+// newLinkHost runs the test that calls it again inside such a host. In the process that only waits for that it
+// returns nil.
 func newLinkHost(t *testing.T, settings string) *linkHost {
 	t.Helper()
 	const inside = "UPDOWN_TEST_HOST"
@@ -86,15 +86,30 @@ func (h *linkHost) sh(script string) string {
 // connect makes the veth that is called name and gives it an address, as pppd does before it calls ip-up.
 func (h *linkHost) connect(name, local, peer string) {
 	h.Helper()
-	h.sh(fmt.Sprintf(`ip link show %[1]s >/dev/null 2>&1 || { ip link add %[1]s type veth peer name %[1]s-isp; ip link set %[1]s-isp up; }
-ip address flush dev %[1]s; ip address add %[2]s peer %[3]s dev %[1]s; ip link set %[1]s up`, name, local, peer))
+	h.sh(
+		fmt.Sprintf(
+			`ip link show %[1]s >/dev/null 2>&1 || ip link add %[1]s type veth peer name %[1]s-isp
+ip link set %[1]s-isp up
+ip address flush dev %[1]s; ip address add %[2]s peer %[3]s dev %[1]s; ip link set %[1]s up`,
+			name,
+			local,
+			peer,
+		),
+	)
 }
 
 // pppd calls a script of Debian's as pppd does: with these arguments and variables, and no others.
 func (h *linkHost) pppd(script, link, local, peer, ipparam string) {
 	h.Helper()
 	cmd := exec.Command("/etc/ppp/"+script, link, "/dev/pts/1", "115200", local, peer, ipparam)
-	cmd.Env = []string{"IFNAME=" + link, "IPLOCAL=" + local, "IPREMOTE=" + peer, "PPPD_PID=1", "PPPLOGNAME=root", "DEVICE=/dev/pts/1"}
+	cmd.Env = []string{
+		"IFNAME=" + link,
+		"IPLOCAL=" + local,
+		"IPREMOTE=" + peer,
+		"PPPD_PID=1",
+		"PPPLOGNAME=root",
+		"DEVICE=/dev/pts/1",
+	}
 	cmd.Dir = "/"
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		h.Fatalf("%s: %v\n%s", script, err, out)
@@ -114,7 +129,9 @@ func (h *linkHost) unit() {
 // rules returns the rules that are ours, and the routes of table 200.
 func (h *linkHost) rules() string {
 	h.Helper()
-	return h.sh("ip rule show | grep 'proto 84' | sed 's/\t/ /'; ip route show table 200 2>/dev/null | sed 's/ *$//' || true")
+	return h.sh(
+		"ip rule show | grep 'proto 84' | sed 's/\t/ /'; ip route show table 200 2>/dev/null | sed 's/ *$//' || true",
+	)
 }
 
 func (h *linkHost) want(want string) {
@@ -179,8 +196,8 @@ func TestLinksHooks(t *testing.T) {
 	}
 }
 
-// TestLinksAnswer asks from outside over two uplinks: each answer leaves by its own. A network that drops packets with a
-// source of the other uplink's, as providers do, stands outside.
+// TestLinksAnswer asks from outside over two uplinks: each answer leaves by its own. A network that drops packets
+// with a source of the other uplink's, as providers do, stands outside.
 func TestLinksAnswer(t *testing.T) {
 	h := newLinkHost(t, "[link.ppp0]\ntable = 200\n")
 	if h == nil {
@@ -196,25 +213,21 @@ $isp ip address add 198.51.100.1/24 dev isp1; $isp ip link set isp1 up
 $isp ip address add 192.0.2.1/32 dev isp0; $isp ip link set isp0 up
 $isp sysctl -qw net.ipv4.conf.all.rp_filter=1
 ip route add default via 198.51.100.1`)
-	server := exec.Command("python3", "-c", `
-import socket
-s = socket.create_server(("0.0.0.0", 8080))
-print("ready", flush=True)
-while True:
-    c, _ = s.accept()
-    c.sendall(b"answer\n")
-    c.close()`)
-	ready, err := server.StdoutPipe()
+	server, err := net.Listen("tcp4", "0.0.0.0:8080")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Process.Kill(); server.Wait() })
-	if _, err := fmt.Fscanln(ready, new(string)); err != nil {
-		t.Fatal(err)
-	}
+	defer server.Close()
+	go func() {
+		for {
+			conn, err := server.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintln(conn, "answer")
+			conn.Close()
+		}
+	}()
 	address := func(local string) {
 		t.Helper()
 		h.sh(fmt.Sprintf(`ip address flush dev ppp0; ip address add %[1]s peer 192.0.2.1 dev ppp0
@@ -235,7 +248,11 @@ ip netns exec isp ip route replace %[1]s dev isp0 src 192.0.2.99`, local))
 		h.pppd("ip-up", "ppp0", local, "192.0.2.1", "")
 		h.unit()
 		if !asks(local) {
-			t.Errorf("no answer from %s by its own link:\n%s", local, h.sh("ip rule; ip route show table 200; ip address"))
+			t.Errorf(
+				"no answer from %s by its own link:\n%s",
+				local,
+				h.sh("ip rule; ip route show table 200; ip address"),
+			)
 		}
 		if !asks("198.51.100.2") {
 			t.Error("no answer by the other link")
@@ -258,8 +275,8 @@ ip netns exec isp ip route replace %[1]s dev isp0 src 192.0.2.99`, local))
 	}
 }
 
-// TestLinksReconnects reconnects two hundred times with random addresses and kills runs at random moments. One run later
-// there is one rule and one route.
+// TestLinksReconnects reconnects two hundred times with random addresses and kills runs at random moments. One run
+// later there is one rule and one route.
 func TestLinksReconnects(t *testing.T) {
 	h := newLinkHost(t, "[link.ppp0]\ntable = 200\n")
 	if h == nil {
@@ -290,7 +307,7 @@ func TestLinksReconnects(t *testing.T) {
 	h.want("200: from " + local + " lookup 200 proto 84\ndefault via 192.0.2.1 dev ppp0 proto 84 onlink\n")
 }
 
-// TestLinksHookIsQuick measures what pppd waits for.
+// BenchmarkLinksHook measures what pppd waits for.
 func BenchmarkLinksHook(b *testing.B) {
 	program := filepath.Join(b.TempDir(), "tunnelcast-updown")
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
@@ -363,7 +380,10 @@ func TestBindLinkNames(t *testing.T) {
 		t.Error(said)
 	}
 	g.want("home A 1.1.1.1; home AAAA 2a00::1")
-	if said := publish(home, ppp("100.64.0.7")); !strings.Contains(said, "link.ppp0: 100.64.0.7 of ppp0, an address shared") {
+	if said := publish(home, ppp("100.64.0.7")); !strings.Contains(
+		said,
+		"link.ppp0: 100.64.0.7 of ppp0, an address shared",
+	) {
 		t.Errorf("got %q", said)
 	}
 	g.want("home A 1.1.1.1; home AAAA 2a00::1")
@@ -376,10 +396,14 @@ func TestBindLinkNames(t *testing.T) {
 	g.want(none)
 
 	t.Log("a name that is an alias, and a server that is out of reach")
-	if said := publish(map[string]any{"name": "www.example"}, ppp("8.8.4.4")); !strings.Contains(said, "www.example has a CNAME record") {
+	if said := publish(map[string]any{"name": "www.example"}, ppp("8.8.4.4")); !strings.Contains(
+		said,
+		"www.example has a CNAME record",
+	) {
 		t.Errorf("got %q", said)
 	}
-	if said := publish(map[string]any{"name": "home.example", "server": "127.0.0.1:1"}, ppp("8.8.4.4")); !strings.Contains(said, "connection refused") {
+	nobody := map[string]any{"name": "home.example", "server": "127.0.0.1:1"}
+	if said := publish(nobody, ppp("8.8.4.4")); !strings.Contains(said, "connection refused") {
 		t.Errorf("got %q", said)
 	}
 	t.Log("the zone's own name")

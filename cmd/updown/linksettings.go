@@ -14,8 +14,8 @@ import (
 	"tunnelcast/internal/links"
 )
 
-// linkTable has the sections [link.NAME] as they are in the file. They are read only by those runs that are about links,
-// so a mistake in one keeps no client from its name.
+// linkTable has the sections [link.NAME] as they are in the file. They are read only by those runs that are about
+// links, so a mistake in one keeps no client from its name.
 type linkTable struct{ sections map[string]any }
 
 // UnmarshalTOML implements hook.Table.
@@ -27,7 +27,18 @@ func (t *linkTable) UnmarshalTOML(value any) error {
 	return nil
 }
 
-var linkKeys = []string{"allow-private", "key", "name", "priority", "remove", "routes", "server", "table", "ttl", "zone"}
+var linkKeys = []string{
+	"allow-private",
+	"key",
+	"name",
+	"priority",
+	"remove",
+	"routes",
+	"server",
+	"table",
+	"ttl",
+	"zone",
+}
 
 // linkSections returns the settings of all links. An error is a usage error that names the link.
 func (h *host) linkSections() (links.Sections, error) {
@@ -54,7 +65,10 @@ func (h *host) linkSection(value any) (links.Section, error) {
 	r := linkReader{table: table}
 	for key, value := range table {
 		if _, nested := value.(map[string]any); nested {
-			return s, fmt.Errorf("%q is a section of its own: an interface name with a dot needs quotes, as in [link.\"eth0.100\"]", key)
+			return s, fmt.Errorf(
+				"%q is a section of its own: an interface name with a dot needs quotes, as in [link.\"eth0.100\"]",
+				key,
+			)
 		}
 		if !slices.Contains(linkKeys, key) {
 			return s, fmt.Errorf("unknown key %q: the keys are %s", key, strings.Join(linkKeys, ", "))

@@ -62,13 +62,17 @@ func read() (links.Host, error) {
 		})
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		err := netlink.RouteListFilteredIter(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE,
+		err := netlink.RouteListFilteredIter(
+			family,
+			&netlink.Route{Table: unix.RT_TABLE_UNSPEC},
+			netlink.RT_FILTER_TABLE,
 			func(r netlink.Route) bool {
 				if r.Table != unix.RT_TABLE_LOCAL {
 					host.Routes = append(host.Routes, route(r))
 				}
 				return true
-			})
+			},
+		)
 		if err != nil {
 			return host, err
 		}
@@ -83,8 +87,8 @@ func read() (links.Host, error) {
 	return host, nil
 }
 
-// up reports whether a link is switched on and has a carrier. The operational state follows the carrier up to a second
-// later (net/core/link_watch.c), so it is not asked.
+// up reports whether a link is switched on and has a carrier. The operational state follows the carrier up to a
+// second later (net/core/link_watch.c), so it is not asked.
 func up(flags uint32) bool { return flags&unix.IFF_UP != 0 && flags&unix.IFF_LOWER_UP != 0 }
 
 func address(a netlink.Addr) links.Address {
@@ -123,7 +127,8 @@ func route(r netlink.Route) links.Route {
 func rule(r netlink.Rule, ipv6 bool) links.Rule {
 	from := toPrefix(r.Src)
 	if r.Invert || r.Dst != nil || r.Mark != 0 || r.Tos != 0 || r.IifName != "" || r.OifName != "" || r.IPProto != 0 ||
-		r.Sport != nil || r.Dport != nil || r.UIDRange != nil || r.Goto >= 0 || r.SuppressPrefixlen >= 0 || r.SuppressIfgroup >= 0 {
+		r.Sport != nil || r.Dport != nil || r.UIDRange != nil || r.Goto >= 0 || r.SuppressPrefixlen >= 0 ||
+		r.SuppressIfgroup >= 0 {
 		from = netip.Prefix{}
 	}
 	return links.Rule{Priority: r.Priority, From: from, Table: r.Table, Protocol: int(r.Protocol), IPv6: ipv6}
@@ -161,7 +166,8 @@ func Apply(ctx context.Context, step links.Step) error {
 	switch {
 	case step.Op == links.Add && errors.Is(err, unix.EEXIST):
 		return nil
-	case step.Op == links.Remove && (errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)):
+	case step.Op == links.Remove && (errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err,
+		unix.ENODEV)):
 		return nil
 	case err != nil:
 		return fmt.Errorf("%s: %w", step.Command(), err)
@@ -176,8 +182,9 @@ func applyRoute(step links.Step) error {
 	}
 	if step.Route.Via.IsValid() {
 		r.Gw = step.Route.Via.AsSlice()
-		// The next hop is on the link even where the kernel has no route to it: it makes none for the peer of an IPv6
-		// address that is older than its link's start, and a DHCP server may name a router outside the address's network.
+		// The next hop is on the link even where the kernel has no route to it: it makes none for the peer of an
+		// IPv6 address that is older than its link's start, and a DHCP server may name a router outside the
+		// address's network.
 		r.Flags = int(netlink.FLAG_ONLINK)
 	} else if step.Route.To.Addr().Is4() {
 		r.Scope = netlink.SCOPE_LINK
@@ -193,7 +200,9 @@ func applyRoute(step links.Step) error {
 
 func applyRule(step links.Step) error {
 	r := netlink.NewRule()
-	r.Priority, r.Table, r.Src, r.Protocol = step.Rule.Priority, step.Rule.Table, fromPrefix(step.Rule.From), links.Protocol
+	r.Priority, r.Table, r.Src, r.Protocol = step.Rule.Priority, step.Rule.Table, fromPrefix(
+		step.Rule.From,
+	), links.Protocol
 	r.Family = netlink.FAMILY_V4
 	if step.Rule.IPv6 {
 		r.Family = netlink.FAMILY_V6
@@ -204,9 +213,9 @@ func applyRule(step links.Step) error {
 	return netlink.RuleDel(r)
 }
 
-// ReversePathFilter returns what the kernel does with IPv4 packets that would not be answered through the link on which
-// they came in: 0 nothing, 1 it drops them, 2 it drops only what has no answer at all (RFC 3704). The stricter of the
-// link's own setting and the one for all links holds (Documentation/networking/ip-sysctl.rst).
+// ReversePathFilter returns what the kernel does with IPv4 packets that would not be answered through the link on
+// which they came in: 0 nothing, 1 it drops them, 2 it drops only what has no answer at all (RFC 3704). The
+// stricter of the link's own setting and the one for all links holds (Documentation/networking/ip-sysctl.rst).
 func ReversePathFilter(link string) (int, error) {
 	own, err := sysctl("net/ipv4/conf/" + link + "/rp_filter")
 	if err != nil {

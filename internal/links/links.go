@@ -1,5 +1,5 @@
-// Package links decides which routes, rules and DNS records follow from the network links that are up. It compares what
-// the settings ask for with what the kernel has and returns the difference.
+// Package links decides which routes, rules and DNS records follow from the network links that are up. It compares
+// what the settings ask for with what the kernel has and returns the difference.
 //
 // Every route and rule that this program adds carries the protocol number [Protocol], so the kernel itself remembers
 // which ones are ours. Routes and rules with another number are never changed or removed.
@@ -83,7 +83,8 @@ func (r Rule) same(other Rule) bool {
 // Op is the operation of a Step.
 type Op int
 
-// Operations. Replace changes the next hop of a route of ours in one step, so that the destination always has a route.
+// Operations. Replace changes the next hop of a route of ours in one step, so that the destination always has a
+// route.
 const (
 	Add Op = iota
 	Replace

@@ -47,7 +47,11 @@ func (s Sections) Records(host Host) ([]Record, []Problem) {
 				addrs, why := publishable(*link, ipv6, setting.AllowPrivate)
 				if why != "" {
 					refused = append(refused, Problem{Section: section, Waiting: true,
-						Text: fmt.Sprintf("%s is not given to %s: set allow-private if it is wanted there", why, strings.TrimSuffix(name, "."))})
+						Text: fmt.Sprintf(
+							"%s is not given to %s: set allow-private if it is wanted there",
+							why,
+							strings.TrimSuffix(name, "."),
+						)})
 				}
 				if len(addrs) > 0 {
 					record.Addrs = append(record.Addrs, addrs...)
@@ -62,7 +66,11 @@ func (s Sections) Records(host Host) ([]Record, []Problem) {
 			}
 		}
 		if !up && setting.Remove {
-			records = append(records, Record{Name: name, Target: setting.Target}, Record{Name: name, Target: setting.Target, IPv6: true})
+			records = append(
+				records,
+				Record{Name: name, Target: setting.Target},
+				Record{Name: name, Target: setting.Target, IPv6: true},
+			)
 		}
 		if !published {
 			for i := range refused {
@@ -74,8 +82,8 @@ func (s Sections) Records(host Host) ([]Record, []Problem) {
 	return records, problems
 }
 
-// publishable returns the addresses of a link that a name may have, and, if there is none, why an address that exists may
-// not be published.
+// publishable returns the addresses of a link that a name may have, and, if there is none, why an address that
+// exists may not be published.
 func publishable(link Link, ipv6, allowPrivate bool) (addrs []netip.Addr, why string) {
 	scopes := map[string][]netip.Addr{}
 	for _, a := range link.Addresses {
@@ -132,8 +140,8 @@ var scopes = []struct {
 	{netip.MustParsePrefix("fec0::/10"), private},
 }
 
-// Scope returns an empty string for an address that can be reached from everywhere, otherwise the kind of address that
-// it is.
+// Scope returns an empty string for an address that can be reached from everywhere, otherwise the kind of address
+// that it is.
 func Scope(addr netip.Addr) string {
 	switch {
 	case addr.IsLinkLocalUnicast():

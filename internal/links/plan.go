@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Plan returns what is to be changed in the kernel so that it has exactly the routes and rules of the settings. An error
-// is a contradiction that only shows on this host; then nothing may be changed.
+// Plan returns what is to be changed in the kernel so that it has exactly the routes and rules of the settings. An
+// error is a contradiction that only shows on this host; then nothing may be changed.
 func (s Sections) Plan(host Host) (Plan, error) {
 	var plan Plan
 	var routes []wantedRoute
@@ -55,8 +55,8 @@ func (p *Plan) problem(section string, waiting bool, format string, args ...any)
 	p.Problems = append(p.Problems, Problem{Section: section, Text: fmt.Sprintf(format, args...), Waiting: waiting})
 }
 
-// Link returns the link that a section is about: the one of that name, otherwise the one with that ipparam; nil if there
-// is none.
+// Link returns the link that a section is about: the one of that name, otherwise the one with that ipparam; nil if
+// there is none.
 func (s Sections) Link(h Host, name string) (*Link, error) {
 	for i := range h.Links {
 		if h.Links[i].Name == name {
@@ -90,8 +90,8 @@ func (h Host) dev(index int) string {
 	return ""
 }
 
-// sourceRouting returns the default route of the section's table and the rules that lead to it, for each family in which
-// the link has an address.
+// sourceRouting returns the default route of the section's table and the rules that lead to it, for each family in
+// which the link has an address.
 func (s Section) sourceRouting(plan *Plan, name string, host Host, link Link) ([]wantedRoute, []wantedRule) {
 	var routes []wantedRoute
 	var rules []wantedRule
@@ -110,8 +110,14 @@ func (s Section) sourceRouting(plan *Plan, name string, host Host, link Link) ([
 		to := unspecified(from[0])
 		via, ok := host.nextHop(link, ipv6)
 		if !ok {
-			plan.problem(name, false, "no next hop is known for %s through %s: the link has neither a peer nor a default "+
-				"route, and it is not point-to-point", to, link.Name)
+			plan.problem(
+				name,
+				false,
+				"no next hop is known for %s through %s: the link has neither a peer nor a default "+
+					"route, and it is not point-to-point",
+				to,
+				link.Name,
+			)
 			continue
 		}
 		route := Route{Table: s.Table, To: to, Via: via, Link: link.Index, Protocol: Protocol}
@@ -123,7 +129,13 @@ func (s Section) sourceRouting(plan *Plan, name string, host Host, link Link) ([
 		routes = append(routes, wantedRoute{route, name, link.Name, "answers from " + link.Name})
 		for _, addr := range from {
 			rules = append(rules, wantedRule{
-				Rule{Priority: s.priority(), From: netip.PrefixFrom(addr, addr.BitLen()), Table: s.Table, Protocol: Protocol, IPv6: ipv6},
+				Rule{
+					Priority: s.priority(),
+					From:     netip.PrefixFrom(addr, addr.BitLen()),
+					Table:    s.Table,
+					Protocol: Protocol,
+					IPv6:     ipv6,
+				},
 				name, "address of " + link.Name,
 			})
 		}
@@ -145,12 +157,24 @@ func (s Section) routes(plan *Plan, name string, host Host, link Link) ([]wanted
 		}
 		via, ok := host.nextHop(link, ipv6)
 		if !ok {
-			plan.problem(name, false, "route %s: no next hop is known through %s: the link has neither a peer nor a default "+
-				"route, and it is not point-to-point", to, link.Name)
+			plan.problem(
+				name,
+				false,
+				"route %s: no next hop is known through %s: the link has neither a peer nor a default "+
+					"route, and it is not point-to-point",
+				to,
+				link.Name,
+			)
 			continue
 		}
-		if to.IsSingleIP() && (to.Addr() == via || slices.ContainsFunc(link.Addresses, func(a Address) bool { return a.Peer == to.Addr() })) {
-			return nil, fmt.Errorf("route %s is its own gateway: it is the peer of %s, to which the kernel has a route", to, link.Name)
+		if to.IsSingleIP() &&
+			(to.Addr() == via || slices.ContainsFunc(link.Addresses,
+				func(a Address) bool { return a.Peer == to.Addr() })) {
+			return nil, fmt.Errorf(
+				"route %s is its own gateway: it is the peer of %s, to which the kernel has a route",
+				to,
+				link.Name,
+			)
 		}
 		route := Route{Table: MainTable, To: to, Via: via, Link: link.Index, Protocol: Protocol}
 		if other, taken := host.foreign(route); taken {
@@ -162,9 +186,9 @@ func (s Section) routes(plan *Plan, name string, host Host, link Link) ([]wanted
 	return routes, nil
 }
 
-// nextHop returns the address through which a link leads to other networks: none for a link that needs none, otherwise
-// the peer of its address, otherwise the next hop of a default route that somebody else made through the link (a DHCP
-// client, a router advertisement).
+// nextHop returns the address through which a link leads to other networks: none for a link that needs none,
+// otherwise the peer of its address, otherwise the next hop of a default route that somebody else made through the
+// link (a DHCP client, a router advertisement).
 func (h Host) nextHop(link Link, ipv6 bool) (netip.Addr, bool) {
 	for _, a := range link.Addresses {
 		if a.Is6() == ipv6 && a.Peer.IsValid() && !a.Peer.IsUnspecified() && a.Peer != a.Addr && !a.Tentative &&
@@ -176,7 +200,8 @@ func (h Host) nextHop(link Link, ipv6 bool) (netip.Addr, bool) {
 		return netip.Addr{}, true
 	}
 	for _, r := range h.Routes {
-		if r.Link == link.Index && r.Protocol != Protocol && r.To.Bits() == 0 && r.To.Addr().Is6() == ipv6 && r.Via.IsValid() {
+		if r.Link == link.Index && r.Protocol != Protocol && r.To.Bits() == 0 && r.To.Addr().Is6() == ipv6 &&
+			r.Via.IsValid() {
 			return r.Via, true
 		}
 	}
@@ -198,8 +223,8 @@ func (h Host) foreign(want Route) (Route, bool) {
 	return found, found.To.IsValid()
 }
 
-// TableUsed returns an error that names what leads to a table, or from it elsewhere than through the link with this index,
-// and is not ours.
+// TableUsed returns an error that names what leads to a table, or from it elsewhere than through the link with
+// this index, and is not ours.
 func (h Host) TableUsed(table, link int) error {
 	for _, r := range h.Routes {
 		if r.Table == table && r.Protocol != Protocol && r.Link != link {
@@ -208,7 +233,11 @@ func (h Host) TableUsed(table, link int) error {
 	}
 	for _, r := range h.Rules {
 		if r.Table == table && r.Protocol != Protocol {
-			return fmt.Errorf("a rule with the priority %d leads to it that is not ours (protocol %d)", r.Priority, r.Protocol)
+			return fmt.Errorf(
+				"a rule with the priority %d leads to it that is not ours (protocol %d)",
+				r.Priority,
+				r.Protocol,
+			)
 		}
 	}
 	return nil
@@ -244,7 +273,10 @@ func (p *Plan) compare(host Host, routes []wantedRoute, rules []wantedRule) {
 	}
 	for i, have := range host.Routes {
 		if have.Protocol == Protocol && !kept[i] {
-			removals = append(removals, Step{Op: Remove, Route: &have, Dev: host.dev(have.Link), Reason: "no setting asks for it now"})
+			removals = append(
+				removals,
+				Step{Op: Remove, Route: &have, Dev: host.dev(have.Link), Reason: "no configured link leads there"},
+			)
 		}
 	}
 	keptRules := make([]bool, len(host.Rules))
@@ -257,7 +289,7 @@ func (p *Plan) compare(host Host, routes []wantedRoute, rules []wantedRule) {
 	}
 	for i, have := range host.Rules {
 		if have.Protocol == Protocol && !keptRules[i] {
-			p.Steps = append(p.Steps, Step{Op: Remove, Rule: &have, Reason: "no link has this address now"})
+			p.Steps = append(p.Steps, Step{Op: Remove, Rule: &have, Reason: "no configured link has this address"})
 		}
 	}
 	// After the rules: a rule that leads to an empty table falls through to the next one.

@@ -16,8 +16,8 @@ import (
 	"tunnelcast/internal/file"
 )
 
-// Links is the path of the directory /run/tunnelcast/links, by which pppd's hooks and `updown links` work together. It
-// exists only if a link is configured.
+// Links is the path of the directory /run/tunnelcast/links, by which pppd's hooks and `updown links` work
+// together. It exists only if a link is configured.
 //
 //	request          exists while a hook asks for a run; tunnelcast-links.path watches it under this name
 //	lock             held exclusively by the one run
@@ -52,12 +52,17 @@ func (d Links) Lock(ctx context.Context) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// Request asks for a run, for a link that has this index now. The ipparam is saved if there is one; index 0 means that
-// the link is gone.
+// Request asks for a run, for a link that has this index now. The ipparam is saved if there is one; index 0 means
+// that the link is gone.
 func (d Links) Request(link string, index int, ipparam string) error {
 	err := os.MkdirAll(d.path("params"), 0o755)
 	if err == nil && index != 0 && ipparam != "" {
-		err = file.Replace(d.path(filepath.Join("params", link)), []byte(strconv.Itoa(index)+" "+ipparam+"\n"), 0o644, file.InMemory)
+		err = file.Replace(
+			d.path(filepath.Join("params", link)),
+			[]byte(strconv.Itoa(index)+" "+ipparam+"\n"),
+			0o644,
+			file.InMemory,
+		)
 	}
 	if err == nil {
 		err = os.WriteFile(d.path("request"), nil, 0o644)
