@@ -11,7 +11,7 @@ type cli struct {
 
 	MaxAge retention.Age `help:"Remove recordings of this age or more: 72h, 3d, off." placeholder:"AGE" default:"72h"`
 
-	MaxSize retention.Bytes `help:"Remove the oldest until the archive takes at most this: 20G, 20GiB." placeholder:"SIZE"`
+	MaxSize retention.Bytes `help:"Remove the oldest until the archive takes at most this: 20G." placeholder:"SIZE"`
 
 	MinFree   retention.Free  `help:"Remove the oldest until this is free on the disk: 2G, 10%." placeholder:"SIZE"`
 	KeepLast  int             `help:"The newest N of each stream are never too old." placeholder:"N"`

@@ -363,15 +363,3 @@ func TestStreamsAreFew(t *testing.T) {
 		t.Errorf("%d streams, %d shapes", streams.Len(), len(streams.shapes))
 	}
 }
-
-func BenchmarkStreams(b *testing.B) {
-	var streams Streams
-	paths := make([]string, 1000)
-	for i := range paths {
-		paths[i] = fmt.Sprintf("cam%d/live-%d-21-Nov-26-09:%02d:%02d.flv", i%10, 1795254935+i, i/60, i%60)
-	}
-	b.ReportAllocs()
-	for i := range b.N {
-		streams.Number(paths[i%1000])
-	}
-}
