@@ -85,8 +85,8 @@ func tool(t testing.TB, program string) []string {
 	return []string{loaders[0], "--library-path", libraries, filepath.Join(tree, "usr", program)}
 }
 
-// freePort returns an address whose port nobody uses, over TCP or UDP. It is below Linux's range of ephemeral ports, from
-// which the kernel might otherwise give it to a client, of this test or of another package's, before named binds it.
+// freePort returns an address with a port that is unused over TCP and UDP. It is below Linux's range of ephemeral
+// ports, which the kernel may assign to a client of this or another package's tests before named binds the port.
 func freePort(t testing.TB) *net.TCPAddr {
 	t.Helper()
 	var errs []error
@@ -343,7 +343,7 @@ func TestBindForeignNamesAreSafe(t *testing.T) {
 		}
 	}
 	g.want("120 PTR example.example.; example A 10.0.0.120; mixed A 10.0.0.120")
-	// What charon gives from elsewhere is not ours, not even under a name of ours.
+	// An address from outside the pools is not ours, not even under a name of ours.
 	if err := g.up(client("carol", "192.168.1.5")); err == nil {
 		t.Error("an address outside the pools was added")
 	}
@@ -372,7 +372,7 @@ func TestBindTwoIdentitiesOneLabel(t *testing.T) {
 		g.sync()
 		g.want("alice A 10.0.0.101")
 	}
-	// The same user on another device is no other identity.
+	// The same user on another device is the same identity.
 	if err := g.up(client("Alice@A.test", "10.0.0.110")); err != nil {
 		t.Error(err)
 	}

@@ -60,8 +60,9 @@ func newTestGateway(t testing.TB, b *bind, args ...string) *testGateway {
 	}
 	h.listSessions = func(context.Context) (listed charon.Sessions, err error) {
 		for i, l := range tg.live {
-			listed.Live = append(listed.Live, session.SA{ID: fmt.Sprint(i), Identity: l.Identity, Addresses: l.Addresses,
-				Remote: l.Remote, Connection: l.Connection, Established: l.Established})
+			listed.Live = append(listed.Live, session.SA{ID: fmt.Sprint(i), Identity: l.Identity,
+				Addresses: l.Addresses,
+				Remote:    l.Remote, Connection: l.Connection, Established: l.Established})
 		}
 		return listed, nil
 	}

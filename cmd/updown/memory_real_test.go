@@ -75,7 +75,7 @@ func TestBindOneRefusedName(t *testing.T) {
 			}
 			if err := g.up(test.bad); err == nil ||
 				!strings.Contains(err.Error(), strings.ToLower(test.bad.Identity[:3])) {
-				t.Errorf("the hook says %v", err)
+				t.Errorf("the hook returned %v", err)
 			}
 			if err := g.down(alice); err != nil {
 				t.Fatal(err)
@@ -385,7 +385,7 @@ func TestBindPointersAreSaid(t *testing.T) {
 	} {
 		if words := strings.Split(line, " event=.*"); !strings.Contains(g.log.String(), words[0]) ||
 			!strings.Contains(g.log.String(), words[len(words)-1]) {
-			t.Errorf("not said: %s\n%s", line, g.log.String())
+			t.Errorf("not logged: %s\n%s", line, g.log.String())
 		}
 	}
 }
@@ -529,7 +529,7 @@ func TestBindConnections(t *testing.T) {
 		}
 		if !strings.Contains(want, "router") && !strings.Contains(g.stdout.String(),
 			`no name for "router": its connection gets no names: branch `) {
-			t.Errorf("%q: a dry run does not say why: %s", setting, g.stdout.String())
+			t.Errorf("%q: a dry run does not print the reason: %s", setting, g.stdout.String())
 		}
 		g.live = nil
 		g.sync()
@@ -595,6 +595,6 @@ func TestBindDiscardedName(t *testing.T) {
 	wantSome(t, g.syncs(), `alice.example. A 10.0.0.102 of "alice"`, "the server did not do it")
 	g.want("alice A 10.0.0.100; bob A 10.0.0.101; carol A 10.0.0.103")
 	if n := strings.Count(g.log.String(), `"name added"`); n != 3 {
-		t.Errorf("%d names are said to be added, want 3:\n%s", n, g.log.String())
+		t.Errorf("%d names are logged as added, want 3:\n%s", n, g.log.String())
 	}
 }

@@ -518,7 +518,7 @@ func (m *model) syncs() []step {
 	steps := []step{{"sync", m.syncAlone}}
 	for i := range m.sessions {
 		come, comes := m.change(i)
-		steps = append(steps, step{fmt.Sprintf("sync that is told of %d in the second list only", i), func() {
+		steps = append(steps, step{fmt.Sprintf("sync with %d in the second list only", i), func() {
 			m.missed = func(j int) bool { return i == j }
 			m.sync()
 			m.missed = nil
@@ -539,7 +539,7 @@ func (m *model) syncs() []step {
 			for n := 1; n <= 2; n++ {
 				during(fmt.Sprintf("before list %d of", n),
 					func(f func()) { m.atList = map[int][2]func(){n: {f, nil}} })
-				during(fmt.Sprintf("behind list %d of", n),
+				during(fmt.Sprintf("after list %d of", n),
 					func(f func()) { m.atList = map[int][2]func(){n: {nil, f}} })
 			}
 		}

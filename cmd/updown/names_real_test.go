@@ -30,7 +30,7 @@ func TestBindNamesOfTheSettings(t *testing.T) {
 		{client("C=US, O=Acme, Inc., CN=carol", "10.0.0.102"), ""},
 		{client("dave.example", "10.0.0.103"), ""},
 		{client("er.in", "10.0.0.104"), ""},
-		{client("er-in", "10.0.0.105"), "held by somebody else"},
+		{client("er-in", "10.0.0.105"), "belongs to someone else"},
 		{client("wpad", "10.0.0.106"), "is reserved"},
 	} {
 		err := g.up(test.lease)

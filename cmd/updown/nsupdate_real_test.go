@@ -112,10 +112,10 @@ func TestSameMessageAsNsupdate(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), words[0], words[1:]...)
 			cmd.Stdin = strings.NewReader(fmt.Sprintf("server %s %s\nzone %s\n%ssend\n", host, port, test.change.Zone,
 				test.nsupdate))
-			var said bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &said, &said
+			var output bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &output, &output
 			if err := cmd.Run(); err != nil {
-				t.Fatalf("nsupdate: %v\n%s", err, said.String())
+				t.Fatalf("nsupdate: %v\n%s", err, output.String())
 			}
 			if theirs := decoded(<-received); ours != theirs {
 				t.Errorf("ours\n%s\nnsupdate's\n%s", ours, theirs)

@@ -32,7 +32,7 @@ func (h *host) hook(ctx context.Context) error {
 	case err != nil:
 		return err
 	case call.Identity == "":
-		return errors.New("charon gave no identity: neither PLUTO_XAUTH_ID nor PLUTO_PEER_ID is set")
+		return errors.New("charon passed no identity: neither PLUTO_XAUTH_ID nor PLUTO_PEER_ID is set")
 	case len(call.Addresses) == 0:
 		return nil // no virtual IP, no name
 	}

@@ -91,7 +91,7 @@ func TestUpdateEach(t *testing.T) {
 		}}, "many", 600 - 111, 1000, ""},
 		"frozen":      {&picky{frozen: true}, "", 0, 2, "REFUSED"},
 		"not for all": {&picky{refuses: named(dns.RcodeNotImplemented, "c7.example.")}, "", 0, 1, "NOTIMP"},
-		// Its own copy of the zone lags behind: all names seem to be new.
+		// The server answers questions from an older copy of the zone: all names seem to be new.
 		"exists already": {&picky{refuses: named(0), exists: all(change.Seen)}, "", 200, 8, ""},
 		"one exists already": {&picky{refuses: named(0), exists: map[string]bool{"c9.example.": true}}, "", 598, 60,
 			""},
@@ -130,8 +130,7 @@ func all(owners []lease.Owner) map[string]bool {
 	return names
 }
 
-// A name that is really another than was seen is told as such, and nothing is done
-// to it.
+// A name that is not as expected is refused with ErrPrerequisite and not changed.
 func TestUpdateEachRace(t *testing.T) {
 	server := &picky{refuses: func(dns.RR) int { return 0 }}
 	server.exists = map[string]bool{"alice.example.": true}

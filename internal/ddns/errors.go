@@ -125,7 +125,7 @@ func ofName(err error) bool {
 
 // badOwner returns a hint if an update may have been refused because of an underscore in
 // a name: named then refuses the name's address and pointers to it
-// (dns_rdata_checkowner and dns_rdata_checknames), and the reply does not tell why.
+// (dns_rdata_checkowner and dns_rdata_checknames), and the reply does not contain the reason.
 func badOwner(err error, m *dns.Msg) string {
 	underscore := func(rr dns.RR) bool {
 		return rr.Header().Class == dns.ClassINET && strings.Contains(rr.String(), "_")

@@ -13,17 +13,17 @@ const eventKey = "MESSAGE_ID"
 // (journalctl MESSAGE_ID=...).
 func Event(id string) slog.Attr { return slog.String(eventKey, id) }
 
-// A Failure says which entry of the catalogue explains an error.
+// A Failure is a cause of errors and its event.
 type Failure struct {
 	Cause error // as errors.Is finds it; nil is any
 	Event slog.Attr
 }
 
-// Failures are the causes that a program's catalogue tells apart; the first that
+// Failures are the causes that a program's catalogue distinguishes; the first that
 // matches is taken.
 type Failures []Failure
 
-// Event returns the kind of the entry that tells of err.
+// Event returns the event of an error.
 func (f Failures) Event(err error) slog.Attr {
 	if errors.As(err, new(usageError)) {
 		return badUsage
@@ -59,7 +59,7 @@ func With(err error, attrs ...any) error {
 	return fieldsError{err, append(attrs, Attrs(err)...)}
 }
 
-// Attrs returns the fields that With gave an error, for a log entry of an error that a
+// Attrs returns the event and fields of an error, for the log entry of an error that a
 // run does not return.
 func Attrs(err error) []any {
 	var e fieldsError

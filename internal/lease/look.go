@@ -129,7 +129,7 @@ func (r Rules) wanted(live []Lease, at map[string][]RR) (wanted []RR, refused []
 	return slices.Compact(wanted), refused
 }
 
-// difference returns the change that gives a zone the wanted RRs, which are sorted.
+// difference returns the change after which a zone has the wanted RRs, which are sorted.
 func (r Rules) difference(zone string, rrs []RR, at map[string][]RR, wanted []RR, busy func(RR) bool) Change {
 	change := Change{Zone: zone}
 	for _, rr := range rrs {

@@ -29,7 +29,7 @@ func draw(t *rapid.T) (live []Lease, zones map[string][]RR, busy map[RR]bool) {
 	holder := map[netip.Addr]string{}
 	for range rapid.IntRange(0, 6).Draw(t, "leases") {
 		l := Lease{Identity: identity.Draw(t, "identity"), Addresses: rapid.SliceOfN(addr, 1, 2).Draw(t, "addresses")}
-		// charon gives an address to one identity at a time.
+		// charon assigns an address to one identity at a time.
 		l.Addresses = slices.DeleteFunc(l.Addresses, func(addr netip.Addr) bool {
 			return holder[addr] != "" && !SameIdentity(holder[addr], l.Identity)
 		})

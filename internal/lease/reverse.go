@@ -49,7 +49,7 @@ func classless(zone string) (label, parent string, ok bool) {
 
 // holdsOctet reports whether the first label of a classless zone covers the last octet
 // of an address: "128/25", "128-25" (a prefix length, since it is smaller than the
-// first address) or "128-255". Any other label covers all octets: it does not tell
+// first address) or "128-255". Any other label covers all octets: it does not show
 // which, and a PTR that no alias leads to does no harm.
 func holdsOctet(label, octet string) bool {
 	n, err := strconv.ParseUint(octet, 10, 8)

@@ -123,7 +123,7 @@ func (r Rules) nameOf(l Lease) (string, error) {
 }
 
 // ErrHeld is wrapped by errors about a name that belongs to someone else.
-var ErrHeld = errors.New("the name is held by somebody else")
+var ErrHeld = errors.New("the name belongs to someone else")
 
 // held returns an error if the RRs at an owner name make it someone else's: an alias,
 // a delegation, a DHCP server's mark (RFC 4701), or an address or a pointer that is
