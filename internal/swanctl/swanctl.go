@@ -159,6 +159,20 @@ func (c *Config) Children() []Child {
 	return all
 }
 
+// Unique returns, by name, the value of unique for the connections that allow an identity
+// one session at a time: keep or replace.
+func (c *Config) Unique() map[string]string {
+	all := map[string]string{}
+	connections := c.section("connections")
+	for _, name := range connections.order {
+		switch unique := connections.sections[name].values["unique"]; unique {
+		case "keep", "replace":
+			all[name] = unique
+		}
+	}
+	return all
+}
+
 // Nameservers returns the DNS servers that pools assign to clients, each once.
 func (c *Config) Nameservers() []netip.Addr {
 	var all []netip.Addr

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -217,6 +218,20 @@ func TestChildren(t *testing.T) {
 		}`}.read(t).Children()
 	want := []Child{{"vpn", "net", "/etc/swanctl/script/updown.sh iptables"}, {"vpn", "other", ""}}
 	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestUnique(t *testing.T) {
+	got := conf(`
+		connections {
+			a { unique = replace }
+			b { }
+			c { unique = never }
+			d : other { }
+		}
+		other { unique = keep }`).read(t).Unique()
+	if want := map[string]string{"a": "replace", "d": "keep"}; !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
