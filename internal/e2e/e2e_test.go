@@ -82,14 +82,20 @@ func server(t *testing.T) *box.Box {
 	return shared.box
 }
 
-// client starts a device that ends with the test.
+// client starts a device that ends with the test. If it is connected, it disconnects: otherwise charon would list it
+// for minutes, also in other tests. Close is for a device that ends without a message.
 func client(t *testing.T, b *box.Box, name string) *box.Client {
 	t.Helper()
 	c, err := b.Client(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Close)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+		defer cancel()
+		_ = c.Disconnect(ctx) // fails if it is not connected
+		c.Close()
+	})
 	return c
 }
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The guide's script, as an administrator had it before tunnelcast.
+# The guide's script, which tunnelcast replaces.
 case "$PLUTO_VERB" in
 up-client)
 	logger -t updown.sh "$PLUTO_VERB $PLUTO_XAUTH_ID $PLUTO_PEER_SOURCEIP"
