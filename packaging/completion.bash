@@ -12,9 +12,9 @@ _tunnelcast() {
 	if [[ $word == -* ]]; then
 		[[ -z $command ]] || help=$("$program" "$command" --help 2>/dev/null) || return
 		COMPREPLY=($(compgen -W "$(sed -n '
-			s/^ \+\(-h, \)\?--\[no-\]\([a-z-]\+\).*/--\2 --no-\2/p
-			s/^ \+\(-h, \)\?--\([a-z-]\+\)=.*/--\2=/p
-			s/^ \+\(-h, \)\?--\([a-z-]\+\)\( .*\)\?$/--\2/p' <<<"$help")" -- "$word"))
+			s/^ \{2,6\}\(-h, \)\?--\[no-\]\([a-z-]\+\).*/--\2 --no-\2/p
+			s/^ \{2,6\}\(-h, \)\?--\([a-z-]\+\)=.*/--\2=/p
+			s/^ \{2,6\}\(-h, \)\?--\([a-z-]\+\)\( .*\)\?$/--\2/p' <<<"$help")" -- "$word"))
 		[[ ${COMPREPLY-} != *= ]] || compopt -o nospace
 	elif [[ -z $command ]]; then
 		COMPREPLY=($(compgen -W "$commands" -- "$word"))
