@@ -64,18 +64,26 @@ func (w *walker) header(t tag, stream int, m flv.Media) error {
 		c.lengthSize = int(b[0]&3) + 1
 	}
 	w.ensurePart()
-	p := &w.parts[len(w.parts)-1]
-	had := p.configs[stream]
-	switch {
-	case had.same(c):
+	if w.parts[len(w.parts)-1].configs[stream].same(c) {
 		w.skipped = true // with it, FFmpeg would take the sample rate of the tag
-	case had.codec != "" && p.streams[stream].Packets > 0:
-		w.split(stream, c)
-	default:
-		w.skipped = w.skipped || had.codec != ""
-		p.configs[stream] = c
+	} else {
+		w.configure(stream, c)
 	}
 	return nil
+}
+
+// configure begins other parameters of a stream: in another part if the last one has packets of it.
+// Video that was still in the part before, in search of a start, can go on there no longer.
+func (w *walker) configure(stream int, c config) {
+	p := &w.parts[len(w.parts)-1]
+	had := p.configs[stream]
+	if had.codec != "" && p.streams[stream].Packets > 0 {
+		w.split(stream, c)
+		return
+	}
+	w.skipped = w.skipped || had.codec != ""
+	p.configs[stream] = c
+	w.current[stream] = len(w.parts) - 1
 }
 
 // packet adds a packet to its part.
@@ -97,13 +105,8 @@ func (w *walker) packet(t tag, stream int, m flv.Media) error {
 			return nil
 		}
 	}
-	switch had := last.configs[stream]; {
-	case had.same(c):
-	case had.codec != "" && last.streams[stream].Packets > 0:
-		w.split(stream, c)
-	default:
-		w.skipped = w.skipped || had.codec != ""
-		last.configs[stream] = c
+	if !last.configs[stream].same(c) {
+		w.configure(stream, c)
 	}
 	if stream == audio {
 		w.parts[w.current[audio]].streams[audio].Keys++
