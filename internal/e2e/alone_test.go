@@ -39,7 +39,14 @@ func TestOneProgramAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, file := range files {
-			units = append(units, filepath.Base(file))
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// tunnelcast-links.timer runs only while a link is configured.
+			if strings.Contains(string(text), "[Install]") {
+				units = append(units, filepath.Base(file))
+			}
 		}
 	}
 	certbotLink := box.Links["certhook"]
