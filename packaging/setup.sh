@@ -83,6 +83,8 @@ need promtool prometheus
 need journalctl systemd
 need /usr/share/i18n/locales/ja_JP locales
 need chromium chromium
+need curl curl
+need rsync rsync
 
 go_is=there
 if [ ! -x "$fetched" ] && ! find_go "$required" >/dev/null; then

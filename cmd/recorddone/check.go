@@ -70,6 +70,7 @@ func (h *host) check(ctx context.Context) error {
 			"in the application's section; nginx -s reload")
 	remedy, err := units.Check(ctx, sweepTimer)
 	checks.Say("unit "+sweepTimer, err, remedy)
+	h.checkCalls(ctx, checks)
 	checks.CheckMetrics(h.Metrics)
 	if h.Sandbox { // last, because it restricts this process too
 		checks.Say("sandbox", sandbox.Restrict(), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")

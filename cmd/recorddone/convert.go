@@ -63,6 +63,7 @@ func (w *worker) convert(ctx context.Context, source *publish.Source) error {
 		w.countPublished(path, time.Duration(length)*time.Millisecond)
 		w.env.Log.Info("recording published", recordingPublished, "path", path,
 			"seconds", length/1000, "took", w.env.Now().Sub(began).Round(time.Millisecond))
+		w.tellPublished(path, source.Path(), time.Duration(length)*time.Millisecond)
 	}
 	if len(losses) > 0 {
 		w.countLosses(survey)

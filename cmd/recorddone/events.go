@@ -29,6 +29,11 @@ var (
 	extraArguments     = hook.Event("e1260deeb6164115964d0633637ed5b4")
 	noSandbox          = hook.Event("b11495f1f0084cf782e5f5c143e9be9a")
 
+	publishedTold    = hook.Event("459b29bd8b934ac894f950726891f27f")
+	publishedOutput  = hook.Event("4f50b9ee0bcf4c36a2c1738198ce3390")
+	publishedFailed  = hook.Event("64b831b88f8d4589a5574f89003be36f")
+	publishedRefused = hook.Event("33827b71ebf245debfe67a19a9798051")
+
 	notFLV           = hook.Event("1b6b216fb123431ca0d83b2e9eb3d19c")
 	noMedia          = hook.Event("d05ab072064d459eb58f4cbef43523b5")
 	wrongCodec       = hook.Event("5d093078178d4b3faf700172aae5fd13")

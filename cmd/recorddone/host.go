@@ -16,7 +16,8 @@ import (
 // host is what one run knows of this host.
 type host struct {
 	settings
-	env hook.Env
+	env   hook.Env
+	calls *calls // nil if none are to be made
 }
 
 // defaultArchive is that of the guide. It is used if no archive is configured.

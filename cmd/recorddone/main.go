@@ -36,6 +36,9 @@ func run(ctx context.Context, env hook.Env) error {
 	if err == nil && c.Jobs < 1 {
 		err = hook.Usagef("jobs is %d: it must be at least 1", c.Jobs)
 	}
+	if err == nil {
+		err = c.checkEvents()
+	}
 	switch {
 	case err != nil && path != "" && hook.Status(err) == 80:
 		return hook.With(hook.Usagef("%w; %s stays until the next sweep", err, path), "path", path)
@@ -50,9 +53,17 @@ func run(ctx context.Context, env hook.Env) error {
 	case "sweep":
 		err = h.sweep(ctx, c.Sweep.Dirs)
 	case "check":
+		if c.Check.TestEvent {
+			return h.testEvent(ctx)
+		}
 		err = h.check(ctx)
+	case "published":
+		return h.published(ctx, os.Stdin)
+	case "calls":
+		return h.makeCalls(ctx)
 	default:
 		err = h.done(ctx, c.Done.Path, c.Done.Rest)
 	}
+	h.calls.finish()
 	return withEvent(err)
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"tunnelcast/internal/hook"
 )
@@ -18,6 +19,10 @@ type settings struct {
 
 	Faststart bool `help:"Put the index first: browsers play before all is loaded." default:"true" negatable:""`
 	Sandbox   bool `help:"Read recordings in a sandbox, without network or other files." default:"true" negatable:""`
+
+	OnPublished  []string      `help:"Call this program, with arguments, for each published MP4." placeholder:"PROGRAM"`
+	EventTimeout time.Duration `help:"The longest that one call of the program may take." default:"10m"`
+	Queue        string        `hidden:"" default:"/run/tunnelcast-published"`
 }
 
 type cli struct {
@@ -30,7 +35,11 @@ type cli struct {
 	Sweep struct {
 		Dirs []string `arg:"" optional:"" help:"Look here and below, instead of in the archive." placeholder:"DIR"`
 	} `cmd:"" help:"Convert what a crash or a restart of nginx left: every recording that nobody has open."`
-	Check struct{} `cmd:"" help:"Check whether this host is ready."`
+	Check struct {
+		TestEvent bool `help:"Only call the program of on-published once, with an invented MP4."`
+	} `cmd:"" help:"Check whether this host is ready."`
+	Published struct{} `cmd:"" hidden:"" help:"Have the calls made that come on standard input."`
+	Calls     struct{} `cmd:"" hidden:"" help:"Make the calls that wait."`
 }
 
 // nginxArgs finds nginx's $path in the arguments: the first that is followed by one of $filename,
@@ -40,7 +49,7 @@ type cli struct {
 // relative to the directory in which nginx was started.
 func nginxArgs(args []string) (own []string, path string, extra []string) {
 	for i := range len(args) - 1 {
-		if args[i] == "sweep" || args[i] == "check" {
+		if slices.Contains([]string{"sweep", "check", "published", "calls"}, args[i]) {
 			break
 		}
 		slash := strings.LastIndexByte(args[i], '/')
@@ -57,4 +66,16 @@ func nginxArgs(args []string) (own []string, path string, extra []string) {
 		return args[:i+1], args[i], extra
 	}
 	return args, "", nil
+}
+
+// checkEvents returns an error for a setting of on-published that can never work.
+func (s settings) checkEvents() error {
+	switch {
+	case len(s.OnPublished) > 0 && !filepath.IsAbs(s.OnPublished[0]):
+		return hook.Usagef("on-published %q: must be the absolute path of a program, such as /etc/tunnelcast/published",
+			s.OnPublished[0])
+	case s.EventTimeout <= 0:
+		return hook.Usagef("event-timeout %s: must be positive", s.EventTimeout)
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"os"
+	"time"
 
 	"tunnelcast/internal/hook"
 	"tunnelcast/internal/publish"
@@ -25,6 +26,10 @@ type worker struct {
 	sweeping  bool
 	progress  *progress // of a sweep; otherwise of the recording, once its size is known
 	reported  map[lacking]bool
+
+	calls            *calls
+	onPublished      []string
+	publishedTimeout time.Duration
 }
 
 // lacking is what a file system, by its device number, lacks.
@@ -45,6 +50,7 @@ func (h *host) start(dirs ...string) (*worker, error) {
 	if err := sandbox.LowerPriority(); err != nil {
 		h.env.Log.Warn("working at ordinary priority", ordinaryPriority, "error", err)
 	}
+	h.calls = h.startCalls()
 	if h.Sandbox {
 		if err := sandbox.Restrict(dirs...); errors.Is(err, sandbox.ErrNoLandlock) {
 			h.env.Log.Info("working without a sandbox", noSandbox, "error", err)
@@ -53,7 +59,8 @@ func (h *host) start(dirs ...string) (*worker, error) {
 			return nil, err
 		}
 	}
-	return &worker{env: h.env, slots: slots, faststart: h.Faststart, reported: map[lacking]bool{}}, nil
+	return &worker{env: h.env, slots: slots, faststart: h.Faststart, reported: map[lacking]bool{},
+		calls: h.calls, onPublished: h.OnPublished, publishedTimeout: h.EventTimeout}, nil
 }
 
 // reportLacks logs what the file system lacks, once in a run.

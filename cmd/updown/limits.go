@@ -16,15 +16,17 @@ import (
 // sessionSettings are about clients that are connected: how long they may be, and
 // who is told of them.
 type sessionSettings struct {
-	MaxSession          span          `help:"End a session that has lasted this long, such as 12h." placeholder:"TIME"`
-	MaxIdle             span          `help:"End a session without traffic for this long, such as 30m." placeholder:"TIME"`
-	SessionsPerIdentity sessionCount  `help:"How many sessions one identity may have at a time." placeholder:"N"`
-	Keep                string        `help:"Which sessions stay if an identity has too many, newest or oldest." placeholder:"WHICH"`
-	Except              []string      `help:"Identities that are free of these limits." placeholder:"IDENTITY"`
-	Limit               limitTable    `kong:"-" toml:"limit"`
-	Page                string        `help:"Write the page of the clients, as list --format html prints it, to this file." placeholder:"FILE"`
-	OnEvent             []string      `help:"Call this program, with its arguments, for every client that came or went." placeholder:"PROGRAM"`
-	EventTimeout        time.Duration `help:"How long one call of the program may take." default:"30s"`
+	MaxSession          span         `help:"End sessions that have lasted this long, such as 12h." placeholder:"TIME"`
+	MaxIdle             span         `help:"End sessions without traffic for this long, such as 30m." placeholder:"TIME"`
+	SessionsPerIdentity sessionCount `help:"How many sessions one identity may have." placeholder:"N"`
+	Keep                string       `help:"Which stay if it has more: newest or oldest." placeholder:"WHICH"`
+	Except              []string     `help:"Identities without these limits." placeholder:"IDENTITY"`
+
+	Limit limitTable `kong:"-" toml:"limit"`
+
+	Page         string        `help:"Have sync write the clients' page to this file." placeholder:"FILE"`
+	OnEvent      []string      `help:"Call this program, with arguments, for clients that come or go." placeholder:"PROGRAM"`
+	EventTimeout time.Duration `help:"The longest that one call of the program may take." default:"30s"`
 }
 
 // span is a length of time; 0 is no limit.
@@ -65,7 +67,8 @@ type limitTable struct{ of map[string]session.Limits }
 func (t *limitTable) UnmarshalTOML(value any) error {
 	table, ok := value.(map[string]any)
 	if !ok {
-		return errors.New(`limit is a table for each identity: [limit.alice] and below it lines such as max-session = "8h"`)
+		return errors.New(
+			`limit is a table for each identity: [limit.alice] and below it lines such as max-session = "8h"`)
 	}
 	t.of = make(map[string]session.Limits, len(table))
 	for identity, value := range table {
@@ -139,7 +142,8 @@ func (s sessionSettings) checkSessionSettings() error {
 	case s.Page != "" && (!filepath.IsAbs(s.Page) || strings.HasSuffix(s.Page, "/")):
 		return hook.Usagef("page %q: must be the absolute path of a file, such as /var/www/html/clients.html", s.Page)
 	case len(s.OnEvent) > 0 && !filepath.IsAbs(s.OnEvent[0]):
-		return hook.Usagef("on-event %q: must be the absolute path of a program, such as /etc/tunnelcast/notify", s.OnEvent[0])
+		return hook.Usagef("on-event %q: must be the absolute path of a program, such as /etc/tunnelcast/notify",
+			s.OnEvent[0])
 	case s.EventTimeout <= 0:
 		return hook.Usagef("event-timeout %s: must be positive", s.EventTimeout)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -253,5 +254,34 @@ func TestQueueIsFull(t *testing.T) {
 	}
 	if err := q.Room(); !errors.Is(err, ErrFull) {
 		t.Error(err)
+	}
+}
+
+// Two programs that add calls while they are made lose none.
+func TestQueueAdd(t *testing.T) {
+	q := Queue(t.TempDir())
+	const each = 50
+	var adding sync.WaitGroup
+	for i := range 2 {
+		adding.Go(func() {
+			for n := range each {
+				if err := q.Add(Call{Command: []string{"x"}, Vars: []string{fmt.Sprint(i*each + n)}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	made := map[string]bool{}
+	for range 20 {
+		for _, call := range drain(t, q, good).made {
+			made[call] = true
+		}
+	}
+	adding.Wait()
+	for _, call := range drain(t, q, good).made {
+		made[call] = true
+	}
+	if len(made) != 2*each {
+		t.Errorf("%d calls were made of %d", len(made), 2*each)
 	}
 }

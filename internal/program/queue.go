@@ -17,6 +17,7 @@ import (
 //
 //	queue/     a file for each call, named by its number; watched by a path unit
 //	new        the one that is being written
+//	add.lock   held while a call is added
 //	lock       held by the one run that makes the calls
 //	last       the number of the last call that was begun
 //	running    exists while a call is made
@@ -52,6 +53,39 @@ func (q Queue) Put(number uint64, call Call) error {
 		return err
 	}
 	return os.Rename(q.file("new"), filepath.Join(q.Dir(), fmt.Sprintf("%020d", number)))
+}
+
+// Add adds a call behind all others. Several programs may add calls at the same time.
+func (q Queue) Add(call Call) error {
+	if err := os.MkdirAll(q.Dir(), 0o755); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(q.file("add.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	// A call leaves the directory only after its number is the last that was begun.
+	entries, err := os.ReadDir(q.Dir())
+	if err != nil {
+		return err
+	}
+	if len(entries) >= maxCalls {
+		return ErrFull
+	}
+	number, err := q.Last()
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if n, err := strconv.ParseUint(entry.Name(), 10, 64); err == nil {
+			number = max(number, n)
+		}
+	}
+	return q.Put(number+1, call)
 }
 
 // Waiting returns how many calls are to be made.
