@@ -57,7 +57,7 @@ func TestRemovesFrom(t *testing.T) {
 	}
 }
 
-// closed is a host whose users' crontabs are not for this user.
+// closed is a host whose users' crontabs this user may not read.
 type closed struct{ fstest.MapFS }
 
 func (c closed) ReadDir(name string) ([]fs.DirEntry, error) {

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,12 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"tunnelcast/internal/hook"
 	"tunnelcast/internal/promised"
 )
 
-// TestSameAsFind checks that a run removes what the old cron line removed, second by
-// second around every whole day.
+// TestSameAsFind checks that a run removes what the guide's cron line removed, second by second around every
+// whole day.
 func TestSameAsFind(t *testing.T) {
 	find := promised.Program(t, "find")
 	dir := t.TempDir()
@@ -42,8 +39,8 @@ func TestSameAsFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	ours := dryRun(t, time.Now(), dir)
-	// find has a clock of its own, a moment before ours: a file that became old enough
-	// between the start and now may be in one list and not in the other.
+	// find reads the clock before we do: a file that became old enough between the start and now may be in
+	// one list and not in the other.
 	end := time.Now()
 	between := func(name string) bool {
 		old := modTimes[name].Add(72 * time.Hour)
@@ -52,11 +49,11 @@ func TestSameAsFind(t *testing.T) {
 	compare(t, slices.DeleteFunc(ours, between), slices.DeleteFunc(strings.Fields(string(theirs)), between))
 }
 
+// dryRun returns the paths of what a run at that time would remove.
 func dryRun(t *testing.T, now time.Time, args ...string) []string {
 	t.Helper()
-	var out bytes.Buffer
-	env := hook.Env{Name: "archiveprune", Args: append([]string{"--config=/dev/null", "--dry-run"}, args...), Stdout: &out, Stderr: &out,
-		Log: slog.New(slog.DiscardHandler), Result: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }}
+	env, out := newEnv(append([]string{"--dry-run"}, args...)...)
+	env.Now = func() time.Time { return now }
 	if err := run(context.Background(), env); err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +66,7 @@ func dryRun(t *testing.T, now time.Time, args ...string) []string {
 	return paths
 }
 
+// compare reports a difference between what we choose and what find chooses.
 func compare(t *testing.T, ours, theirs []string) {
 	t.Helper()
 	slices.Sort(ours)

@@ -17,7 +17,7 @@ import (
 	"tunnelcast/internal/hook"
 )
 
-// entries keeps what would be in the journal.
+// entries collects journal entries.
 type entries struct{ records []slog.Record }
 
 func (e *entries) Enabled(context.Context, slog.Level) bool { return true }
@@ -28,7 +28,7 @@ func (e *entries) Handle(_ context.Context, r slog.Record) error {
 func (e *entries) WithAttrs([]slog.Attr) slog.Handler { return e }
 func (e *entries) WithGroup(string) slog.Handler      { return e }
 
-// paths returns the values of path and paths in entries with these messages.
+// paths returns the values of path and paths in the entries with these messages, and how many had several.
 func (e *entries) paths(one, many string) (paths []string, lists int) {
 	for _, r := range e.records {
 		r.Attrs(func(a slog.Attr) bool {
@@ -51,10 +51,10 @@ func (e *entries) paths(one, many string) (paths []string, lists int) {
 	return paths, lists
 }
 
-// TestJournalNamesWhatGoes: every recording that is removed, however many they are and
-// whatever they are called, in few entries; and on a dry run of the unit, whose output
-// nobody sees, every one that would be.
-func TestJournalNamesWhatGoes(t *testing.T) {
+// TestJournalNamesWhatIsRemoved checks that the journal has the name of every recording that is removed,
+// whatever it is, in few entries, and on a dry run of the unit, whose output nobody sees, of every one that
+// would be removed.
+func TestJournalNamesWhatIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	var want []string
 	for i := range 3000 {

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"tunnelcast/internal/hook"
 )
 
 func TestMain(m *testing.M) {
@@ -25,6 +29,15 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// newEnv returns the environment of a run by a person, with these arguments. What it prints is in the buffer.
+func newEnv(args ...string) (hook.Env, *bytes.Buffer) {
+	var out bytes.Buffer
+	return hook.Env{
+		Name: "archiveprune", Args: append([]string{"--config=/dev/null"}, args...), Stdout: &out, Stderr: &out,
+		Log: slog.New(slog.DiscardHandler), Result: slog.New(slog.DiscardHandler), Now: time.Now,
+	}, &out
+}
+
 // aged makes files of the given age: aged 73h a.mp4 b.flv.
 func aged(ts *testscript.TestScript, _ bool, args []string) {
 	age, err := time.ParseDuration(args[0])
@@ -37,8 +50,7 @@ func aged(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// lock opens a file for writing until the script ends, as nginx does while it
-// records.
+// lock opens a file for writing until the script ends, as nginx does while it records.
 func lock(ts *testscript.TestScript, _ bool, args []string) {
 	file, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY, 0)
 	ts.Check(err)

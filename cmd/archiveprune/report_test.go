@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestNamesThatAreNotUTF8: json replaces what is not UTF-8, so that two names would look
-// like one.
+// TestNamesThatAreNotUTF8 checks that json has such a name a second time, in base64: two names would look the
+// same otherwise.
 func TestNamesThatAreNotUTF8(t *testing.T) {
 	for path, want := range map[string]string{
 		"/arc/録画.mp4":    `{"path":"/arc/録画.mp4"}`,

@@ -11,8 +11,7 @@ import (
 	"tunnelcast/internal/hook"
 )
 
-// TestSurvey: check names what a run would leave alone, and the place where it could
-// not remove.
+// TestSurvey checks that check names what a run would leave alone, and where it could not remove.
 func TestSurvey(t *testing.T) {
 	if !archivetest.Mounts(t) {
 		return
@@ -62,10 +61,11 @@ func TestSurvey(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "cam"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := survey(); err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "cam")+": permission denied") {
-		t.Errorf("error %v, want one of cam", err)
+	closed := filepath.Join(dir, "cam") + ": permission denied"
+	if _, err := survey(); err == nil || !strings.Contains(err.Error(), closed) {
+		t.Errorf("error %v, want %s", err, closed)
 	}
-	// What the administrator made with mkdir is not www-data's.
+	// And so is one in which www-data may not remove, as after an administrator's mkdir.
 	if err := os.Chmod(filepath.Join(dir, "cam"), 0o555); err != nil {
 		t.Fatal(err)
 	}

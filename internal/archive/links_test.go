@@ -10,10 +10,9 @@ import (
 	"time"
 )
 
-// TestNamesOfOneFileAtOnce looks at the two names of each of many files, in two
-// directories, again and again, and removes them. The two workers of the walk come to the
-// names of a file at the same moment, and neither may take the other for somebody who has
-// the file open.
+// TestNamesOfOneFileAtOnce checks the two names of each of many files, in two directories, many times, and
+// removes them. The two workers of the walk check the names of a file at the same moment, and neither may
+// take the other for a user of the file.
 func TestNamesOfOneFileAtOnce(t *testing.T) {
 	const files, looks = 200, 50
 	dir := t.TempDir()
@@ -23,7 +22,7 @@ func TestNamesOfOneFileAtOnce(t *testing.T) {
 		must(t, os.Link(place(t, dir, "a", name), filepath.Join(dir, "b", name)))
 	}
 	var mu sync.Mutex
-	met := make(map[uint64]chan struct{}) // by inode: closed by the second who comes
+	met := make(map[uint64]chan struct{}) // by inode: closed by the second worker
 	var errs []error
 	everything(t, openTree(t, dir), func(f *File) error {
 		mu.Lock()
@@ -38,7 +37,7 @@ func TestNamesOfOneFileAtOnce(t *testing.T) {
 		select {
 		case <-second:
 		case <-time.After(time.Minute):
-			return errors.New("no other worker came")
+			return errors.New("the other worker did not reach the other name")
 		}
 		var err error
 		for range looks {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Remedy says what helps when a directory, or the path inside it that err names,
-// could not be worked in.
+// Remedy returns what an administrator can do about an error of working in dir, or at the path in it that
+// err names.
 func Remedy(dir string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -26,19 +26,20 @@ func Remedy(dir string, err error) string {
 		var inside *fs.PathError
 		if errors.As(err, &inside) && filepath.IsAbs(inside.Path) {
 			at = inside.Path
-			if _, statErr := os.Lstat(at); errors.Is(statErr, fs.ErrNotExist) && !errors.Is(err, syscall.EPERM) { // it was to be made
+			_, statErr := os.Lstat(at)
+			if errors.Is(statErr, fs.ErrNotExist) && !errors.Is(err, syscall.EPERM) { // it was to be made
 				at = filepath.Dir(at)
 			}
 		}
 		return permit(at, errors.Is(err, syscall.EPERM))
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "df " + dir + "; tunnelcast-archiveprune --dry-run --max-age 24h shows what could go"
+		return "df " + dir + "; tunnelcast-archiveprune --dry-run --max-age 24h shows what could be removed"
 	}
 	return "it must be a directory that www-data may write to; the clock must be right"
 }
 
-// permit returns how this user comes to be allowed to work on path: protected if
-// something stronger than permissions forbids it.
+// permit returns how to let this user work on path. protected means that something stronger than
+// permissions forbids it.
 func permit(path string, protected bool) string {
 	self := unix.Geteuid()
 	me := userName(self)
@@ -64,7 +65,7 @@ func permit(path string, protected bool) string {
 	case owner == 0:
 		return fmt.Sprintf("chown %s %s: nginx records there as %s, and so must this run", me, path, me)
 	default:
-		// To take it from whoever records there would end the recording.
+		// chown would keep the other user from recording there.
 		them := userName(owner)
 		return fmt.Sprintf("it belongs to %s: if nginx records as %s, so must these runs (systemctl edit "+
 			"tunnelcast-archiveprune.service tunnelcast-sweep.service: [Service] User=%s)", them, them, them)

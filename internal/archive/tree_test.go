@@ -32,7 +32,7 @@ func openTree(t *testing.T, dir string) *Tree {
 	return tree
 }
 
-// everything walks with do and returns the paths seen and those unread.
+// everything calls do for every file. It returns the paths of the files, and those that could not be read.
 func everything(t *testing.T, tree *Tree, do func(*File) error) (seen, unread []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -147,7 +147,9 @@ func TestWalkFollowsNoLink(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	place(t, outside, "a.mp4")
 	inside := place(t, dir, "sub", "b.mp4")
-	for link, target := range map[string]string{"l.mp4": inside, "out": outside, "in": filepath.Dir(inside), "up": "..", "sub/self": "."} {
+	for link, target := range map[string]string{
+		"l.mp4": inside, "out": outside, "in": filepath.Dir(inside), "up": "..", "sub/self": ".",
+	} {
 		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -162,12 +164,13 @@ func TestTheArchiveMayBeALink(t *testing.T) {
 	place(t, dir, "a.mp4")
 	must(t, os.Symlink(dir, link))
 	tree := openTree(t, link)
-	// It leads to where it led when it was opened.
+	// The tree is the directory that the link led to when it was opened.
 	elsewhere := t.TempDir()
 	kept := place(t, elsewhere, "a.mp4")
 	must(t, os.Remove(link))
 	must(t, os.Symlink(elsewhere, link))
-	if got, unread := everything(t, tree, (*File).Remove); !slices.Equal(got, []string{filepath.Join(link, "a.mp4")}) || unread != nil {
+	got, unread := everything(t, tree, (*File).Remove)
+	if !slices.Equal(got, []string{filepath.Join(link, "a.mp4")}) || unread != nil {
 		t.Errorf("saw %v, unread %v", got, unread)
 	}
 	if _, err := os.Stat(kept); err != nil {
@@ -206,8 +209,9 @@ func TestWalkStaysOnItsMount(t *testing.T) {
 	if !slices.Equal(got, []string{inside}) || unread != nil {
 		t.Errorf("saw %v, unread %v", got, unread)
 	}
-	if got, want := skippedIn(t, dir), []string{"file.mp4 " + ErrMount.Error(), "outside " + ErrMount.Error(), "tmpfs " + ErrMount.Error()}; !slices.Equal(got, want) {
-		t.Errorf("skipped %q, want %q", got, want)
+	mounts := []string{"file.mp4 " + ErrMount.Error(), "outside " + ErrMount.Error(), "tmpfs " + ErrMount.Error()}
+	if got := skippedIn(t, dir); !slices.Equal(got, mounts) {
+		t.Errorf("skipped %q, want %q", got, mounts)
 	}
 	// The mount itself may be an archive.
 	want := []string{filepath.Join(dir, "outside", "c.mp4")}
@@ -237,8 +241,7 @@ func skippedIn(t *testing.T, dir string) (skipped []string) {
 	return skipped
 }
 
-// TestRemovableForesees: what unlinkat(2) refuses, Removable refuses with the same
-// words.
+// TestRemovableForesees checks that Removable returns the error of unlinkat(2), in the same words.
 func TestRemovableForesees(t *testing.T) {
 	if !archivetest.Mounts(t) {
 		return
@@ -270,16 +273,19 @@ func TestRemovableForesees(t *testing.T) {
 		}
 	}
 	const immutable, appendOnly, www = 0x10, 0x20, archivetest.WWWData
+	const protected = "operation not permitted: it is immutable or append-only (lsattr -d)"
+	const protectedDir = "operation not permitted: DIR is immutable or append-only (lsattr -d)"
+	const sticky = "operation not permitted: DIR is sticky, so only an owner may"
 	cases := map[string]struct {
 		prepare func(path string)
 		want    string // nothing: it goes
 	}{
 		"plain":                       {all(chown(www), in(chown(www))), ""},
-		"immutable":                   {all(chown(www), in(chown(www)), flag(immutable)), "operation not permitted: it is immutable or append-only (lsattr -d)"},
-		"append-only":                 {all(chown(www), in(chown(www)), flag(appendOnly)), "operation not permitted: it is immutable or append-only (lsattr -d)"},
-		"in an immutable directory":   {all(chown(www), in(chown(www)), in(flag(immutable))), "operation not permitted: DIR is immutable or append-only (lsattr -d)"},
-		"in an append-only directory": {all(chown(www), in(chown(www)), in(flag(appendOnly))), "operation not permitted: DIR is immutable or append-only (lsattr -d)"},
-		"another's in a sticky one":   {in(chmod(0o1777)), "operation not permitted: DIR is sticky, so only an owner may"},
+		"immutable":                   {all(chown(www), in(chown(www)), flag(immutable)), protected},
+		"append-only":                 {all(chown(www), in(chown(www)), flag(appendOnly)), protected},
+		"in an immutable directory":   {all(chown(www), in(chown(www)), in(flag(immutable))), protectedDir},
+		"in an append-only directory": {all(chown(www), in(chown(www)), in(flag(appendOnly))), protectedDir},
+		"another's in a sticky one":   {in(chmod(0o1777)), sticky},
 		"ours in a sticky one":        {all(chown(www), in(chmod(0o1777))), ""},
 		"another's in our sticky one": {in(all(chown(www), chmod(0o1777))), ""},
 		"in another's directory":      {chown(www), "permission denied"},
@@ -287,7 +293,7 @@ func TestRemovableForesees(t *testing.T) {
 	for name, test := range cases {
 		test.prepare(place(t, dir, name, "a.mp4"))
 	}
-	// Root may in a sticky directory, and nowhere more.
+	// In a sticky directory root may remove what others may not.
 	for _, uid := range []int{0, www} {
 		if uid != 0 {
 			archivetest.As(t, uid, dir)
@@ -315,8 +321,8 @@ func TestRemovableForesees(t *testing.T) {
 	}
 }
 
-// TestALookDisturbsNobody: what Removable takes of a file for a moment does not look
-// to another run as if somebody used it.
+// TestALookDisturbsNobody checks that the leases and locks of Removable do not look to another run as if
+// somebody used the file.
 func TestALookDisturbsNobody(t *testing.T) {
 	path := place(t, t.TempDir(), "a.flv")
 	open := func() int {
@@ -337,8 +343,8 @@ func TestALookDisturbsNobody(t *testing.T) {
 	})
 }
 
-// TestWithoutLeases: on a network file system a refused lease says nothing, so a file
-// that nobody has written to for an hour is taken for closed, unless it is locked.
+// TestWithoutLeases checks that on a file system without leases, such as a network file system, a file that
+// nobody has written to for an hour counts as closed, unless it is locked.
 func TestWithoutLeases(t *testing.T) {
 	if !archivetest.Refuse(t, archivetest.With(unix.EAGAIN, archivetest.SetLease)...) {
 		return
@@ -370,7 +376,7 @@ func TestWithoutLeases(t *testing.T) {
 	}
 }
 
-// TestPlaces: no two files are at one place, and a place lasts.
+// TestPlaces checks that no two files have one place, and that a file keeps its place.
 func TestPlaces(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a.mp4", "b.mp4", "a/b.mp4", "ab/b.mp4", "a/bb.mp4", "ab.mp4", "b/a.mp4"} {
@@ -412,7 +418,9 @@ func TestTreeHolds(t *testing.T) {
 		"old kernel, mounted on a file":    {false, unix.S_IFREG, 2, 0, false},
 		"old kernel, mounted on directory": {false, unix.S_IFDIR, 2, 0, false},
 	} {
-		stat := unix.Statx_t{Mode: test.mode | 0o644, Dev_major: 8, Dev_minor: uint32(test.minor), Mnt_id: uint64(test.mount)}
+		stat := unix.Statx_t{
+			Mode: test.mode | 0o644, Dev_major: 8, Dev_minor: uint32(test.minor), Mnt_id: uint64(test.mount),
+		}
 		if test.known {
 			stat.Mask = unix.STATX_MNT_ID
 		}
@@ -422,31 +430,33 @@ func TestTreeHolds(t *testing.T) {
 	}
 }
 
-// TestOverlay: the layers are of two devices, and so are then the files; the
-// directories are of a third.
+// TestOverlay checks an overlay whose layers are on two devices: its files are on those, its directories on a
+// third.
 func TestOverlay(t *testing.T) {
 	if !archivetest.Mounts(t) {
 		return
 	}
 	dir := t.TempDir()
-	lower, upper, merged, other := filepath.Join(dir, "lower"), filepath.Join(dir, "upper"), filepath.Join(dir, "merged"), place(t, dir, "other.mp4")
+	at := func(name string) string { return filepath.Join(dir, name) }
+	lower, upper, merged, other := at("lower"), at("upper"), at("merged"), place(t, dir, "other.mp4")
 	archivetest.Mount(t, lower, "tmpfs", "tmpfs", 0, "")
 	archivetest.Mount(t, upper, "tmpfs", "tmpfs", 0, "")
 	place(t, lower, "sub", "a.mp4")
 	place(t, lower, "mounted.mp4")
-	must(t, os.Mkdir(filepath.Join(upper, "data"), 0o755))
-	must(t, os.Mkdir(filepath.Join(upper, "work"), 0o755))
-	options := "userxattr,lowerdir=" + lower + ",upperdir=" + filepath.Join(upper, "data") + ",workdir=" + filepath.Join(upper, "work")
+	data, work := at("upper/data"), at("upper/work")
+	must(t, os.Mkdir(data, 0o755))
+	must(t, os.Mkdir(work, 0o755))
+	options := "userxattr,lowerdir=" + lower + ",upperdir=" + data + ",workdir=" + work
 	archivetest.Mount(t, merged, "overlay", "overlay", 0, options)
 	place(t, merged, "sub", "b.mp4")
 	archivetest.Mount(t, filepath.Join(merged, "mounted.mp4"), "", other, unix.MS_BIND, "")
 	written := must2(t)(os.Create(place(t, merged, "written.mp4"))).(*os.File)
 	defer written.Close()
 
-	var at, in unix.Stat_t
-	must(t, unix.Stat(merged, &at))
-	must(t, unix.Stat(filepath.Join(merged, "sub", "a.mp4"), &in))
-	if at.Dev == in.Dev {
+	var top, inside unix.Stat_t
+	must(t, unix.Stat(merged, &top))
+	must(t, unix.Stat(filepath.Join(merged, "sub", "a.mp4"), &inside))
+	if top.Dev == inside.Dev {
 		t.Fatal("this overlay has one device for all")
 	}
 	var removed []string
@@ -544,10 +554,14 @@ func TestRemoveOnlyWhatWasSeen(t *testing.T) {
 		meanwhile func(t *testing.T, path string)
 		want      error
 	}{
-		"nothing":     {func(*testing.T, string) {}, nil},
-		"it grew":     {func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("a longer recording"), 0)) }, file.ErrChanged},
+		"nothing": {func(*testing.T, string) {}, nil},
+		"it grew": {func(t *testing.T, path string) {
+			must(t, os.WriteFile(path, []byte("a longer recording"), 0))
+		}, file.ErrChanged},
 		"it was read": {func(t *testing.T, path string) { must2(t)(os.ReadFile(path)) }, nil},
-		"it is newer": {func(t *testing.T, path string) { must(t, os.Chtimes(path, time.Time{}, time.Unix(1, 0))) }, file.ErrChanged},
+		"it is newer": {func(t *testing.T, path string) {
+			must(t, os.Chtimes(path, time.Time{}, time.Unix(1, 0)))
+		}, file.ErrChanged},
 		"another took its place": {func(t *testing.T, path string) {
 			place(t, path+"2")
 			must(t, os.Chtimes(path+"2", time.Time{}, time.Unix(7, 7)))
@@ -557,8 +571,14 @@ func TestRemoveOnlyWhatWasSeen(t *testing.T) {
 			must(t, os.Rename(path, path+"2"))
 			must(t, os.Symlink(path+"2", path))
 		}, file.ErrChanged},
-		"a pipe":      {func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, unix.Mkfifo(path, 0o600)) }, file.ErrChanged},
-		"a directory": {func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) }, file.ErrChanged},
+		"a pipe": {func(t *testing.T, path string) {
+			must(t, os.Remove(path))
+			must(t, unix.Mkfifo(path, 0o600))
+		}, file.ErrChanged},
+		"a directory": {func(t *testing.T, path string) {
+			must(t, os.Remove(path))
+			must(t, os.Mkdir(path, 0o700))
+		}, file.ErrChanged},
 		"it vanished": {func(t *testing.T, path string) { must(t, os.Remove(path)) }, fs.ErrNotExist},
 		"it is written": {func(t *testing.T, path string) {
 			file := must2(t)(os.OpenFile(path, os.O_WRONLY, 0)).(*os.File)
@@ -600,8 +620,8 @@ func TestRemoveOnlyWhatWasSeen(t *testing.T) {
 	}
 }
 
-// TestAlone: one call tells of nearly every file that nobody has it open, and a
-// reader is no reason to keep it.
+// TestAlone checks that one lease is enough for a file that nobody has open, and that a reader does not keep
+// a file from being removed.
 func TestAlone(t *testing.T) {
 	path := place(t, t.TempDir(), "a.flv")
 	everything(t, openTree(t, filepath.Dir(path)), func(f *File) error {
@@ -638,9 +658,8 @@ func must2(t *testing.T) func(any, error) any {
 	}
 }
 
-// TestRemoveNeverOutside walks and removes while somebody swaps directories
-// below the archive with links to a directory outside, in which everything has
-// the same name.
+// TestRemoveNeverOutside walks and removes while somebody exchanges a directory in the archive with a link to
+// a directory outside, which has files of the same names.
 func TestRemoveNeverOutside(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	const names = 50
@@ -658,7 +677,8 @@ func TestRemoveNeverOutside(t *testing.T) {
 			case <-done:
 				return
 			default:
-				unix.Renameat2(unix.AT_FDCWD, filepath.Join(dir, "sub"), unix.AT_FDCWD, filepath.Join(dir, "link"), unix.RENAME_EXCHANGE)
+				unix.Renameat2(unix.AT_FDCWD, filepath.Join(dir, "sub"),
+					unix.AT_FDCWD, filepath.Join(dir, "link"), unix.RENAME_EXCHANGE)
 			}
 		}
 	}()

@@ -131,7 +131,8 @@ func unsupported(err error) bool {
 // the server decides when it keeps the data.
 func (s *Source) sync(f *os.File) error {
 	lacking := func(err error) bool {
-		return unsupported(err) || errors.Is(err, unix.EBADF) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENOENT)
+		return unsupported(err) ||
+			errors.Is(err, unix.EBADF) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENOENT)
 	}
 	err := f.Sync()
 	if lacking(err) {

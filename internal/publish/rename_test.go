@@ -17,8 +17,10 @@ import (
 	"tunnelcast/internal/inuse"
 )
 
-// What a file system lacks is named, and everything is done all the same.
+// TestLacking checks that what a file system lacks is named, and that everything is done anyway.
 func TestLacking(t *testing.T) {
+	with := archivetest.With
+	noReplace := with(unix.EINVAL, archivetest.RenameNoReplace)
 	tests := []struct {
 		name    string
 		refused []archivetest.Refusal
@@ -26,17 +28,21 @@ func TestLacking(t *testing.T) {
 		again   bool // what other tests expect holds too
 	}{
 		{"nothing", nil, nil, false},
-		{"ZFS 2.1", archivetest.With(unix.EINVAL, archivetest.RenameNoReplace), nil, true},
-		{"FUSE without rename2", archivetest.With(unix.ENOSYS, archivetest.RenameNoReplace), nil, true},
-		{"FUSE for cloud storage", append(archivetest.With(unix.EINVAL, archivetest.RenameNoReplace), archivetest.With(unix.EPERM, archivetest.Link)...), []Lack{NoReplace}, true},
-		{"no links in the protocol", append(archivetest.With(unix.EOPNOTSUPP, archivetest.RenameNoReplace), archivetest.With(unix.ENOSYS, archivetest.Link)...), []Lack{NoReplace}, true},
-		{"rclone", append(archivetest.With(unix.EINVAL, archivetest.RenameNoReplace), archivetest.With(unix.EIO, archivetest.Link)...), []Lack{NoReplace}, true},
-		{"too many links", append(archivetest.With(unix.EINVAL, archivetest.RenameNoReplace), archivetest.With(unix.EMLINK, archivetest.Link)...), []Lack{NoReplace}, true},
-		{"CIFS before Linux 4.17", archivetest.With(unix.EINVAL, archivetest.Fsync), nil, true},
-		{"no sync", archivetest.With(unix.EINVAL, archivetest.Fsync, archivetest.Syncfs), []Lack{Sync}, true},
-		{"NFS 3", archivetest.With(unix.EINVAL, archivetest.RenameNoReplace, archivetest.SetLease), []Lack{Leases}, false},
-		{"NFS 4", append(archivetest.With(unix.EINVAL, archivetest.RenameNoReplace), archivetest.With(unix.EAGAIN, archivetest.SetLease)...), []Lack{Leases}, false},
-		{"owner of the mount", archivetest.With(unix.EPERM, archivetest.Fchmod, archivetest.Fchown, archivetest.Utimens), []Lack{Times}, false},
+		{"ZFS 2.1", noReplace, nil, true},
+		{"FUSE without rename2", with(unix.ENOSYS, archivetest.RenameNoReplace), nil, true},
+		{"FUSE for cloud storage",
+			slices.Concat(noReplace, with(unix.EPERM, archivetest.Link)), []Lack{NoReplace}, true},
+		{"no links in the protocol", slices.Concat(
+			with(unix.EOPNOTSUPP, archivetest.RenameNoReplace), with(unix.ENOSYS, archivetest.Link),
+		), []Lack{NoReplace}, true},
+		{"rclone", slices.Concat(noReplace, with(unix.EIO, archivetest.Link)), []Lack{NoReplace}, true},
+		{"too many links", slices.Concat(noReplace, with(unix.EMLINK, archivetest.Link)), []Lack{NoReplace}, true},
+		{"CIFS before Linux 4.17", with(unix.EINVAL, archivetest.Fsync), nil, true},
+		{"no sync", with(unix.EINVAL, archivetest.Fsync, archivetest.Syncfs), []Lack{Sync}, true},
+		{"NFS 3", slices.Concat(noReplace, with(unix.EINVAL, archivetest.SetLease)), []Lack{Leases}, false},
+		{"NFS 4", slices.Concat(noReplace, with(unix.EAGAIN, archivetest.SetLease)), []Lack{Leases}, false},
+		{"owner of the mount",
+			with(unix.EPERM, archivetest.Fchmod, archivetest.Fchown, archivetest.Utimens), []Lack{Times}, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -50,7 +56,7 @@ func TestLacking(t *testing.T) {
 			}
 			for _, lack := range lacks {
 				if lack.Effect() == "" {
-					t.Errorf("nothing is said of the lack of %s", lack)
+					t.Errorf("the lack of %s has no effect", lack)
 				}
 			}
 			if got := archivetest.Files(t, dir); got != "" {
@@ -66,7 +72,7 @@ func TestLacking(t *testing.T) {
 	}
 }
 
-// An error that is not a lack is one.
+// TestFailing checks that other errors are errors.
 func TestFailing(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -75,7 +81,9 @@ func TestFailing(t *testing.T) {
 	}{
 		{"rename", archivetest.With(unix.EACCES, archivetest.RenameNoReplace), unix.EACCES},
 		{"sync", archivetest.With(unix.EIO, archivetest.Fsync), unix.EIO},
-		{"sync of the file system", append(archivetest.With(unix.EINVAL, archivetest.Fsync), archivetest.With(unix.EIO, archivetest.Syncfs)...), unix.EIO},
+		{"sync of the file system", slices.Concat(
+			archivetest.With(unix.EINVAL, archivetest.Fsync), archivetest.With(unix.EIO, archivetest.Syncfs),
+		), unix.EIO},
 		{"mode", archivetest.With(unix.EIO, archivetest.Fchmod), unix.EIO},
 		{"time", archivetest.With(unix.EIO, archivetest.Utimens), unix.EIO},
 	}
@@ -110,8 +118,8 @@ func TestFailing(t *testing.T) {
 	}
 }
 
-// Where leases do not tell, a recording whose end nobody was told counts as closed when
-// it was not written to for a while.
+// TestSettled checks that without leases an Orphaned recording counts as closed when it was not written to
+// for a while.
 func TestSettled(t *testing.T) {
 	if !archivetest.Refuse(t, archivetest.With(unix.EAGAIN, archivetest.SetLease)...) {
 		return
@@ -166,7 +174,7 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// Who may not read the recording may not read the MP4.
+// TestPublishMode checks that nobody may read the MP4 who may not read the recording.
 func TestPublishMode(t *testing.T) {
 	for _, test := range []struct{ flv, want os.FileMode }{
 		{0o644, 0o644}, {0o600, 0o600}, {0o640, 0o640}, {0o400, 0o400}, {0o666, 0o644}, {0o755, 0o644},
@@ -207,7 +215,8 @@ func TestRename(t *testing.T) {
 	if name != "b.flv" || err != nil {
 		t.Errorf("renamed to %q, error %v", name, err)
 	}
-	if got := archivetest.Files(t, dir); got != "a.flv=another b.flv=recording" || s.Path() != filepath.Join(dir, "b.flv") {
+	got := archivetest.Files(t, dir)
+	if got != "a.flv=another b.flv=recording" || s.Path() != filepath.Join(dir, "b.flv") {
 		t.Errorf("got %s, path %s", got, s.Path())
 	}
 	if err := s.Same(); err != nil {
@@ -218,8 +227,8 @@ func TestRename(t *testing.T) {
 	}
 }
 
-// Where files cannot be locked, the directory's lock stands for theirs. A descriptor that
-// is open for no access at all is refused like one on NFS that is not open for writing.
+// TestDirectoryLock checks that the lock of the directory is used where files cannot be locked. The kernel
+// refuses to lock a descriptor of O_PATH, as NFS refuses one that is not open for writing.
 func TestDirectoryLock(t *testing.T) {
 	a, path := openRecording(t)
 	unlockable := func(s *Source) {
@@ -241,7 +250,7 @@ func TestDirectoryLock(t *testing.T) {
 	if ok, err := a.TryLock(); !ok || err != nil || !slices.Equal(a.Lacks(), []Lack{FileLocks}) {
 		t.Fatalf("locked %v, error %v, lacks %q", ok, err, a.Lacks())
 	}
-	// Nothing that the holder does waits for the lock, or gives it up.
+	// The holder never waits for the lock, and never gives it up.
 	unlock, err := a.lockDir()
 	if err != nil {
 		t.Fatal(err)
@@ -261,7 +270,7 @@ func TestDirectoryLock(t *testing.T) {
 	}
 }
 
-// File systems as the kernel sees them.
+// TestQuirks publishes on file systems with the quirks of real ones.
 func TestQuirks(t *testing.T) {
 	if !archivetest.Mounts(t) {
 		return
@@ -273,12 +282,16 @@ func TestQuirks(t *testing.T) {
 	}{
 		{"none", archivetest.Quirks{}, nil},
 		{"NFS 4", archivetest.Quirks{Rename2: unix.ENOSYS, Lock: unix.EBADF}, []Lack{FileLocks}},
-		{"NFS 3 without its lock daemon", archivetest.Quirks{Rename2: unix.ENOSYS, Lock: unix.ENOLCK}, []Lack{FileLocks}},
+		{"NFS 3 without its lock daemon",
+			archivetest.Quirks{Rename2: unix.ENOSYS, Lock: unix.ENOLCK}, []Lack{FileLocks}},
 		{"interrupted", archivetest.Quirks{Interrupts: true}, nil},
 		{"encfs", archivetest.Quirks{CutsTimes: true}, nil},
-		{"rclone", archivetest.Quirks{Rename2: unix.ENOSYS, Link: unix.EIO, Create: unix.EIO, Renumbers: true}, []Lack{NoReplace}},
-		{"VirtualBox's shared folders", archivetest.Quirks{Rename2: unix.EINVAL, Link: unix.EPERM, FsyncDir: unix.EINVAL,
-			Chmod: unix.EPERM, Utimes: unix.EPERM}, []Lack{Times, NoReplace}},
+		{"rclone", archivetest.Quirks{
+			Rename2: unix.ENOSYS, Link: unix.EIO, Create: unix.EIO, Renumbers: true,
+		}, []Lack{NoReplace}},
+		{"VirtualBox's shared folders", archivetest.Quirks{
+			Rename2: unix.EINVAL, Link: unix.EPERM, FsyncDir: unix.EINVAL, Chmod: unix.EPERM, Utimes: unix.EPERM,
+		}, []Lack{Times, NoReplace}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -297,7 +310,7 @@ func TestQuirks(t *testing.T) {
 	}
 }
 
-// A recording that has just been closed is watched where leases do not tell.
+// TestIdentifyClosed checks that a recording that has just been closed is watched where leases do not work.
 func TestIdentifyClosed(t *testing.T) {
 	if !archivetest.Refuse(t, archivetest.With(unix.EAGAIN, archivetest.SetLease)...) {
 		return

@@ -13,9 +13,9 @@ import (
 	"tunnelcast/internal/inuse"
 )
 
-// Try does in the directory dir what a run does there, with small files of its own that
-// have hidden names, and with one of so many bytes. It returns what the file system lacks.
-// An error means that no recording can be published there, and says what failed.
+// Try does in the directory dir what a run does there, with files of its own that have hidden names, one of
+// them of so many bytes. It returns what the file system lacks. An error means that no recording can be
+// published there, and says why.
 func Try(ctx context.Context, dir string, bytes int) ([]Lack, error) {
 	written, err := os.CreateTemp(dir, ".recorddone-check-*.part")
 	if err != nil {
@@ -30,7 +30,8 @@ func Try(ctx context.Context, dir string, bytes int) ([]Lack, error) {
 	defer s.Close()
 	err = s.try(ctx, written, bytes)
 	if errors.Is(err, file.ErrChanged) {
-		err = fmt.Errorf("a file that nobody else uses %w after it was closed; each sweep tries such a recording again", err)
+		err = fmt.Errorf("a file that nobody else uses %w after it was closed; "+
+			"each sweep tries such a recording again", err)
 	}
 	return s.lacks, err
 }

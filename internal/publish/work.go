@@ -17,18 +17,17 @@ import (
 	"tunnelcast/internal/inuse"
 )
 
-// Work is a file in the making: under a hidden name, in the directory where it
-// will be published, so that a rename is enough.
+// Work is an unfinished file. It has a hidden name in the directory where it will be published, so that
+// publishing is a rename.
 type Work struct {
 	source *Source
 	file   *os.File
 	name   string
-	out    sync.Mutex // held while the disk is given work
+	out    sync.Mutex // held while writeback is started
 }
 
-// NewWork makes the empty file called hidden in the recording's directory, in
-// the place of one that a killed run left. If a run is at work on that, the error
-// is inuse.ErrInUse.
+// NewWork makes an empty file called hidden in the recording's directory. It replaces one of a run that was
+// killed. If another run works on it, the error is inuse.ErrInUse.
 func (s *Source) NewWork(hidden string) (*Work, error) {
 	w := &Work{source: s, name: hidden}
 	if _, err := s.removeLeftover(hidden); err != nil {
@@ -42,7 +41,7 @@ func (s *Source) NewWork(hidden string) (*Work, error) {
 		return nil, &os.PathError{Op: "make", Path: w.Path(), Err: err}
 	}
 	w.file = os.NewFile(uintptr(fd), w.Path())
-	// The lock tells a sweep that this is no leftover.
+	// The lock tells a sweep that this is not a leftover.
 	ok, err := s.tryLock(w.file)
 	if err == nil && !ok {
 		err = inuse.ErrInUse
@@ -54,23 +53,22 @@ func (s *Source) NewWork(hidden string) (*Work, error) {
 	return w, nil
 }
 
-// Path is the hidden file's.
+// Path returns the path of the hidden file.
 func (w *Work) Path() string { return filepath.Join(w.source.Dir, w.name) }
 
-// WriteOut has the disk begin with what is there of the file, and does not wait.
-// Else all of it is left to the sync at the end, and the host's other writers
-// wait behind that. An error is not looked at: the sync has it again.
+// WriteOut starts writeback without waiting for it. Otherwise the final sync writes everything and stalls
+// other writers. Errors are ignored; the sync reports them.
 func (w *Work) WriteOut() {
 	if !w.out.TryLock() {
-		return // it still has enough to do
+		return // the last call still waits for the disk
 	}
-	go func() { // the call takes its time when the disk's queue is full
+	go func() { // because the call blocks while the disk's queue is full
 		defer w.out.Unlock()
 		unix.SyncFileRange(int(w.file.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	}()
 }
 
-// Discard removes the hidden file. After Publish it does nothing.
+// Discard removes the hidden file. After Publish it only closes the file.
 func (w *Work) Discard() {
 	if w.name != "" {
 		file.UnlinkAt(int(w.source.dir.Fd()), w.name)
@@ -81,17 +79,16 @@ func (w *Work) Discard() {
 	w.file.Close()
 }
 
-// Publish gives the file the recording's owner, mode and time, and then the first of
-// the names that is free; an existing file is never replaced. If one of those in
-// the way has the same content, left by a run that was killed before it could
-// remove its recording, that is the published file. The name that it returns is
-// on the disk, with the content, when Publish returns. On an error there is no new
-// name, unless it was the directory that could not be synced.
+// Publish gives the file the recording's owner, mode and time, and then the first of the names that is
+// free. It never replaces an existing file. If one in the way has the same content, which a run leaves
+// that was killed before it removed its recording, that is the published file. When Publish returns, the
+// name is on the disk with the content. After an error there is no new name, unless the directory could
+// not be synced.
 func (w *Work) Publish(names iter.Seq[string]) (string, error) {
 	if err := w.dress(); err != nil {
 		return "", err
 	}
-	// Delayed allocation: that the disk is full may come out only here.
+	// With delayed allocation, only this may find that the disk is full.
 	if err := w.source.sync(w.file); err != nil {
 		return "", fmt.Errorf("sync %s: %w", w.Path(), err)
 	}
@@ -107,8 +104,8 @@ func (w *Work) Publish(names iter.Seq[string]) (string, error) {
 
 func (w *Work) rename(names iter.Seq[string]) (string, error) {
 	dir := int(w.source.dir.Fd())
-	// A rename goes by the name; what has it must be what was synced. A sweep
-	// that came between the making of the file and its lock has removed it.
+	// The rename uses the name, which must still be that of the file that was synced: a sweep removes a
+	// file between its creation and its lock.
 	var mine, named unix.Statx_t
 	if err := file.StatAt(int(w.file.Fd()), "", &mine); err != nil {
 		return "", err
@@ -138,12 +135,11 @@ func (w *Work) rename(names iter.Seq[string]) (string, error) {
 	return "", errors.New("no name is free")
 }
 
-// published is what a published file may have of its recording's mode: who may not
-// read the one may not read the other.
+// published limits the mode of a published file. Nobody may read it who may not read its recording.
 const published fs.FileMode = 0o644
 
-// dress gives the hidden file what a published one has. Where the mount decides about
-// owner, mode and time, nothing is lost by leaving them.
+// dress sets the owner, mode and time of the hidden file. Where the mount decides about these, they are
+// left as they are.
 func (w *Work) dress() error {
 	s := w.source
 	info, err := w.file.Stat()
@@ -158,7 +154,7 @@ func (w *Work) dress() error {
 			return err
 		}
 	}
-	// Only root needs this, and only root may: others make files of their own.
+	// Only root may, and only root needs to: the files of other users are their own already.
 	if err := w.file.Chown(s.uid, s.gid); err != nil && !unsupported(err) {
 		return err
 	}
@@ -171,11 +167,11 @@ func (w *Work) dress() error {
 	return nil
 }
 
-// equals compares with the file called name, which need not be a regular one.
+// equals reports whether the file called name, of whatever kind, has the same content.
 func (w *Work) equals(name string) (bool, error) {
 	fd, err := file.OpenAt(int(w.source.dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return false, nil // a link, or not ours to read: not what we would have written
+		return false, nil // a link, or not readable: not written by a run like this
 	}
 	other := os.NewFile(uintptr(fd), filepath.Join(w.source.Dir, name))
 	defer other.Close()
@@ -209,7 +205,7 @@ func (w *Work) equals(name string) (bool, error) {
 	return true, nil
 }
 
-// RemoveLeftover removes the hidden file at path unless a run is at work on it.
+// RemoveLeftover removes the hidden file at path unless a run works on it.
 func RemoveLeftover(path string) (removed bool, err error) {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {

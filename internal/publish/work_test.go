@@ -15,7 +15,7 @@ import (
 	"tunnelcast/internal/inuse"
 )
 
-// recording makes cam.flv in a new directory and returns it open and identified.
+// openRecording makes cam.flv in a new directory and returns it open and identified.
 func openRecording(t *testing.T) (*Source, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "cam.flv")
@@ -52,11 +52,15 @@ func TestPublish(t *testing.T) {
 		files  string
 	}{
 		{"nothing there", nil, "cam.mp4", "cam.flv=recording cam.mp4=new"},
-		{"another there", map[string]string{"cam.mp4": "old"}, "cam-1.mp4", "cam-1.mp4=new cam.flv=recording cam.mp4=old"},
-		{"two there", map[string]string{"cam.mp4": "old", "cam-1.mp4": "older"}, "cam-2.mp4", "cam-1.mp4=older cam-2.mp4=new cam.flv=recording cam.mp4=old"},
+		{"another there", map[string]string{"cam.mp4": "old"},
+			"cam-1.mp4", "cam-1.mp4=new cam.flv=recording cam.mp4=old"},
+		{"two there", map[string]string{"cam.mp4": "old", "cam-1.mp4": "older"},
+			"cam-2.mp4", "cam-1.mp4=older cam-2.mp4=new cam.flv=recording cam.mp4=old"},
 		{"the same there", map[string]string{"cam.mp4": "new"}, "cam.mp4", "cam.flv=recording cam.mp4=new"},
-		{"the same behind another", map[string]string{"cam.mp4": "old", "cam-1.mp4": "new"}, "cam-1.mp4", "cam-1.mp4=new cam.flv=recording cam.mp4=old"},
-		{"no name free", map[string]string{"cam.mp4": "a", "cam-1.mp4": "b", "cam-2.mp4": "c"}, "", "cam-1.mp4=b cam-2.mp4=c cam.flv=recording cam.mp4=a"},
+		{"the same after another", map[string]string{"cam.mp4": "old", "cam-1.mp4": "new"},
+			"cam-1.mp4", "cam-1.mp4=new cam.flv=recording cam.mp4=old"},
+		{"no name free", map[string]string{"cam.mp4": "a", "cam-1.mp4": "b", "cam-2.mp4": "c"},
+			"", "cam-1.mp4=b cam-2.mp4=c cam.flv=recording cam.mp4=a"},
 		{"a leftover in the way", map[string]string{".hidden": "half"}, "cam.mp4", "cam.flv=recording cam.mp4=new"},
 	}
 	for _, test := range tests {
@@ -100,7 +104,7 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// Two works under one hidden name: the second leaves.
+// TestWorkInUse checks that a second work under one hidden name is refused.
 func TestWorkInUse(t *testing.T) {
 	s, path := openRecording(t)
 	w, err := s.NewWork(".hidden")
@@ -114,7 +118,7 @@ func TestWorkInUse(t *testing.T) {
 	if removed, err := RemoveLeftover(hidden); removed || err != nil {
 		t.Errorf("removed a work in progress: %v, %v", removed, err)
 	}
-	// Whatever takes the hidden name, it is not published.
+	// Another file that has taken the hidden name is not published.
 	if err := os.Remove(hidden); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +153,9 @@ func TestRemove(t *testing.T) {
 			}
 			t.Cleanup(func() { f.Close() })
 		}, inuse.ErrInUse},
-		{"recorded again, closed", func(t *testing.T, path string) { write(t, path, "a new recording") }, file.ErrChanged},
+		{"recorded again, closed", func(t *testing.T, path string) {
+			write(t, path, "a new recording")
+		}, file.ErrChanged},
 		{"the same length again", func(t *testing.T, path string) { write(t, path, "RECORDING") }, file.ErrChanged},
 		{"another file in its place", func(t *testing.T, path string) {
 			write(t, path+".new", "recording")
@@ -190,7 +196,7 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// A recording is not moved over one that a killed run had set aside.
+// TestRemoveNameTaken checks that a recording does not replace one that a killed run has set aside.
 func TestRemoveNameTaken(t *testing.T) {
 	s, path := openRecording(t)
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), ".aside"), nil, 0o644); err != nil {

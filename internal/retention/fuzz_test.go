@@ -33,7 +33,8 @@ func FuzzLimits(f *testing.F) {
 			}
 		}
 		for _, limit := range []encoding.TextUnmarshaler{&age, &size, &share, &free} {
-			if err := limit.UnmarshalText([]byte(text)); err != nil && !strings.Contains(err.Error(), fmt.Sprintf("%q", text)) {
+			err := limit.UnmarshalText([]byte(text))
+			if err != nil && !strings.Contains(err.Error(), fmt.Sprintf("%q", text)) {
 				t.Errorf("the error of %q is %v", text, err)
 			}
 		}

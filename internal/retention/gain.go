@@ -1,33 +1,32 @@
 package retention
 
-// Gain watches whether removals make room. They need not: the blocks of a
-// removed file stay with its snapshots and reflinks, and with whoever reads it.
+// Gain watches whether removals free space. They may not: a snapshot, a reflink or a reader keeps the
+// blocks of a file that was removed.
 //
-// Others write meanwhile, so the free space may fall although removals gain. It
-// is looked at in steps that take a disk milliseconds, in which hardly anybody
-// writes as much, and one step that does not gain is nothing yet.
+// Free space is sampled after steps large enough to outweigh concurrent writes; a single step without
+// gain proves nothing.
 type Gain struct {
 	Files int   // removed since the free space was last seen to rise
-	Bytes int64 // that should have come free with them
+	Bytes int64 // of these files, which should have come free
 
-	free  int64 // at the last look
-	files int   // removed since the last look
-	bytes int64
-	looks int // since it rose
+	free  int64 // bytes at the last sample
+	files int   // removed since the last sample
+	bytes int64 // of these files
+	steps int   // since the free space rose
 }
 
-// A step is both: a few large files may just be being read, and many small ones
-// are less than what others write meanwhile.
+// A step has both so many files and so many bytes: somebody may read a few large files, and small files
+// are outweighed by what others write.
 const (
 	stepFiles = 8
 	stepBytes = 16 << 20
 	vainSteps = 3
 )
 
-// NewGain begins to watch at so many bytes free.
+// NewGain returns a Gain for a disk of which so many bytes are free.
 func NewGain(free int64) Gain { return Gain{free: free} }
 
-// Removed counts a removal and says whether to look at the disk now.
+// Removed counts a removal, and reports whether to sample the free space now.
 func (g *Gain) Removed(bytes int64) bool {
 	g.Files++
 	g.files++
@@ -36,14 +35,14 @@ func (g *Gain) Removed(bytes int64) bool {
 	return g.files >= stepFiles && g.bytes >= stepBytes
 }
 
-// Vain says, of the bytes found free at such a look, whether the removals since
-// the last rise have been for nothing.
+// Vain takes a sample of the free bytes. It reports whether the removals since the last rise have freed
+// nothing.
 func (g *Gain) Vain(free int64) bool {
 	if free > g.free {
 		*g = NewGain(free)
 		return false
 	}
 	g.free, g.files, g.bytes = free, 0, 0
-	g.looks++
-	return g.looks >= vainSteps
+	g.steps++
+	return g.steps >= vainSteps
 }

@@ -2,27 +2,27 @@ package retention
 
 import "testing"
 
-// TestGain removes files from a disk that answers in many ways.
+// TestGain removes files from disks on which the free space changes in many ways.
 func TestGain(t *testing.T) {
-	const mega = 1 << 20
+	const mega, two = 1 << 20, 2 << 20
 	for name, test := range map[string]struct {
 		bytes int64                 // of each file
 		free  func(n int) (b int64) // after n removals
 		want  int                   // removals until the end, of 1000
 		vain  int                   // of those, for nothing
 	}{
-		"each frees its own":                {2 * mega, func(n int) int64 { return int64(n) * 2 * mega }, 1000, 0},
-		"nothing comes free":                {2 * mega, func(int) int64 { return 7 }, 24, 24},
-		"large files, nothing comes free":   {1000 * mega, func(int) int64 { return 7 }, 24, 24},
-		"small files, nothing comes free":   {mega / 16, func(int) int64 { return 7 }, 768, 768},
-		"empty files":                       {0, func(int) int64 { return 7 }, 1000, 0},
-		"others write, and slower":          {2 * mega, func(n int) int64 { return int64(n) * (2*mega - 15*mega/10) }, 1000, 0},
-		"others write as much":              {2 * mega, func(n int) int64 { return -int64(n) }, 24, 24},
-		"others write much, once":           {2 * mega, func(n int) int64 { return int64(n)*2*mega - int64(n/100)*50*mega }, 1000, 0},
-		"the oldest sixteen are read":       {2 * mega, func(n int) int64 { return int64(max(n-16, 0)) * 2 * mega }, 1000, 0},
-		"the newer are in a snapshot":       {2 * mega, func(n int) int64 { return int64(min(n, 80)) * 2 * mega }, 104, 24},
-		"a little comes free, now and then": {2 * mega, func(n int) int64 { return int64(n / 20) }, 1000, 0},
-		"it comes free late, in one":        {2 * mega, func(n int) int64 { return int64(n/16) * 32 * mega }, 1000, 0},
+		"each frees its own":              {two, func(n int) int64 { return int64(n) * two }, 1000, 0},
+		"nothing comes free":              {two, func(int) int64 { return 7 }, 24, 24},
+		"large files, nothing comes free": {1000 * mega, func(int) int64 { return 7 }, 24, 24},
+		"small files, nothing comes free": {mega / 16, func(int) int64 { return 7 }, 768, 768},
+		"empty files":                     {0, func(int) int64 { return 7 }, 1000, 0},
+		"others write, and slower":        {two, func(n int) int64 { return int64(n) * (two - 15*mega/10) }, 1000, 0},
+		"others write as much":            {two, func(n int) int64 { return -int64(n) }, 24, 24},
+		"others write a lot once":         {two, func(n int) int64 { return int64(n)*two - int64(n/100*50)*mega }, 1000, 0},
+		"the oldest sixteen are read":     {two, func(n int) int64 { return int64(max(n-16, 0)) * two }, 1000, 0},
+		"the newer are in a snapshot":     {two, func(n int) int64 { return int64(min(n, 80)) * two }, 104, 24},
+		"a little comes free at times":    {two, func(n int) int64 { return int64(n / 20) }, 1000, 0},
+		"it comes free late, in one":      {two, func(n int) int64 { return int64(n/16) * 16 * two }, 1000, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewGain(test.free(0))

@@ -1,8 +1,7 @@
-// Package retention decides which recordings of an archive go and which stay.
+// Package retention decides which recordings of an archive are removed, and why.
 //
-// It takes plain values and gives plain values: a policy, recordings, the state
-// of the disk and the time go in, a reason for each recording comes out. It has
-// no files to remove and no clock to read.
+// Its values are plain: a policy, the recordings, the state of the disk and the time go in; a reason for
+// each recording comes out. It removes no files and reads no clock.
 package retention
 
 import (
@@ -11,26 +10,24 @@ import (
 	"time"
 )
 
-// Policy says what an archive may hold. The zero Policy removes nothing.
+// Policy limits what an archive may hold. The zero Policy removes nothing.
 type Policy struct {
-	MaxAge   Age   // recordings at least this old go
-	MaxSize  Bytes // what the archive's recordings may take of the disk
-	MinFree  Free  // what must be free on the archive's file system
-	KeepLast int   // the newest so many of each stream are not too old, whatever their age
+	MaxAge   Age   // recordings of this age or more are too old
+	MaxSize  Bytes // that the archive's recordings may take of the disk
+	MinFree  Free  // that must be free on the archive's file system
+	KeepLast int   // the newest N recordings of each stream are exempt from MaxAge
 	MinAge   Age   // younger recordings stay, whatever the other limits
 }
 
-// Empty says whether nothing can make the policy remove anything.
+// Empty reports whether the policy never removes anything.
 func (p Policy) Empty() bool { return p.MaxAge == 0 && p.MaxSize == 0 && p.MinFree.zero() }
 
-// AgeAlone says whether Expired is all there is to the policy, so that each
-// recording can be judged without knowing the others.
+// AgeAlone reports whether the policy is Expired alone, so that each recording can be judged without
+// knowing the others.
 func (p Policy) AgeAlone() bool { return p.MaxSize == 0 && p.MinFree.zero() && p.KeepLast == 0 }
 
-// Expired says whether a recording is too old by itself.
-//
-// The limit belongs to it: 72h is what find calls -mtime +2, which counts whole
-// days and so means 72 hours or more.
+// Expired reports whether a recording that was last written to at modTime has reached MaxAge. 72h is what
+// find calls -mtime +2, because find counts whole days.
 func (p Policy) Expired(modTime int64, now time.Time) bool {
 	return p.MaxAge > 0 && now.Sub(time.Unix(0, modTime)) >= time.Duration(p.MaxAge)
 }
@@ -39,23 +36,22 @@ func (p Policy) young(modTime int64, now time.Time) bool {
 	return now.Sub(time.Unix(0, modTime)) < time.Duration(p.MinAge)
 }
 
-// Short reports whether less is free than MinFree: of the bytes, or of the inodes
-// the same share.
+// Short reports whether less than MinFree is free: of the bytes, or the same share of the inodes.
 func (p Policy) Short(disk Disk) bool { return p.shortOfBytes(disk) || p.shortOfInodes(disk) }
 
 func (p Policy) shortOfBytes(disk Disk) bool { return disk.Free < p.MinFree.Of(disk.Size) }
 
 func (p Policy) shortOfInodes(disk Disk) bool { return disk.FreeInodes < p.MinFree.Inodes(disk) }
 
-// Recording is what the policy looks at. It is small and without pointers
-// because an archive may hold a million.
+// Recording is one file of an archive. It is small and without pointers, because an archive may hold a
+// million.
 type Recording struct {
 	ModTime int64  // nanoseconds since 1970, UTC
-	Bytes   int64  // what its removal frees; 0 if the file has a name outside too
+	Bytes   int64  // that its removal frees: 0 if the file has a name outside the archive, too
 	ID      uint64 // orders recordings of one instant
 	Stream  uint32 // recordings of one stream have the same number
-	Held    bool   // in use, or could not be removed: it stays and counts
-	Linked  bool   // the file has a name outside: its removal frees no inode either
+	Held    bool   // it is in use, or could not be removed: it stays, and counts
+	Linked  bool   // it has a name outside the archive: its removal frees no inode either
 }
 
 // Future reports whether a modification time is after now.
@@ -68,7 +64,7 @@ func older(a, b Recording) int {
 // Disk is the state of the archive's file system.
 type Disk struct {
 	Free, Size         int64 // bytes; Free is what a process without privileges may still write
-	FreeInodes, Inodes int64 // 0 of a file system that has no fixed number of them
+	FreeInodes, Inodes int64 // 0 if the file system has no fixed number of them
 }
 
 // with returns the disk after the removal of r.
@@ -80,10 +76,10 @@ func (d Disk) with(r Recording) Disk {
 	return d
 }
 
-// Reason says why a recording stays or goes.
+// Reason says why a recording stays or is removed.
 type Reason uint8
 
-// The reasons to stay and, from TooOld on, those to go.
+// The reasons to stay and, from TooOld on, those to be removed.
 const (
 	WithinLimits Reason = iota
 	FromTheFuture
@@ -93,14 +89,14 @@ const (
 	TooOld
 	TooMuch
 	TooLittleFree
-	Leftover // of a killed run; decided by its name and age, not by a Plan
-	Reasons  // how many there are
+	Leftover // unfinished work of a run that was killed; never in a Plan
+	Reasons  // the number of reasons
 )
 
-// Removes says whether the reason is one to go.
+// Removes reports whether a recording is removed for this reason.
 func (r Reason) Removes() bool { return r >= TooOld }
 
-// String names the limit that decided.
+// String returns the name of the limit that decided.
 func (r Reason) String() string {
 	return [...]string{"within limits", "from the future", "keep-last", "min-age", "in use",
 		"max-age", "max-size", "min-free", "leftover"}[r]
@@ -110,18 +106,17 @@ func (r Reason) String() string {
 type Plan struct {
 	Recordings []Recording
 	Reasons    []Reason // of the recording of the same index
-	// Hopeless says that MinFree would not be met without any recording either.
+	// Hopeless means that MinFree would not be met even without any recording.
 	Hopeless bool
 }
 
-// Plan gives each recording its reason: too old first, then, oldest first, as
-// many as it takes until the archive holds no more than MaxSize and until MinFree
-// is free. KeepLast overrides age and nothing else, MinAge everything. A recording
-// that is held or from the future stays, and so does one whose removal would free
-// nothing, unless it is too old. If MinFree cannot be met, none goes for it: what
-// fills the disk is something else, and would fill what the archive gives up too.
+// Plan returns a reason for each recording. Recordings that are too old are removed; then others, oldest
+// first, until the archive holds no more than MaxSize and MinFree is free. KeepLast overrides only age,
+// MinAge everything. A recording that is held or from the future stays, and so does one whose removal
+// would free nothing, unless it is too old. If MinFree cannot be met, no recording is removed for it:
+// something else fills the disk, and would fill the space of the recordings, too.
 //
-// Plan sorts the slice it is given and keeps it.
+// Plan sorts recordings, and the returned Plan uses that slice.
 func (p Policy) Plan(recordings []Recording, disk Disk, now time.Time) Plan {
 	slices.SortFunc(recordings, older)
 	reasons := make([]Reason, len(recordings))
@@ -174,7 +169,7 @@ func (p Policy) Plan(recordings []Recording, disk Disk, now time.Time) Plan {
 	return Plan{recordings, reasons, hopeless}
 }
 
-// last marks the newest KeepLast recordings of each stream.
+// last reports, for each recording, whether it is among the newest KeepLast of its stream.
 func (p Policy) last(recordings []Recording) []bool {
 	if p.KeepLast == 0 {
 		return nil
@@ -190,6 +185,6 @@ func (p Policy) last(recordings []Recording) []bool {
 	return last
 }
 
-// Find returns the index of a recording, or false if the plan does not have it:
-// it is new or has changed since the plan was made.
+// Find returns the index of a recording. It returns false for a recording that is new, or has changed since
+// the plan was made.
 func (p Plan) Find(r Recording) (int, bool) { return slices.BinarySearchFunc(p.Recordings, r, older) }

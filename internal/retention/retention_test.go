@@ -16,8 +16,8 @@ var update = flag.Bool("update", false, "write the plans into testdata/plans.txt
 
 var now = time.Date(2026, 11, 21, 6, 0, 0, 0, time.UTC)
 
-// TestPlans reads plans as a person writes them: a policy, a disk, and a line
-// for each recording with its age, size and stream, then what becomes of it.
+// TestPlans reads plans: a policy, a disk, and a line for each recording with its age, size and stream, and
+// what the plan does with it.
 func TestPlans(t *testing.T) {
 	const file = "testdata/plans.txt"
 	text, err := os.ReadFile(file)
@@ -139,7 +139,8 @@ func planLines(plan Plan) []string {
 			verdict = "remove"
 		}
 		size := strings.NewReplacer(".0 GB", "G", "0 B", "0").Replace(Bytes(r.Bytes).String())
-		lines[i] = fmt.Sprintf("%s  %s  %s%s -> %s: %s", shortDuration(ageOf(r)), size, streams[r.Stream], held, verdict, plan.Reasons[i])
+		lines[i] = fmt.Sprintf("%s  %s  %s%s -> %s: %s",
+			shortDuration(ageOf(r)), size, streams[r.Stream], held, verdict, plan.Reasons[i])
 	}
 	return lines
 }
@@ -153,7 +154,7 @@ func total(recordings []Recording) (n int64) {
 	return n
 }
 
-// checkPlan holds for every plan, whatever the policy.
+// checkPlan checks what holds for every plan, whatever the policy.
 func checkPlan(t testing.TB, name string, p Policy, disk Disk, before int64, plan Plan) {
 	t.Helper()
 	if len(plan.Recordings) != len(plan.Reasons) || total(plan.Recordings) != before {
@@ -171,7 +172,8 @@ func checkPlan(t testing.TB, name string, p Policy, disk Disk, before int64, pla
 		if !reason.Removes() {
 			continue
 		}
-		if p.Empty() || r.Held || Future(r.ModTime, now) || ageOf(r) < time.Duration(p.MinAge) || reason == TooLittleFree && plan.Hopeless {
+		if p.Empty() || r.Held || Future(r.ModTime, now) || ageOf(r) < time.Duration(p.MinAge) ||
+			reason == TooLittleFree && plan.Hopeless {
 			t.Fatalf("%s: %d goes: %s", name, i, reason)
 		}
 		if (reason == TooOld) != (p.Expired(r.ModTime, now) && !(p.KeepLast > 0 && amongTheLast(p, plan, i))) {
@@ -180,7 +182,7 @@ func checkPlan(t testing.TB, name string, p Policy, disk Disk, before int64, pla
 		held -= r.Bytes
 		after = after.with(r)
 	}
-	// Of those that the disk took, the newest was needed, and none older of use was left.
+	// The newest one that was removed for space was needed, and none that is older could have been removed.
 	newest := -1
 	for i, reason := range plan.Reasons {
 		if reason > TooOld {
@@ -207,7 +209,8 @@ func checkPlan(t testing.TB, name string, p Policy, disk Disk, before int64, pla
 		if spare && r.Bytes > 0 && i < newest {
 			t.Fatalf("%s: %d stayed, which is older than %d", name, i, newest)
 		}
-		if spare && r.Bytes > 0 && (p.MaxSize > 0 && held > int64(p.MaxSize) || !plan.Hopeless && p.shortOfBytes(after)) ||
+		tooMuch := p.MaxSize > 0 && held > int64(p.MaxSize)
+		if spare && r.Bytes > 0 && (tooMuch || !plan.Hopeless && p.shortOfBytes(after)) ||
 			spare && !r.Linked && !plan.Hopeless && p.shortOfInodes(after) {
 			t.Fatalf("%s: %d stayed although a limit is not met", name, i)
 		}
@@ -251,7 +254,8 @@ func TestAnyPlan(t *testing.T) {
 			MinAge:   Age(time.Duration(rapid.IntRange(0, 5).Draw(rt, "min-age")) * time.Hour),
 		}
 		disk := Disk{Free: rapid.Int64Range(0, 30).Draw(rt, "free"), Size: 100,
-			FreeInodes: rapid.Int64Range(0, 20).Draw(rt, "free inodes"), Inodes: rapid.Int64Range(0, 2).Draw(rt, "inodes") * 50}
+			FreeInodes: rapid.Int64Range(0, 20).Draw(rt, "free inodes"),
+			Inodes:     rapid.Int64Range(0, 2).Draw(rt, "inodes") * 50}
 		before := total(recordings)
 		checkPlan(t, fmt.Sprintf("%+v", p), p, disk, before, p.Plan(recordings, disk, now))
 	})
@@ -266,7 +270,7 @@ func TestFindKnowsWhatHasChanged(t *testing.T) {
 	}
 }
 
-// TestStream: the names that nginx-rtmp and people give.
+// TestStream checks the streams of names that nginx-rtmp writes and people choose.
 func TestStream(t *testing.T) {
 	for path, want := range map[string]string{
 		"live.flv":                          "live",
@@ -284,7 +288,7 @@ func TestStream(t *testing.T) {
 		"a/1795254935.flv":                  "a/",
 		"%E3%83%86-2026-11-21_09-35-58.flv": "%E3%83%86",
 
-		// record_suffix -%d-%b-%y-%T.flv, alone and behind record_unique's seconds.
+		// record_suffix -%d-%b-%y-%T.flv, alone and after record_unique's seconds.
 		"live-21-Nov-26-09:35:58.flv":            "live",
 		"live-1-21-Nov-26-09:35:58.flv":          "live-1",
 		"live-1795254935-21-Nov-26-09:35:58.flv": "live",
@@ -350,8 +354,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestStreamsAreFew: paths of one shape are looked at once, and the others' names
-// are their own.
+// TestStreamsAreFew checks that paths of one shape are looked at once.
 func TestStreamsAreFew(t *testing.T) {
 	var streams Streams
 	for i := range 1000 {

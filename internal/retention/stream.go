@@ -5,18 +5,16 @@ import (
 	"strings"
 )
 
-// Streams numbers the streams that recordings belong to. The zero Streams is
-// ready for use.
+// Streams numbers the streams that recordings belong to. The zero Streams is ready for use.
 type Streams struct {
 	numbers map[string]uint32
-	shapes  map[string][]span // what of a path of this shape names the stream
+	shapes  map[string][]span // the parts of a path of this shape that name the stream
 }
 
 // span is a part of a path, in bytes.
 type span struct{ from, to int }
 
-// Number returns the number of the stream that a recording belongs to, by its
-// path inside the archive.
+// Number returns the number of the stream that a recording belongs to. path is inside the archive.
 func (s *Streams) Number(path string) uint32 {
 	name := s.name(path)
 	number, ok := s.numbers[name]
@@ -33,14 +31,13 @@ func (s *Streams) Number(path string) uint32 {
 // Len returns how many streams there are.
 func (s *Streams) Len() int { return len(s.numbers) }
 
-// name returns the name of the stream: the path without extension and without
-// dates and times, be they in the file's name or directories of their own. The
-// FLV and the MP4 of one recording are of the same stream.
+// name returns the name of the stream: the path without its extension and without dates and times, in the
+// file's name or in directories. The FLV and the MP4 of one recording belong to the same stream.
 func (s *Streams) name(path string) string {
 	if dot := strings.LastIndexByte(path, '.'); dot > strings.LastIndexByte(path, '/') {
 		path = path[:dot]
 	}
-	// A million names have few shapes, and a regular expression takes microseconds.
+	// A regular expression takes microseconds, but a million names have few shapes.
 	var buffer [256]byte
 	shape := appendShape(buffer[:0], path)
 	keep, ok := s.shapes[string(shape)]
@@ -62,8 +59,8 @@ func (s *Streams) name(path string) string {
 	return name.String()
 }
 
-// appendShape appends path in lower case, with 0 for every digit except a 1 or 2
-// that begins a number: those begin a year and the seconds since the epoch.
+// appendShape appends path in lower case, with 0 in place of every digit except a 1 or 2 that begins a
+// number, because a year and the seconds since 1970 begin so.
 func appendShape(shape []byte, path string) []byte {
 	number := false
 	for _, c := range []byte(path) {
@@ -80,9 +77,8 @@ func appendShape(shape []byte, path string) []byte {
 	return shape
 }
 
-// The times that are recognised are what strftime(3) writes with the usual
-// formats (nginx-rtmp's own example is record_suffix -%d-%b-%y-%T.flv), and the
-// seconds that record_unique and %s write. nginx has the C locale.
+// The times that are recognized are those of strftime(3) with the usual formats (nginx-rtmp's own example
+// is record_suffix -%d-%b-%y-%T.flv), and the seconds of record_unique and %s. nginx uses the C locale.
 const (
 	sep   = `[-_.,: +@]`
 	month = `(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|` +
@@ -102,11 +98,11 @@ const (
 	stamp   = `(?:1\d{9}(?:\d{3})?|[12]\d{11}(?:\d\d)?|` +
 		dated + `(?:` + between + `(?:` + clock + `|\d\d))?|` + clock + between + dated + `)`
 	pairs = `\d\d` + sep + `\d\d` + sep + `\d\d` // a date or a time
-	// any is for the end of a name and its beginning, where less has to be certain.
+	// any matches at the end and the beginning of a name, where times are likelier than in the middle.
 	any = `(?:` + stamp + `|` + pairs + `(?:` + between + `(?:` + pairs + `|\d{6}|\d\d:\d\d))?|\d\d:\d\d(?::\d\d)?)`
 	// again is the number that recorddone appends to a name that exists.
 	again = `(?:-\d{1,3})?`
-	// before is all in front of a time: a number ends with a separator.
+	// before matches everything before a time. If it ends with a number, a separator follows.
 	before = `^(?:(|.*?)` + sep + `|(|.*?\D))`
 )
 
@@ -116,12 +112,12 @@ var (
 	inMiddle = regexp.MustCompile(before + stamp + `(` + sep + `.*)$`)
 	whole    = regexp.MustCompile(`^` + any + `$`)
 	aYear    = regexp.MustCompile(`^` + year + `$`)
-	// inDated and endDated are times below a directory with a date.
+	// inDated and endDated match times below a directory with a date.
 	inDated  = regexp.MustCompile(`^(?:\d\d|` + month + `|\d\d` + sep + `\d\d)$`)
 	endDated = regexp.MustCompile(before + clock + again + `$`)
 )
 
-// withoutTimes returns the parts of a path of this shape that are no times.
+// withoutTimes returns the parts of a path of this shape that are not times.
 func withoutTimes(shape string) (keep []span) {
 	inDate := false
 	for at := 0; ; {
@@ -143,16 +139,14 @@ func withoutTimes(shape string) (keep []span) {
 	}
 }
 
-// beginsDated reports whether what follows a year is a directory of a month or a
-// day.
+// beginsDated reports whether the rest of a path, after a year, begins with a directory of a month or day.
 func beginsDated(rest string) bool {
 	directory, _, ok := strings.Cut(rest, "/")
 	return ok && inDated.MatchString(directory)
 }
 
-// named returns the parts of shape[from:to], one name, that are no times. It
-// takes no second time away if that would leave nothing: streams may have
-// numbers for names.
+// named returns the parts of shape[from:to], which is one name, that are not times. It keeps a second time
+// if nothing else would be left, because the name of a stream may be a number.
 func named(shape string, from, to int, inDate bool) []span {
 	keep := []span{{from, to}}
 	for first := true; ; first = false {
@@ -179,8 +173,7 @@ func named(shape string, from, to int, inDate bool) []span {
 	}
 }
 
-// without takes cut, which counts the bytes of the parts one behind the other,
-// out of them.
+// without returns the parts without cut. The offsets of cut are those in the parts joined together.
 func without(parts []span, cut span) (left []span) {
 	at := 0
 	for _, part := range parts {

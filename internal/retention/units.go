@@ -8,16 +8,14 @@ import (
 	"time"
 )
 
-// off is how a limit is switched off; a plain 0 is the same. An empty text is
-// neither: it is more often a variable that was not set.
+// off switches a limit off, and so does 0. An empty text does not: more often it is a variable that was
+// not set.
 const off = "off"
 
-// Age is a time span, as Go writes durations and with days: 72h, 3d, 1d12h.
-// 0 is no limit.
+// Age is a duration as Go writes it, or with days: 72h, 3d, 1d12h. 0 is no limit.
 type Age time.Duration
 
-// UnmarshalText reads an age. Negative ones and those longer than 292 years are
-// errors.
+// UnmarshalText reads an age. A negative one, or one of more than 292 years, is an error.
 func (a *Age) UnmarshalText(text []byte) error {
 	s := string(text)
 	if s == off {
@@ -48,7 +46,7 @@ func (a *Age) UnmarshalText(text []byte) error {
 }
 
 func ageError(s string) error {
-	return fmt.Errorf("%q is no age: write 72h, 3d or 1d12h, or %q for no limit", s, off)
+	return fmt.Errorf("%q is not a valid age: write 72h, 3d or 1d12h, or %q for no limit", s, off)
 }
 
 // String writes an age as UnmarshalText reads it, in hours below three days.
@@ -64,7 +62,7 @@ func (a Age) String() string {
 	return fmt.Sprintf("%dd%s", days, shortDuration(d))
 }
 
-// shortDuration leaves out the zeros that time.Duration prints: 72h, not 72h0m0s.
+// shortDuration returns a duration without the zeros of time.Duration: 72h, not 72h0m0s.
 func shortDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -76,11 +74,11 @@ func shortDuration(d time.Duration) string {
 	return s
 }
 
-// Bytes is a number of bytes: 500M, 20G, 1.5T in powers of 1000, 20GiB in powers
-// of 1024, 100B. 0 is no limit.
+// Bytes is a number of bytes: 100B, with powers of 1000 500M, 20G, 1.5T, with powers of 1024 20GiB. 0 is
+// no limit.
 type Bytes int64
 
-// prefixes are in the order of their powers.
+// prefixes are in the order of the powers they stand for.
 const prefixes = "KMGTPE"
 
 // UnmarshalText reads a size.
@@ -113,7 +111,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		factor = math.Pow(base, float64(power+1))
 	}
 	value, err := strconv.ParseFloat(number, 64)
-	// ParseFloat takes "Inf", "0x1p3" and "1_000" as well.
+	// ParseFloat accepts "Inf", "0x1p3" and "1_000" as well.
 	if err != nil || strings.Trim(number, "0123456789.") != "" || value*factor >= math.MaxInt64 {
 		return sizeError(s)
 	}
@@ -122,10 +120,10 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 }
 
 func sizeError(s string) error {
-	return fmt.Errorf("%q is no size: write 500M, 20G or 20GiB, or %q for no limit", s, off)
+	return fmt.Errorf("%q is not a valid size: write 500M, 20G or 20GiB, or %q for no limit", s, off)
 }
 
-// String writes a size for a person: three digits and a prefix of 1000.
+// String writes a size with three digits and a prefix for a power of 1000.
 func (b Bytes) String() string {
 	value, unit := float64(b), ""
 	for _, prefix := range prefixes {
@@ -141,7 +139,7 @@ func (b Bytes) String() string {
 	return strconv.FormatFloat(value, 'f', digits, 64) + " " + unit + "B"
 }
 
-// Share is a part of a whole, in percent: 50%. 0 is no limit.
+// Share is a share in percent: 50%. 0 is no limit.
 type Share float64
 
 // UnmarshalText reads a share above 0% and up to 100%.
@@ -154,7 +152,7 @@ func (s *Share) UnmarshalText(text []byte) error {
 	number, ok := strings.CutSuffix(t, "%")
 	value, err := strconv.ParseFloat(number, 64)
 	if !ok || err != nil || strings.Trim(number, "0123456789.") != "" || value > 100 {
-		return fmt.Errorf("%q is no share: write 50%%, or %q for no limit", t, off)
+		return fmt.Errorf("%q is not a valid share: write 50%%, or %q for no limit", t, off)
 	}
 	*s = Share(value)
 	return nil
@@ -184,8 +182,8 @@ func (f *Free) UnmarshalText(text []byte) error {
 // Of returns the limit in bytes on a disk of the given size in bytes.
 func (f Free) Of(size int64) int64 { return int64(f.bytes) + int64(float64(size)*float64(f.share)/100) }
 
-// Inodes returns how many inodes must be free: the same share as of the bytes.
-// Without a free inode nobody can record, however many bytes are free.
+// Inodes returns how many inodes must be free: the same share as of the bytes. Without a free inode nobody
+// can record, however many bytes are free.
 func (f Free) Inodes(disk Disk) int64 {
 	share := float64(f.share) / 100
 	if f.bytes > 0 && disk.Size > 0 {

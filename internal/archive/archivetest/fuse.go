@@ -15,8 +15,8 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// Quirks are what a file system does otherwise than ext4. The errors are those of the
-// system calls of the same name, 0 if they work.
+// Quirks are the differences of a file system from ext4. The errors are those of the system calls of the
+// same name, 0 if they work.
 type Quirks struct {
 	Rename2  unix.Errno // renaming with flags
 	Link     unix.Errno
@@ -24,26 +24,26 @@ type Quirks struct {
 	FsyncDir unix.Errno // of directories
 	Chmod    unix.Errno
 	Utimes   unix.Errno
-	// Lock is of an exclusive lock, if the file is open for reading only.
+	// Lock is the error of an exclusive lock on a file that is open for reading only.
 	Lock unix.Errno
-	// Create is of making a file that is open for reading only.
+	// Create is the error of making a file that is open for reading only.
 	Create unix.Errno
-	// Renumbers says that a renamed file gets another inode number, CutsTimes that
-	// its time is cut to whole seconds then.
+	// Renumbers means that a renamed file gets another inode number, CutsTimes that its time is then
+	// cut to whole seconds.
 	Renumbers, CutsTimes bool
-	// Forgets says that files have other inode numbers each time that the directory is
-	// read, as on FAT once they are not in memory any more.
+	// Forgets means that files have other inode numbers each time the directory is read, as on FAT
+	// once they are no longer in memory.
 	Forgets bool
 	// Untyped means that a directory does not say which of its entries are files.
 	Untyped bool
-	// Interrupts says that every fifth call is interrupted by a signal.
+	// Interrupts means that a signal interrupts every fifth call.
 	Interrupts bool
 }
 
-// FUSE runs the calling test again, in a process of its own that finds such a file system,
-// of one directory, at dir; inside is true there and false here. Mounts must have been
-// called before. This process serves the file system, for one that uses its own can wait
-// for itself: Go's runtime polls what it opens.
+// FUSE runs the calling test again, in a process of its own that has such a file system, of one directory,
+// at dir; inside is true there and false here. The test must have called Mounts before. This process
+// serves the file system, because a process that uses its own file system can wait for itself: Go's
+// runtime polls the files that it opens.
 func FUSE(t *testing.T, quirks Quirks) (dir string, inside bool) {
 	t.Helper()
 	const at, mark = "TUNNELCAST_TEST_FUSE_AT", "TUNNELCAST_TEST_FUSE"
@@ -130,8 +130,7 @@ func (s *fuse) serve() {
 }
 
 func (s *fuse) answer(op uint32, node uint64, uid, gid uint32, in []byte) ([]byte, unix.Errno) {
-	// Not INIT, RELEASE and RELEASEDIR, nor locks: those the kernel makes again itself,
-	// if there is a signal.
+	// Not INIT, RELEASE, RELEASEDIR and locks, which the kernel repeats itself after a signal.
 	if s.calls++; s.Interrupts && s.calls%5 == 0 && !slices.Contains([]uint32{26, 18, 29, 31, 32, 33}, op) {
 		return nil, unix.EINTR
 	}
@@ -145,7 +144,8 @@ func (s *fuse) answer(op uint32, node uint64, uid, gid uint32, in []byte) ([]byt
 	}
 	switch op {
 	case 26: // INIT: with FUSE_FLOCK_LOCKS
-		return pack(uint32(7), uint32(31), uint32(0), uint32(1<<10), [2]uint16{}, uint32(128<<10), uint32(1), [9]uint32{}), 0
+		return pack(uint32(7), uint32(31), uint32(0), uint32(1<<10), [2]uint16{},
+			uint32(128<<10), uint32(1), [9]uint32{}), 0
 	case 1: // LOOKUP
 		number, ok := s.names[names(0)[0]]
 		if !ok {
@@ -275,7 +275,8 @@ func (s *fuse) setattr(number uint64, in []byte) ([]byte, unix.Errno) {
 		file.gid = order.Uint32(in[80:])
 	}
 	if size := order.Uint64(in[16:]); valid&8 != 0 {
-		file.data = append(file.data[:min(int(size), len(file.data))], make([]byte, max(0, int(size)-len(file.data)))...)
+		kept, grown := min(int(size), len(file.data)), max(0, int(size)-len(file.data))
+		file.data = append(file.data[:kept], make([]byte, grown)...)
 		file.mtime = time.Now()
 	}
 	if valid&(16|32) != 0 && valid&(128|256) == 0 && s.Utimes != 0 {

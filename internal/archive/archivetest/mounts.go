@@ -1,4 +1,6 @@
-// Package archivetest gives tests file systems of their own.
+// Package archivetest has what tests of the archive need: mounts that only the test sees (Mounts, Mount),
+// a file system with chosen faults (FUSE), a kernel that refuses chosen calls (Refuse), and another user
+// (As). Most of these run the calling test again in a process of its own.
 package archivetest
 
 import (
@@ -12,10 +14,9 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// Mounts runs the calling test again, in a process with a mount namespace of its
-// own, and is true there and false here. What is mounted there nobody else sees,
-// and it goes with the process. Where there is no such namespace to be had, the
-// test is skipped, or fails if one was promised.
+// Mounts runs the calling test again, in a process with a mount namespace of its own. It returns true there
+// and false here. Nobody else sees what is mounted there, and it ends with the process. Where such a
+// namespace cannot be made, the test is skipped, or fails if it was promised.
 func Mounts(t *testing.T) bool {
 	t.Helper()
 	attr := &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
@@ -27,8 +28,8 @@ func Mounts(t *testing.T) bool {
 	return again(t, "TUNNELCAST_TEST_MOUNTS", attr)
 }
 
-// again runs the calling test again, in a process that has its name in the variable
-// mark, and is true there and false here.
+// again runs the calling test again, in a process that has the test's name in the variable mark. It returns
+// true there and false here.
 func again(t *testing.T, mark string, attr *syscall.SysProcAttr) bool {
 	t.Helper()
 	if os.Getenv(mark) == t.Name() {
@@ -58,8 +59,8 @@ func again(t *testing.T, mark string, attr *syscall.SysProcAttr) bool {
 	return false
 }
 
-// Mount mounts a file system at target until the test ends, or skips the test as
-// Mounts does. A missing directory is made, unless the mount is a bind mount.
+// Mount mounts a file system at target until the test ends, or skips the test as Mounts does. It makes the
+// directory target, unless the mount is a bind mount.
 func Mount(t *testing.T, target, kind, source string, flags uintptr, options string) {
 	t.Helper()
 	if flags&syscall.MS_BIND == 0 { // a file perhaps
@@ -70,6 +71,6 @@ func Mount(t *testing.T, target, kind, source string, flags uintptr, options str
 	if err := syscall.Mount(source, target, kind, flags, options); err != nil {
 		promised.Lacking(t, "a mount of ", kind, " ", options, ": ", err)
 	}
-	// t.TempDir cannot remove what is mounted on.
+	// t.TempDir cannot remove a mount point.
 	t.Cleanup(func() { syscall.Unmount(target, syscall.MNT_DETACH) })
 }

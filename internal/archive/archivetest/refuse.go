@@ -11,8 +11,8 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// A Refusal has a system call fail as it does on a file system that lacks it: every
-// call whose argument number Arg, from 0, is Value in the bits of Mask.
+// A Refusal makes a system call fail as on a file system that lacks it: every call whose argument number
+// Arg, counted from 0, has the Value in the bits of Mask.
 type Refusal struct {
 	Call        uintptr // unix.SYS_...
 	Arg         int
@@ -22,14 +22,16 @@ type Refusal struct {
 
 // The calls that tests refuse.
 var (
-	RenameNoReplace = Refusal{Call: unix.SYS_RENAMEAT2, Arg: 4, Mask: unix.RENAME_NOREPLACE, Value: unix.RENAME_NOREPLACE}
-	Link            = Refusal{Call: unix.SYS_LINKAT}
-	SetLease        = Refusal{Call: unix.SYS_FCNTL, Arg: 1, Mask: ^uint32(0), Value: unix.F_SETLEASE}
-	Fsync           = Refusal{Call: unix.SYS_FSYNC}
-	Syncfs          = Refusal{Call: unix.SYS_SYNCFS}
-	Fchmod          = Refusal{Call: unix.SYS_FCHMOD}
-	Fchown          = Refusal{Call: unix.SYS_FCHOWN}
-	Utimens         = Refusal{Call: unix.SYS_UTIMENSAT}
+	RenameNoReplace = Refusal{
+		Call: unix.SYS_RENAMEAT2, Arg: 4, Mask: unix.RENAME_NOREPLACE, Value: unix.RENAME_NOREPLACE,
+	}
+	Link     = Refusal{Call: unix.SYS_LINKAT}
+	SetLease = Refusal{Call: unix.SYS_FCNTL, Arg: 1, Mask: ^uint32(0), Value: unix.F_SETLEASE}
+	Fsync    = Refusal{Call: unix.SYS_FSYNC}
+	Syncfs   = Refusal{Call: unix.SYS_SYNCFS}
+	Fchmod   = Refusal{Call: unix.SYS_FCHMOD}
+	Fchown   = Refusal{Call: unix.SYS_FCHOWN}
+	Utimens  = Refusal{Call: unix.SYS_UTIMENSAT}
 )
 
 // With returns these refusals with the error err.
@@ -40,9 +42,9 @@ func With(err unix.Errno, calls ...Refusal) []Refusal {
 	return calls
 }
 
-// Refuse runs the calling test again, in a process of its own in which the kernel
-// refuses these calls, and is true there and false here. The programs that the test
-// starts there are refused them too. Without refusals it is true at once.
+// Refuse runs the calling test again, in a process of its own in which the kernel refuses these calls. It
+// returns true there and false here. The kernel refuses them to the programs that the test starts there,
+// too. Without refusals it returns true at once.
 func Refuse(t *testing.T, refusals ...Refusal) bool {
 	t.Helper()
 	if len(refusals) == 0 {
@@ -57,14 +59,14 @@ func Refuse(t *testing.T, refusals ...Refusal) bool {
 	return true
 }
 
-// filter is for all threads of this process, for good (seccomp(2)).
+// filter refuses the calls to all threads of this process, irrevocably (seccomp(2)).
 func filter(refusals []Refusal) error {
 	statement := func(code uint16, k uint32) unix.SockFilter { return unix.SockFilter{Code: code, K: k} }
 	equal := func(k uint32, skip uint8) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: skip}
 	}
-	// struct seccomp_data: the call's number, and from offset 16 its arguments, of
-	// which the lower half comes first on the machines that we build for.
+	// struct seccomp_data has the call's number and, from offset 16, its arguments, the lower half first
+	// on the architectures that we build for.
 	var program []unix.SockFilter
 	for _, r := range refusals {
 		program = append(program,

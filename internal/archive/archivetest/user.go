@@ -13,9 +13,9 @@ import (
 // WWWData is Debian's number of the user and the group that nginx records as.
 const WWWData = 33
 
-// As makes the rest of the test run as another user, in the group of that number, who may pass to dir, a
-// directory of the test's. It takes root, and skips the test as Mounts does where
-// it is not. Such a test must not run beside others.
+// As makes the rest of the test run as another user, in the group of the same number, and lets that user
+// reach dir, a directory of the test. It needs root, and otherwise skips the test as Mounts does. Such a
+// test must not run in parallel with others.
 func As(t *testing.T, uid int, dir string) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -30,11 +30,13 @@ func As(t *testing.T, uid int, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(syscall.Setgroups(nil), syscall.Setresgid(-1, uid, 0), syscall.Setresuid(-1, uid, 0)); err != nil {
+	err = errors.Join(syscall.Setgroups(nil), syscall.Setresgid(-1, uid, 0), syscall.Setresuid(-1, uid, 0))
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(syscall.Setresuid(-1, 0, 0), syscall.Setresgid(-1, 0, 0), syscall.Setgroups(groups)); err != nil {
+		err := errors.Join(syscall.Setresuid(-1, 0, 0), syscall.Setresgid(-1, 0, 0), syscall.Setgroups(groups))
+		if err != nil {
 			t.Fatal(err)
 		}
 	})
