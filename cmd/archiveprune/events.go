@@ -31,6 +31,3 @@ var (
 	someNotRemoved  = hook.Event("87f327ccbbf8481699d89631d9b0a30f")
 	runFailed       = hook.Event("e94b3249ea724c33a29342ab2387e202")
 )
-
-// failures is the event of an error that has no other.
-var failures = hook.Failures{{Event: runFailed}}

@@ -17,7 +17,7 @@ import (
 	"tunnelcast/internal/hook"
 )
 
-func main() { os.Exit(hook.UnitStatus(hook.Main("archiveprune", run, failures))) }
+func main() { os.Exit(hook.UnitStatus(hook.Main("archiveprune", run, runFailed))) }
 
 const description = "Remove recordings that are too old or too many."
 

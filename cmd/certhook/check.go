@@ -100,7 +100,7 @@ func (h *host) checkLineage(ctx context.Context, r report, s *snapshot, dir stri
 	st, err := h.status(s, dir)
 	if healing != nil {
 		err = healing
-		h.env.Log.With(hook.Attrs(healing)...).Error(healing.Error(), failures.Event(healing))
+		h.env.Log.With(runFailed).With(hook.Attrs(withEvent(healing))...).Error(healing.Error())
 	}
 	if err != nil {
 		err = withoutLineage(err, dir)

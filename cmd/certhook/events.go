@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -34,10 +35,12 @@ var (
 	runFailed      = hook.Event("fd704ba6d28d4897ba7527bc8c945ad9")
 )
 
-// failures has the events of errors that other packages make.
-var failures = hook.Failures{
-	{Cause: context.DeadlineExceeded, Event: tooLong},
-	{Event: runFailed},
+// withEvent attaches an event to an error that another package makes.
+func withEvent(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return hook.With(err, tooLong)
+	}
+	return err
 }
 
 // findings has the events of the findings that are failures.

@@ -1,4 +1,4 @@
-// Command certhook moves charon to a certificate that certbot has renewed, without a
+// Certhook moves charon to a certificate that certbot has renewed, without a
 // moment in which a login fails, and asks charon for proof.
 //
 // certbot calls it as a deploy hook, with RENEWED_LINEAGE in the environment, for every
@@ -46,9 +46,11 @@ type cli struct {
 
 const description = "Move charon to a renewed certificate, without losing a login. certbot's deploy hook."
 
-func main() { os.Exit(hook.UnitStatus(hook.Main("certhook", run, failures))) }
+func main() { os.Exit(hook.UnitStatus(hook.Main("certhook", run, runFailed))) }
 
-func run(ctx context.Context, env hook.Env) error {
+func run(ctx context.Context, env hook.Env) error { return withEvent(runCommand(ctx, env)) }
+
+func runCommand(ctx context.Context, env hook.Env) error {
 	var c cli
 	command, err := hook.Parse(env, &c, description)
 	if err != nil {

@@ -47,9 +47,6 @@ var (
 	runFailed        = hook.Event("be1a1365646142a0aad8e27b8b6422ec")
 )
 
-// failures is the event of an error that has no other.
-var failures = hook.Failures{{Event: runFailed}}
-
 // withEvent attaches to an error the event that the catalog has for its cause, unless it has one.
 func withEvent(err error) error {
 	var codec *recording.CodecError

@@ -21,7 +21,7 @@ import (
 	"tunnelcast/internal/hook"
 )
 
-func main() { os.Exit(hook.Main("recorddone", run, failures)) }
+func main() { os.Exit(hook.Main("recorddone", run, runFailed)) }
 
 const description = "Turns finished FLV recordings into MP4, without re-encoding and without losing one."
 

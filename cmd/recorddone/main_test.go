@@ -38,7 +38,7 @@ func peak() {
 	if err != nil {
 		panic(err)
 	}
-	code := hook.Main("recorddone", run, failures)
+	code := hook.Main("recorddone", run, runFailed)
 	status, err := io.ReadAll(file)
 	if err != nil {
 		panic(err)

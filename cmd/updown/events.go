@@ -48,9 +48,6 @@ var (
 	runFailed       = hook.Event("71028d73a6414a3b901bd286dfcbfb01")
 )
 
-// failures is the event of an error that has none.
-var failures = hook.Failures{{Event: runFailed}}
-
 // withDNSEvent attaches to an error of the DNS server the event that the catalogue
 // has for its cause. It is called wherever such an error enters this program.
 func withDNSEvent(err error) error {

@@ -19,7 +19,7 @@ import (
 	"tunnelcast/internal/hook"
 )
 
-func main() { os.Exit(hook.UnitStatus(hook.Main("updown", run, failures))) }
+func main() { os.Exit(hook.UnitStatus(hook.Main("updown", run, runFailed))) }
 
 const description = "Give VPN clients their names in DNS."
 

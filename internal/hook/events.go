@@ -13,29 +13,6 @@ const eventKey = "MESSAGE_ID"
 // (journalctl MESSAGE_ID=...).
 func Event(id string) slog.Attr { return slog.String(eventKey, id) }
 
-// A Failure is a cause of errors and its event.
-type Failure struct {
-	Cause error // as errors.Is finds it; nil is any
-	Event slog.Attr
-}
-
-// Failures are the causes that a program's catalogue distinguishes; the first that
-// matches is taken.
-type Failures []Failure
-
-// Event returns the event of an error.
-func (f Failures) Event(err error) slog.Attr {
-	if errors.As(err, new(usageError)) {
-		return badUsage
-	}
-	for _, failure := range f {
-		if failure.Cause == nil || errors.Is(err, failure.Cause) {
-			return failure.Event
-		}
-	}
-	return slog.Attr{}
-}
-
 var (
 	badUsage          = Event("6e5cd3e9e86a4f16b1ac0769053a954e")
 	metricsNotWritten = Event("2c1677a628d744aa88cd333d8c165525")

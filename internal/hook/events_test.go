@@ -57,7 +57,7 @@ func TestAFailureHasItsEventAndItsFields(t *testing.T) {
 			map[string]string{"MESSAGE": `key "x": file does not exist`, "MESSAGE_ID": badUsage.Value.String()}},
 	} {
 		s, last := journalOf()
-		s.fail(test.err, Failures{{Event: other}}.Event(test.err))
+		s.fail(test.err, other)
 		if !maps.Equal(last(), test.want) {
 			t.Errorf("%s: got %v, want %v", name, last(), test.want)
 		}

@@ -66,7 +66,7 @@ func (e usageError) Unwrap() error { return e.err }
 // Usagef returns an error for wrong flags, arguments or configuration. Its exit
 // status is 80, kong's number for them.
 func Usagef(format string, args ...any) error {
-	return usageError{fmt.Errorf(format, args...)}
+	return With(usageError{fmt.Errorf(format, args...)}, badUsage)
 }
 
 // Status returns the exit status for the error of a run: 0 done or nothing to do,
@@ -102,9 +102,9 @@ func UnitStatus(status int) int {
 
 // Main runs a command in the environment of this process and returns its exit
 // status. After Parse, SIGTERM and SIGINT cancel the context. Main logs the error
-// that run returns, with its event, or with that of failures if it has none; run
-// does not log it.
-func Main(name string, run func(context.Context, Env) error, failures Failures) int {
+// that run returns, with its event, or with failed if it has none; run does not log
+// it.
+func Main(name string, run func(context.Context, Env) error, failed slog.Attr) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 
@@ -125,7 +125,7 @@ func Main(name string, run func(context.Context, Env) error, failures Failures) 
 	err := run(ctx, env)
 	status := Status(err)
 	if status != 0 {
-		log.fail(err, failures.Event(err))
+		log.fail(err, failed)
 	}
 	if err := env.Metrics.write(env.Now(), status == 0); err != nil {
 		env.Log.Warn("metrics not written", metricsNotWritten, "error", err)

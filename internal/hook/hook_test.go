@@ -206,7 +206,7 @@ func TestMainLogsTheErrorOnceAndReturnsTheStatus(t *testing.T) {
 	if out.String() != "tunnelcast-x: one cause\n" {
 		t.Errorf("got %q", out.String())
 	}
-	if got := Main("x", func(context.Context, Env) error { return nil }, nil); got != 0 {
+	if got := Main("x", func(context.Context, Env) error { return nil }, slog.Attr{}); got != 0 {
 		t.Errorf("status %d", got)
 	}
 }

@@ -76,7 +76,8 @@ func (s *sink) log(level slog.Level, line string, fields map[string]string) {
 	fmt.Fprintf(s.stderr, "%s: %s\n", s.name, line)
 }
 
-func (s *sink) fail(err error, event slog.Attr) {
+// fail logs an error with its event, or with failed if it has none.
+func (s *sink) fail(err error, failed slog.Attr) {
 	level := slog.LevelError
 	if errors.As(err, new(criticalError)) {
 		level = levelCritical
@@ -84,7 +85,7 @@ func (s *sink) fail(err error, event slog.Attr) {
 	line := oneLine(err.Error())
 	// The text is complete, so the attributes become fields only.
 	entry := slog.NewRecord(time.Time{}, level, line, 0)
-	entry.AddAttrs(event)
+	entry.AddAttrs(failed)
 	entry.Add(Attrs(err)...)
 	_, fields := render(entry, nil)
 	s.log(level, line, fields)
