@@ -43,7 +43,7 @@ help: ## list the targets
 # Checked before minutes of building, not after them.
 root:
 	@[ "$$(id -u)" = 0 ] || { \
-		echo "this must be run as root: it boots a server with mounts and networks of its own" >&2; exit 1; }
+		echo "this must be run as root: it boots a server with its own mounts and networks" >&2; exit 1; }
 
 terminal:
 	@[ -t 0 ] && [ -t 1 ] || { \

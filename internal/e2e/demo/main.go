@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -21,7 +22,8 @@ import (
 
 func main() {
 	deb := flag.String("deb", "", "the package to install, as make deb leaves it in bin/")
-	suite := flag.String("suite", "bookworm", "the Debian release of the server: bookworm or trixie")
+	suite := flag.String("suite", cmp.Or(os.Getenv("TUNNELCAST_SUITE"), "bookworm"),
+		"the Debian release of the server: bookworm or trixie")
 	shell := flag.Bool("shell", false, "open a shell on the gateway instead of showing the programs at work")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
