@@ -23,7 +23,7 @@ import (
 type namespaces struct {
 	keeper *exec.Cmd
 	stdin  io.Closer
-	pid    int    // of the shell that holds the namespaces, as seen from here
+	pid    int    // of the shell that holds the namespaces, outside
 	dir    string // of the run: a tmpfs that exists only inside
 	bases  []string
 }
@@ -48,7 +48,7 @@ unshare --mount --pid --fork --kill-child --mount-proc --propagation private -- 
 		mount -t tmpfs -o mode=755 tmpfs /run/systemd/nspawn && echo ready && read -r _' "$dir"
 sweep "$@"`
 
-// newNamespaces needs a directory on which it can mount; what lies in it stays as it is.
+// newNamespaces makes the namespaces, and mounts a tmpfs on dir inside. The files that dir has outside do not change.
 func newNamespaces(ctx context.Context, dir string) (*namespaces, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the run's directory: %w", err)
