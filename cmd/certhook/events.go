@@ -28,7 +28,7 @@ var (
 	copyServed     = hook.Event("269aadcf2120457da2f8c562c32791cd")
 	notNamed       = hook.Event("f305fffb709c4a0e819bec500f20da1b")
 	tooLong        = hook.Event("9f1728e27f6641dd92b8ee4ca4cd5360")
-	notReloaded    = hook.Event("09af5e60c96e49c1bbd52213cdf23512")
+	leftUndone     = hook.Event("09af5e60c96e49c1bbd52213cdf23512")
 	otherBroken    = hook.Event("8b30fe39787d432693dfe6584fe9ca16")
 	otherIssuer    = hook.Event("cd0fa611718b4d51a0b8ac9f29572a33")
 	rivalIssuer    = hook.Event("b3f4982cf70d46b0b49491b8f209c683")
@@ -58,7 +58,7 @@ var findings = map[rotation.Kind]struct {
 	rotation.KeyDenied:   {event: reloadLosesKey, critical: true},
 	rotation.RivalIssuer: {event: rivalIssuer, critical: true},
 	rotation.OtherBroken: {event: otherBroken, some: true},
-	rotation.Stays:       {event: notReloaded, some: true},
+	rotation.Stays:       {event: leftUndone, some: true},
 }
 
 // failure returns a finding as an error with its event and status.

@@ -198,7 +198,7 @@ func (m *move) loadAuthority(ctx context.Context, name string) error {
 	if err != nil {
 		err = fmt.Errorf("%w: charon serves the new certificate, but authority %s of swanctl.conf: %w",
 			hook.ErrSome, name, err)
-		m.left = append(m.left, hook.With(err, notReloaded))
+		m.left = append(m.left, hook.With(err, leftUndone))
 	}
 	return ctx.Err()
 }
@@ -250,7 +250,7 @@ func (m *move) allRefused() error {
 	}
 	for _, err := range m.refusals {
 		err = fmt.Errorf("%w: charon serves the new certificate, but not by %w", hook.ErrSome, err)
-		m.left = append(m.left, hook.With(err, notReloaded))
+		m.left = append(m.left, hook.With(err, leftUndone))
 	}
 	m.refusals = nil
 	return nil

@@ -26,7 +26,7 @@ func (h *host) reloadUnits(ctx context.Context) error {
 		return nil
 	}
 	err := fmt.Errorf("%w: the certificate is in place, but %s", hook.ErrSome, strings.Join(failed, "; "))
-	return hook.With(err, notReloaded)
+	return hook.With(err, leftUndone)
 }
 
 // reload reloads a unit that runs. One that does not run reads its files when it starts.
