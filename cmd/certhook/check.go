@@ -92,7 +92,7 @@ func (h *host) check(ctx context.Context) error {
 }
 
 // checkLineage reports on one lineage, with --heal after healing it.
-func (h *host) checkLineage(ctx context.Context, r report, s *snapshot, dir string) status {
+func (h *host) checkLineage(ctx context.Context, r report, s *hostSnapshot, dir string) status {
 	var healing error
 	if h.cli.Check.Heal && s.down == nil {
 		_, healing = h.rotate(ctx, s, dir)
@@ -114,7 +114,7 @@ func (h *host) checkLineage(ctx context.Context, r report, s *snapshot, dir stri
 }
 
 // checkBeforeHealing reports what healing cannot mend.
-func (h *host) checkBeforeHealing(ctx context.Context, r report, s *snapshot) {
+func (h *host) checkBeforeHealing(ctx context.Context, r report, s *hostSnapshot) {
 	remedy, err := h.charonFault(ctx, s)
 	switch {
 	case errors.Is(err, charon.ErrNotRunning):
@@ -134,7 +134,7 @@ func (h *host) checkBeforeHealing(ctx context.Context, r report, s *snapshot) {
 }
 
 // charonFault returns why charon cannot be asked, and the remedy.
-func (h *host) charonFault(ctx context.Context, s *snapshot) (remedy string, err error) {
+func (h *host) charonFault(ctx context.Context, s *hostSnapshot) (remedy string, err error) {
 	if errors.Is(s.down, charon.ErrNotRunning) {
 		if state, err := units.Get(ctx, h.cli.Unit); err == nil && state.Active == "active" {
 			return "the key vici in /etc/tunnelcast/certhook.toml names its socket",
@@ -145,7 +145,7 @@ func (h *host) charonFault(ctx context.Context, s *snapshot) (remedy string, err
 }
 
 // checkHost reports whether the host is ready for a renewal.
-func (h *host) checkHost(ctx context.Context, r report, s *snapshot) {
+func (h *host) checkHost(ctx context.Context, r report, s *hostSnapshot) {
 	remedy, err := h.charonFault(ctx, s)
 	r.Say("charon on "+h.cli.Vici, err, remedy)
 	if err == nil {
@@ -170,11 +170,11 @@ func (h *host) checkHost(ctx context.Context, r report, s *snapshot) {
 const timer = "tunnelcast-certcheck.timer"
 
 // checkNoLineage reports why there is nothing to look after.
-func (h *host) checkNoLineage(r report, s *snapshot) {
+func (h *host) checkNoLineage(r report, s *hostSnapshot) {
 	cause := fmt.Errorf("no connection in %s names a certificate of certbot", filepath.Join(s.Dir, "swanctl.conf"))
 	for _, dir := range filesIn(filepath.Join(h.root, liveDir), ".") {
 		if plan, err := s.decide(dir); err == nil && plan.Reason.Kind == rotation.IPsec {
-			cause = fmt.Errorf("%s is not served from swanctl.conf, it is in %s, which strongswan-starter reads",
+			cause = fmt.Errorf("%s is not served from swanctl.conf but from %s, which strongswan-starter reads",
 				dir, s.IPsecConf)
 		}
 	}
@@ -183,7 +183,7 @@ func (h *host) checkNoLineage(r report, s *snapshot) {
 
 // checkCopies looks for lineages that no connection names although charon serves a copy of
 // an earlier version, which nobody renews.
-func (h *host) checkCopies(r report, s *snapshot) {
+func (h *host) checkCopies(r report, s *hostSnapshot) {
 	live := filepath.Join(h.root, liveDir)
 	if len(s.dirs) > 0 {
 		live = filepath.Dir(s.dirs[0])
@@ -200,7 +200,7 @@ func (h *host) checkCopies(r report, s *snapshot) {
 
 // checkConnections reports what is wrong with the files that connections name, and what
 // may surprise about a connection.
-func (h *host) checkConnections(r report, s *snapshot) {
+func (h *host) checkConnections(r report, s *hostSnapshot) {
 	for _, section := range s.Sections {
 		for _, file := range section.Certs {
 			_, err := os.Stat(file.Path)
@@ -239,7 +239,7 @@ func (h *host) checkConnections(r report, s *snapshot) {
 
 // checkIssuers looks for issuers' files of lineages that are gone: charon goes on loading
 // them.
-func (h *host) checkIssuers(r report, s *snapshot) {
+func (h *host) checkIssuers(r report, s *hostSnapshot) {
 	for _, file := range s.X509CA {
 		name := rotation.IssuerOf(filepath.Base(file.Path))
 		if name == "" || slices.ContainsFunc(s.dirs, func(dir string) bool { return filepath.Base(dir) == name }) {
@@ -261,7 +261,7 @@ func (h *host) checkIssuers(r report, s *snapshot) {
 
 // checkAppArmor reports whether swanctl, by which charon's unit loads everything, may read
 // what the lineages need.
-func (h *host) checkAppArmor(r report, s *snapshot) {
+func (h *host) checkAppArmor(r report, s *hostSnapshot) {
 	var denied rotation.Access
 	asked := len(s.dirs) == 0
 	for _, dir := range s.dirs {
@@ -277,7 +277,7 @@ func (h *host) checkAppArmor(r report, s *snapshot) {
 	switch {
 	case !asked:
 	case errors.Is(denied, errReadOnly):
-		r.Say(fmt.Sprintf("AppArmor profile of swanctl was not looked at: %v", denied), nil, "")
+		r.Say(fmt.Sprintf("AppArmor profile of swanctl was not checked: %v", denied), nil, "")
 	case denied != (rotation.Access{}):
 		r.Say("AppArmor profile of swanctl", denied, rotation.Remedy)
 	default:

@@ -37,7 +37,7 @@ func (h *host) deploy(ctx context.Context, name string) (outcome string, err err
 }
 
 // rotate is deploy for one lineage of a snapshot. It needs the lock.
-func (h *host) rotate(ctx context.Context, s *snapshot, dir string) (outcome string, err error) {
+func (h *host) rotate(ctx context.Context, s *hostSnapshot, dir string) (outcome string, err error) {
 	defer func() { err = hook.With(err, "lineage", dir) }()
 	start := time.Now()
 	plan, err := s.decide(dir)
@@ -159,6 +159,6 @@ func (h *host) charonDown(ctx context.Context, m *move, down error) (string, err
 		return "", err
 	}
 	outcome := down.Error() + ": it loads the certificate when it starts"
-	h.env.Log.Info(outcome, charonIdle, "lineage", m.plan.Dir()) // a notice: certbot may pass it on
+	h.env.Log.Info(outcome, charonIdle, "lineage", m.plan.Lineage.Dir) // a notice: certbot may pass it on
 	return outcome, h.reloadUnits(ctx)
 }

@@ -39,7 +39,7 @@ func TestErrorsHaveTheirEvents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lineage := filepath.Join(le, "live", test.lineage)
 			args := append(test.settings, "deploy", "--lineage", lineage)
-			_, err := certhook(t, filepath.Join(dir, "none"), swanctl, args...)
+			_, err := runCerthook(t, filepath.Join(dir, "none"), swanctl, args...)
 			if attrs := fmt.Sprint(hook.Attrs(err)...); !has(err, test.want) || !strings.Contains(attrs, lineage) {
 				t.Errorf("the error %v has the attributes %v, want %v and the lineage", err, attrs, test.want)
 			}

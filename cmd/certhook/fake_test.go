@@ -80,8 +80,8 @@ func (c *fakeCharon) commands() string {
 	return strings.Join(c.took, " ")
 }
 
-// certhook runs the command in this process and returns what it printed.
-func certhook(t *testing.T, socket, swanctlDir string, args ...string) (stdout string, err error) {
+// runCerthook runs the command in this process and returns what it printed.
+func runCerthook(t *testing.T, socket, swanctlDir string, args ...string) (stdout string, err error) {
 	t.Helper()
 	var out bytes.Buffer
 	err = run(t.Context(), hook.Env{

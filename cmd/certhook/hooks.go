@@ -35,7 +35,7 @@ var callsLoader = regexp.MustCompile(`(?m)^[^#\n]*?(?:^|[\s;&|"'` + "`" + `(=]|b
 
 // checkHooks reports whether certbot calls this program, and which other hooks load
 // charon's credentials in a way that loses logins.
-func (h *host) checkHooks(r report, s *snapshot) {
+func (h *host) checkHooks(r report, s *hostSnapshot) {
 	for _, configDir := range h.configDirs(s.dirs) {
 		dir := filepath.Join(configDir, "renewal-hooks/deploy")
 		installed, others := hooksIn(configDir)
@@ -49,8 +49,8 @@ func (h *host) checkHooks(r report, s *snapshot) {
 		r.Say("certbot's hook in "+dir, err, remedy)
 		for _, file := range slices.Concat(others, renewalHooks(configDir)) {
 			r.Say("certbot's hook "+file,
-				errors.New("it loads charon's credentials too: logins are lost between its steps at each renewal"),
-				"take it out, tunnelcast-certhook does that")
+				errors.New("it loads charon's credentials, too: at each renewal logins are lost between its steps"),
+				"remove it, tunnelcast-certhook does this")
 		}
 	}
 }

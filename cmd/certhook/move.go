@@ -23,7 +23,7 @@ import (
 // connections that did not change, and fail at a broken connection of somebody else.
 type move struct {
 	host     *host
-	snapshot *snapshot
+	snapshot *hostSnapshot
 	plan     *rotation.Plan
 	issuers  issuerDir
 
@@ -41,7 +41,7 @@ type move struct {
 
 // run takes the steps of a plan. after is what is wrong although charon has the new pair.
 func (m *move) run(ctx context.Context) (after, err error) {
-	for _, f := range m.plan.Left() {
+	for _, f := range m.plan.Left {
 		m.left = append(m.left, failure(f))
 	}
 	if err := m.takeAll(ctx); err != nil {
@@ -57,7 +57,7 @@ func (m *move) run(ctx context.Context) (after, err error) {
 		return nil, fmt.Errorf("charon serves the new certificate, but %w", err)
 	}
 	var broken []error
-	for _, f := range m.snapshot.Broken(m.plan.Lineage()) {
+	for _, f := range m.snapshot.Broken(m.plan.Lineage) {
 		broken = append(broken, failure(f))
 	}
 	return together(slices.Concat(m.left, []error{m.choice}, broken)...), nil
@@ -163,7 +163,7 @@ func (m *move) mayServe(ctx context.Context) bool {
 }
 
 func (m *move) loadKey(ctx context.Context, step rotation.Step) error {
-	key := m.plan.Lineage().Pair.Key
+	key := m.plan.Lineage.Pair.Key
 	id, err := m.snapshot.session.LoadKey(ctx, key.PEM())
 	if err != nil {
 		return fmt.Errorf("%w (the %s; ECDSA needs charon's plugin openssl, in libstrongswan-standard-plugins)",
@@ -211,7 +211,7 @@ func (m *move) loadConnection(ctx context.Context, step rotation.Step) error {
 	case step.Restarts:
 		warning := "the tunnel of connection " + step.Name + " is closed and started anew: its certificate ends soon"
 		m.host.env.Log.Warn(warning, tunnelRestarted,
-			"lineage", m.plan.Dir(), "connection", step.Name)
+			"lineage", m.plan.Lineage.Dir, "connection", step.Name)
 	case step.WhenDown:
 		up, err := session.Up(ctx, step.Name)
 		if err != nil {

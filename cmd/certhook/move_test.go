@@ -38,7 +38,7 @@ func TestTunnelThatComesUpMeanwhile(t *testing.T) {
 		keys: []string{oldKey.ID()}, loads: newKey.ID(),
 		up: func() bool { asked++; return asked > 1 },
 	}
-	_, err = certhook(t, charon.start(t), swanctl, "deploy", "--lineage", live)
+	_, err = runCerthook(t, charon.start(t), swanctl, "deploy", "--lineage", live)
 	if !errors.Is(err, hook.ErrSome) || !strings.Contains(err.Error(), "because its tunnel came up during this run") {
 		t.Errorf("got %v", err)
 	}

@@ -52,7 +52,7 @@ func TestTheHostIsReadOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	opened := watchOpens(t, watched...)
-	out, err := certhook(t, charon.start(t), swanctl, "check", "--heal")
+	out, err := runCerthook(t, charon.start(t), swanctl, "check", "--heal")
 	if err != nil || strings.Count(out, "ok    lineage ") != 3 {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -19,7 +19,7 @@ func (h *host) reloadUnits(ctx context.Context) error {
 		case runs:
 			h.env.Result.Info("reloaded", unitReloaded, "unit", unit)
 		default:
-			h.env.Result.Info("not reloaded, because it does not run", unitIdle, "unit", unit)
+			h.env.Result.Info("not reloaded, because it is not running", unitIdle, "unit", unit)
 		}
 	}
 	if len(failed) == 0 {

@@ -18,9 +18,9 @@ import (
 	"tunnelcast/internal/swanctl"
 )
 
-// snapshot is what a run reads of its host, once. Only what a switch has changed is read
+// hostSnapshot is what a run reads of its host, once. Only what a switch has changed is read
 // again, by update.
-type snapshot struct {
+type hostSnapshot struct {
 	rotation.Snapshot
 
 	host     *host
@@ -39,8 +39,8 @@ type snapshot struct {
 // read takes a snapshot. Without dirs, the lineages are those that the settings or the
 // configuration name. Everything that cannot be read is an error of its own, so that it
 // matters only where it is needed.
-func (h *host) read(ctx context.Context, dirs ...string) *snapshot {
-	s := &snapshot{
+func (h *host) read(ctx context.Context, dirs ...string) *hostSnapshot {
+	s := &hostSnapshot{
 		host: h, reader: newReader(), appArmor: &appArmor{root: h.root}, lineages: map[string]*rotation.Lineage{},
 	}
 	s.Dir, s.Unit = h.cli.SwanctlDir, h.cli.Unit
@@ -59,20 +59,20 @@ func (h *host) read(ctx context.Context, dirs ...string) *snapshot {
 	return s
 }
 
-func (s *snapshot) close() {
+func (s *hostSnapshot) close() {
 	if s.session != nil {
 		s.session.Close()
 	}
 }
 
 // update reads again what a switch has changed.
-func (s *snapshot) update(ctx context.Context) error {
+func (s *hostSnapshot) update(ctx context.Context) error {
 	s.reader = newReader()
 	s.readIssuers()
 	return s.readCharon(ctx)
 }
 
-func (s *snapshot) readConfiguration() {
+func (s *hostSnapshot) readConfiguration() {
 	s.X509 = s.filesOf("x509")
 	s.readIssuers()
 	conf, err := swanctl.Read(s.Dir)
@@ -104,9 +104,9 @@ func (s *snapshot) readConfiguration() {
 	}
 }
 
-func (s *snapshot) readIssuers() { s.X509CA = s.filesOf("x509ca") }
+func (s *hostSnapshot) readIssuers() { s.X509CA = s.filesOf("x509ca") }
 
-func (s *snapshot) filesOf(name string) []*rotation.File {
+func (s *hostSnapshot) filesOf(name string) []*rotation.File {
 	var files []*rotation.File
 	for _, file := range filesIn(s.Dir, name) {
 		files = append(files, s.reader.file(file))
@@ -116,7 +116,7 @@ func (s *snapshot) filesOf(name string) []*rotation.File {
 
 // lineageDirs returns the directories of the lineages that the settings name, or else
 // those that the configuration leads to.
-func (s *snapshot) lineageDirs() []string {
+func (s *hostSnapshot) lineageDirs() []string {
 	var dirs []string
 	for _, l := range s.host.cli.Lineages {
 		if !filepath.IsAbs(l) {
@@ -144,7 +144,7 @@ func (s *snapshot) lineageDirs() []string {
 }
 
 // lineage returns what was read of a lineage.
-func (s *snapshot) lineage(dir string) *rotation.Lineage {
+func (s *hostSnapshot) lineage(dir string) *rotation.Lineage {
 	if l, ok := s.lineages[dir]; ok {
 		return l
 	}
@@ -166,7 +166,7 @@ func (s *snapshot) lineage(dir string) *rotation.Lineage {
 
 // archived returns the versions of a lineage's certificate that certbot keeps beside the
 // present one.
-func (s *snapshot) archived(leafFile string) []*x509.Certificate {
+func (s *hostSnapshot) archived(leafFile string) []*x509.Certificate {
 	present, err := filepath.EvalSymlinks(leafFile)
 	if err != nil {
 		return nil
@@ -198,7 +198,7 @@ var keyDirectories = []struct {
 
 // readKeys reads the private keys that swanctl --load-creds finds. That command unloads
 // all others, so only these survive a reload.
-func (s *snapshot) readKeys() {
+func (s *hostSnapshot) readKeys() {
 	for _, dir := range keyDirectories {
 		for _, path := range filesIn(s.Dir, dir.name) {
 			if _, err := s.reader.read(path); err != nil {
@@ -221,7 +221,7 @@ func (s *snapshot) readKeys() {
 }
 
 // readIPsec reads the certificates that strongSwan's older configuration names.
-func (s *snapshot) readIPsec() {
+func (s *hostSnapshot) readIPsec() {
 	etc := filepath.Join(s.host.root, "etc")
 	s.IPsecConf = filepath.Join(etc, "ipsec.conf")
 	text, _ := s.reader.read(s.IPsecConf)
@@ -238,7 +238,7 @@ func (s *snapshot) readIPsec() {
 	}
 }
 
-func (s *snapshot) readCharon(ctx context.Context) error {
+func (s *hostSnapshot) readCharon(ctx context.Context) error {
 	c := &rotation.Charon{Up: map[string]bool{}}
 	s.Charon = nil
 	var err error
@@ -284,7 +284,7 @@ func credentials(ctx context.Context, session *charon.Session) (rotation.Credent
 }
 
 // decide returns the plan for one lineage, or why there can be none.
-func (s *snapshot) decide(dir string) (*rotation.Plan, error) {
+func (s *hostSnapshot) decide(dir string) (*rotation.Plan, error) {
 	if err := isDirectory(dir); err != nil {
 		return nil, hook.With(fmt.Errorf("read lineage: %w", err), lineageMissing)
 	}

@@ -28,7 +28,7 @@ type status struct {
 
 // status compares the disk with charon. The error is the first thing that is not as it
 // should be.
-func (h *host) status(s *snapshot, dir string) (status, error) {
+func (h *host) status(s *hostSnapshot, dir string) (status, error) {
 	st := status{Lineage: dir, Names: []string{}, Charon: []string{}}
 	plan, err := s.decide(dir)
 	if err != nil {
@@ -62,7 +62,7 @@ func (h *host) status(s *snapshot, dir string) (status, error) {
 		}
 	}
 	if least := h.warnDays(leaf); st.DaysLeft < least {
-		return st, fmt.Errorf("%d days left, fewer than %d: does certbot.timer run?", st.DaysLeft, least)
+		return st, fmt.Errorf("%d days left, fewer than %d: is certbot.timer running?", st.DaysLeft, least)
 	}
 	return st, nil
 }
@@ -72,14 +72,14 @@ func (h *host) status(s *snapshot, dir string) (status, error) {
 func (h *host) unserved(plan *rotation.Plan) error {
 	switch f := plan.Reason; {
 	case len(plan.Steps) > 0:
-		return fmt.Errorf("%w (tunnelcast-certhook deploy --lineage %s)", f, plan.Dir())
+		return fmt.Errorf("%w (tunnelcast-certhook deploy --lineage %s)", f, plan.Lineage.Dir)
 	case f.Kind != rotation.Current:
 		return failure(f)
 	}
 	if name := plan.NotLoaded(); name != "" {
 		return fmt.Errorf("charon has not loaded connection %s (swanctl --load-conns says why)", name)
 	}
-	return h.survives(plan.Dir(), plan)
+	return h.survives(plan.Lineage.Dir, plan)
 }
 
 // warnDays returns how many days must be left. certbot renews when a third of the lifetime

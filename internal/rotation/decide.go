@@ -15,26 +15,26 @@ import (
 
 // Plan is what is to be done about one lineage.
 type Plan struct {
-	Reason Finding // why there are steps, or none
-	Steps  []Step
+	Lineage *Lineage
+	Reason  Finding // why there are steps, or none
+	Steps   []Step
+	Left    []Finding // connections that keep their earlier certificate
 
 	snapshot *Snapshot
-	lineage  *Lineage
 	now      time.Time
 
 	use     use
 	issuers []issuer
 	stale   []*File         // files of a chain that was longer
-	old     []oldKey        // keys that charon is to forget
-	kept    bool            // the key of the version before stays, or is the new one
+	old     []oldKey        // keys to unload
+	kept    bool            // the key of the version before stays loaded, or is the new one
 	chosen  []Section       // sections for which charon picks a version of the lineage by identity
-	others  map[string]bool // DER of certificates of others that charon may present for the same names
-	left    []Finding       // connections that stay as they are
-	moves   bool            // a step brings the leaf
+	others  map[string]bool // DER of others' certificates that charon may present for the same names
+	moves   bool            // a step loads the leaf
 }
 
-// issuer is one that clients need, with a file of its own: swanctl reads only the first
-// certificate of a file.
+// issuer is an issuer that clients need. It has a file of its own, because swanctl reads only
+// the first certificate of a file.
 type issuer struct {
 	cert *x509.Certificate
 	file string
@@ -50,7 +50,7 @@ type oldKey struct {
 // Decide returns the plan for one lineage. It does not change its arguments, and the
 // plan refers to them.
 func Decide(s *Snapshot, l *Lineage, now time.Time) *Plan {
-	p := &Plan{snapshot: s, lineage: l, now: now, use: s.use(l)}
+	p := &Plan{Lineage: l, snapshot: s, now: now, use: s.use(l)}
 	if !p.use.any() {
 		p.Reason = s.unused(l)
 		return p
@@ -61,7 +61,7 @@ func Decide(s *Snapshot, l *Lineage, now time.Time) *Plan {
 	}
 	p.findIssuers()
 	if s.Charon == nil {
-		p.Reason = find(Stopped, "charon does not run")
+		p.Reason = find(Stopped, "charon is not running")
 		p.Steps = slices.Concat(p.writeIssuers(), p.removeStale())
 		return p
 	}
@@ -75,9 +75,9 @@ func Decide(s *Snapshot, l *Lineage, now time.Time) *Plan {
 
 // Invalid returns why what is on disk cannot be served.
 func (p *Plan) Invalid() error {
-	pair := p.lineage.Pair
+	pair := p.Lineage.Pair
 	if pair == nil {
-		return p.lineage.Fault
+		return p.Lineage.Fault
 	}
 	if err := pair.ValidAt(p.now); err != nil {
 		return err
@@ -99,21 +99,21 @@ func (l *Lineage) prefix() string { return "tunnelcast-" + path.Base(l.Dir) + "-
 
 const fingerprintDigits = 16
 
-// findIssuers finds the issuers that clients need and the files of issuers of the past.
-// An issuer's name depends on its certificate, so that those of the old chain stay until
-// the old certificate is gone.
+// findIssuers finds the issuers that clients need, and the files of issuers that they need no
+// longer. An issuer's name depends on its certificate, so that those of the old chain stay
+// loaded until the old certificate is not served any more.
 func (p *Plan) findIssuers() {
 	dir := path.Join(p.snapshot.Dir, "x509ca")
-	for i, cert := range p.lineage.Pair.Needed(p.now) {
+	for i, cert := range p.Lineage.Pair.Needed(p.now) {
 		p.issuers = append(p.issuers, issuer{
 			cert: cert,
-			file: path.Join(dir, fmt.Sprintf("%s%d.pem", p.lineage.prefix(), i+1)),
+			file: path.Join(dir, fmt.Sprintf("%s%d.pem", p.Lineage.prefix(), i+1)),
 			text: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}),
-			name: p.lineage.prefix() + lineage.Fingerprint(cert)[:fingerprintDigits],
+			name: p.Lineage.prefix() + lineage.Fingerprint(cert)[:fingerprintDigits],
 		})
 	}
 	for _, file := range p.snapshot.X509CA {
-		if IssuerOf(path.Base(file.Path)) == path.Base(p.lineage.Dir) && !p.isIssuerFile(file) {
+		if IssuerOf(path.Base(file.Path)) == path.Base(p.Lineage.Dir) && !p.isIssuerFile(file) {
 			p.stale = append(p.stale, file)
 		}
 	}
@@ -143,11 +143,11 @@ func (p *Plan) onDisk(i issuer) bool {
 	})
 }
 
-// findOldKeys finds the keys that charon is to forget: those of earlier versions that no
-// file has and that nothing else uses. Where files may have any key, because they are
-// encrypted, only those of archived versions are.
+// findOldKeys finds the keys to unload: those of earlier versions that are in no file and that
+// nothing else uses. Where files may have any key, because they are encrypted, only the keys
+// of archived versions are unloaded.
 func (p *Plan) findOldKeys() {
-	s, l := p.snapshot, p.lineage
+	s, l := p.snapshot, p.Lineage
 	p.others = make(map[string]bool)
 	var configured []string // ids of the keys of certificates that the configuration leads to
 	for _, cert := range s.certificates() {
@@ -207,11 +207,11 @@ func (p *Plan) oldIDs() []string {
 	return ids
 }
 
-// findChosen finds the sections for which charon picks the certificate by identity, and
-// now picks a version of the lineage's.
+// findChosen finds the sections for which charon picks the certificate by identity, and now
+// picks a version of the lineage.
 func (p *Plan) findChosen() {
-	leaf, held := p.lineage.Pair.Leaf, p.snapshot.Charon.Certificates
-	earlier := held.earlier(p.lineage, leaf)
+	leaf, held := p.Lineage.Pair.Leaf, p.snapshot.Charon.Certificates
+	earlier := held.earlier(p.Lineage, leaf)
 	for _, section := range p.use.unnamed {
 		if names := lineage.Names(leaf); section.Identity == "" && len(names) > 0 {
 			section.Identity = names[0]
@@ -229,7 +229,7 @@ func (p *Plan) findChosen() {
 // reason returns the first thing that is not as it should be.
 func (p *Plan) reason() Finding {
 	held := p.snapshot.Charon.Certificates
-	_, served := held.holds(p.lineage.Pair.Leaf)
+	_, served := held.holds(p.Lineage.Pair.Leaf)
 	lacking := func(i issuer) bool {
 		held, _ := held.holds(i.cert)
 		return !held || !p.onDisk(i)
@@ -252,27 +252,27 @@ func (p *Plan) reason() Finding {
 	return p.otherSent(held)
 }
 
-// otherShown finds a connection for which charon picks another certificate than the
-// leaf, or than one of others for the same names, as a host with an RSA and an ECDSA
-// certificate has it. Keys with the ids in unloaded do not count.
+// otherShown returns a finding if charon picks, for a chosen section, neither the leaf nor a
+// valid certificate of another lineage for the same names, which a host with an RSA and an
+// ECDSA certificate has. Keys with the ids in unloaded do not count.
 func (p *Plan) otherShown(held Credentials, unloaded ...string) Finding {
 	for _, c := range p.chosen {
 		switch shown := held.shows(c.Identity, unloaded...); {
 		case shown == nil:
 			return find(OtherShown, "charon has no certificate with a key for connection %s", c.Connection)
-		case !shown.Equal(p.lineage.Pair.Leaf) && (!p.others[string(shown.Raw)] || p.now.After(shown.NotAfter)):
+		case !shown.Equal(p.Lineage.Pair.Leaf) && (!p.others[string(shown.Raw)] || p.now.After(shown.NotAfter)):
 			return find(OtherShown, "charon presents %s for connection %s, which leaves the choice to charon, "+
 				"because it has that key too (certs = %s in its local section)",
-				lineage.Describe(shown), c.Connection, p.lineage.LeafFile)
+				lineage.Describe(shown), c.Connection, p.Lineage.LeafFile)
 		}
 	}
 	return Finding{}
 }
 
-// otherSent finds an issuer in place of which charon sends another certificate with the
-// same subject and key, which it holds too and cannot be told to forget.
+// otherSent returns a finding if charon sends, in place of an issuer, another certificate with
+// the same subject and key. charon holds both, and certificates cannot be unloaded.
 func (p *Plan) otherSent(held Credentials) Finding {
-	chain := held.sends(p.lineage.Pair.Leaf)
+	chain := held.sends(p.Lineage.Pair.Leaf)
 	for i, issuer := range p.issuers {
 		if i >= len(chain) || !sameIssuer(chain[i], issuer.cert) {
 			continue
@@ -304,12 +304,6 @@ func (p *Plan) rivals() []*File {
 	return all
 }
 
-// Dir returns the lineage's directory.
-func (p *Plan) Dir() string { return p.lineage.Dir }
-
-// Lineage returns what the plan is about.
-func (p *Plan) Lineage() *Lineage { return p.lineage }
-
 // Files returns the paths of the lineage's files that connections name.
 func (p *Plan) Files() []string {
 	var paths []string
@@ -325,8 +319,8 @@ func (p *Plan) Connections() []string { return p.use.connections() }
 // Leaf returns the certificate that the plan moves charon to, nil for a lineage that is
 // not used or not valid.
 func (p *Plan) Leaf() *x509.Certificate {
-	if p.Reason.Kind == Invalid || p.lineage.Pair == nil {
+	if p.Reason.Kind == Invalid || p.Lineage.Pair == nil {
 		return nil
 	}
-	return p.lineage.Pair.Leaf
+	return p.Lineage.Pair.Leaf
 }

@@ -22,7 +22,7 @@ type Evidence struct {
 // connection names the certificate file, only load-conn can have loaded the leaf;
 // finding it proves that the connection uses it.
 func (p *Plan) Verify(e Evidence) Finding {
-	pair := p.lineage.Pair
+	pair := p.Lineage.Pair
 	fail := func(format string, args ...any) Finding {
 		return find(NotProven, "%s; it holds %s", fmt.Sprintf(format, args...), e.Certificates.describe(pair.Leaf))
 	}
@@ -62,10 +62,9 @@ func (p *Plan) Verify(e Evidence) Finding {
 	return Finding{}
 }
 
-// VerifyChoice returns what charon chooses otherwise than it should when the old keys are
-// gone: the certificate of a connection that names none, or the chain. A login that began
-// before may have put the old certificate into charon's cache again, so it is worth
-// asking once more.
+// VerifyChoice returns a finding if charon, without the old keys, chooses the wrong certificate
+// for a connection that names none, or the wrong chain. A login that began before may have put
+// the old certificate into charon's cache again, so the caller should flush it and ask again.
 func (p *Plan) VerifyChoice(held Credentials) Finding {
 	if f := p.otherShown(held); f.Kind != Current {
 		return find(NotProven, "%w", f)

@@ -10,16 +10,15 @@ import (
 const Remedy = "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and run " +
 	"apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl"
 
-// Survives returns what the next reload or restart of charon's unit, which loads
-// everything from files, loses of what charon serves now. It is for plans that move charon
-// or find it current.
+// Survives returns what would be lost by the next reload of charon's unit, which loads
+// everything from files. The lineage must be valid.
 func (p *Plan) Survives() []Finding {
 	var lost []Finding
-	key, unit := p.lineage.Pair.Key, p.snapshot.Unit
+	key, unit := p.Lineage.Pair.Key, p.snapshot.Unit
 	if p.snapshot.keyFile(key.ID()) == nil {
 		private := path.Join(p.snapshot.Dir, "private")
 		why := fmt.Sprintf("no file in %s holds it (ln -s %s/privkey.pem %[1]s/%[3]s.pem)",
-			private, p.lineage.Dir, path.Base(p.lineage.Dir))
+			private, p.Lineage.Dir, path.Base(p.Lineage.Dir))
 		for _, k := range p.snapshot.Keys {
 			if k.Key.ID() == key.ID() {
 				kind := path.Base(path.Dir(k.Path))
@@ -47,8 +46,8 @@ func (p *Plan) Survives() []Finding {
 // lineage's own is not.
 func (p *Plan) Access() Access {
 	var all []Access
-	if p.lineage.Pair != nil {
-		if k := p.snapshot.keyFile(p.lineage.Pair.Key.ID()); k != nil {
+	if p.Lineage.Pair != nil {
+		if k := p.snapshot.keyFile(p.Lineage.Pair.Key.ID()); k != nil {
 			all = append(all, k.Access)
 		}
 	}
@@ -75,8 +74,8 @@ func (a Access) Error() string {
 func (a Access) Unwrap() error { return a.Err }
 
 // Broken returns the connections that name a file that cannot be read. The next reload of
-// charon's unit fails at them, and its next start ends there. A lineage whose own files do
-// not count may be given.
+// charon's unit fails at them, and its next start ends there. Files of the lineage except,
+// which may be nil, do not count.
 func (s *Snapshot) Broken(except *Lineage) []Finding {
 	var all []Finding
 	for _, section := range s.Sections {

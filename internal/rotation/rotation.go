@@ -89,13 +89,13 @@ type Charon struct {
 // Lineage is what was read of a lineage.
 type Lineage struct {
 	Dir      string
-	Dirs     []string          // Dir, where it really is, and the directories that its links lead to
-	Required bool              // the setting lineages has it
-	LeafFile string            // the file whose first certificate is the leaf
-	Leaf     *x509.Certificate // that certificate, of a faulty lineage too; nil if there is none
-	Pair     *lineage.Lineage  // nil if the files do not belong together
-	Fault    error             // why they do not
-	Archived []*x509.Certificate
+	Dirs     []string            // Dir, where it really is, and the directories that its links lead to
+	Required bool                // the setting lineages has it
+	LeafFile string              // the file whose first certificate is the leaf
+	Leaf     *x509.Certificate   // that certificate, of a faulty lineage too; nil if there is none
+	Pair     *lineage.Lineage    // nil if the files do not belong together
+	Fault    error               // why they do not
+	Archived []*x509.Certificate // all versions that certbot keeps, the present one among them
 }
 
 // has reports whether a file is the lineage's, in its directory or through links.
@@ -105,8 +105,7 @@ func (l *Lineage) has(file *File) bool {
 	})
 }
 
-// isVersion reports whether a certificate is a version of the lineage's that certbot
-// has archived.
+// isVersion reports whether certbot has archived a certificate as a version of the lineage.
 func (l *Lineage) isVersion(cert *x509.Certificate) bool {
 	return slices.ContainsFunc(l.Archived, cert.Equal)
 }

@@ -11,7 +11,7 @@ import (
 // lineage, and whether these are what is on disk. charon must run and the lineage have a
 // leaf.
 func (p *Plan) Served() (shown []*x509.Certificate, agree bool) {
-	leaf, held := p.lineage.Leaf, p.snapshot.Charon.Certificates
+	leaf, held := p.Lineage.Leaf, p.snapshot.Charon.Certificates
 	elsewhere := p.snapshot.certificates()
 	agree = true
 	add := func(cert *x509.Certificate) {
@@ -20,7 +20,7 @@ func (p *Plan) Served() (shown []*x509.Certificate, agree bool) {
 			return
 		}
 		// A valid one of another lineage for the same names is as good.
-		other := slices.ContainsFunc(elsewhere, cert.Equal) && !p.lineage.isVersion(cert) && p.now.Before(cert.NotAfter)
+		other := slices.ContainsFunc(elsewhere, cert.Equal) && !p.Lineage.isVersion(cert) && p.now.Before(cert.NotAfter)
 		agree = agree && (cert.Equal(leaf) || other)
 		if !slices.ContainsFunc(shown, cert.Equal) {
 			shown = append(shown, cert)
@@ -31,7 +31,7 @@ func (p *Plan) Served() (shown []*x509.Certificate, agree bool) {
 	case len(p.use.named) > 0 && key:
 		add(leaf)
 	case len(p.use.named) > 0:
-		if earlier := held.earlier(p.lineage, leaf); len(earlier) > 0 {
+		if earlier := held.earlier(p.Lineage, leaf); len(earlier) > 0 {
 			add(earlier[0])
 		} else { // the names may be what changed
 			add(held.shows(p.use.named[0].Identity))

@@ -63,7 +63,7 @@ func (s Step) String() string {
 
 // addSteps fills in the steps of a plan for a charon that runs.
 func (p *Plan) addSteps() {
-	pair, charon := p.lineage.Pair, p.snapshot.Charon
+	pair, charon := p.Lineage.Pair, p.snapshot.Charon
 	p.add(Step{Action: LoadKey, Name: pair.Key.String(), New: !slices.Contains(charon.Keys, pair.Key.ID())})
 	p.Steps = append(p.Steps, p.writeIssuers()...)
 	for _, i := range p.issuers {
@@ -78,7 +78,7 @@ func (p *Plan) addSteps() {
 	}
 	p.add(Step{Action: FlushCache})
 	p.add(Step{Action: Prove, Cert: pair.Leaf, Why: "with its key and issuers"})
-	if len(p.left) == 0 {
+	if len(p.Left) == 0 {
 		for _, old := range p.old {
 			p.add(Step{Action: UnloadKey, Name: old.id, Cert: old.cert})
 		}
@@ -119,7 +119,7 @@ const restartWithin = 48 * time.Hour
 // changes. Such a connection is kept as it is if charon will find the leaf by identity
 // when the old key is gone.
 func (p *Plan) addConnections() {
-	charon, leaf := p.snapshot.Charon, p.lineage.Pair.Leaf
+	charon, leaf := p.snapshot.Charon, p.Lineage.Pair.Leaf
 	byIdentity := p.use.inX509
 	for _, name := range p.use.connections() {
 		sections := p.use.of(name)
@@ -142,7 +142,7 @@ func (p *Plan) addConnections() {
 					"keeps that one's key and would close the tunnel with the certificate's change "+
 					"(start_action = start): swanctl --load-conns closes it and starts it anew",
 					name, end.UTC().Format(time.RFC3339))
-				p.left = append(p.left, left)
+				p.Left = append(p.Left, left)
 				p.add(Step{Action: Keep, Name: name, Why: "with its earlier certificate until " +
 					end.UTC().Format(time.RFC3339)})
 				continue
@@ -166,8 +166,8 @@ func (p *Plan) addConnections() {
 // has the version before; otherwise, when that one ends. Without a local id charon looks
 // for the subject.
 func (p *Plan) findsLeaf(sections []namedSection) (end time.Time, found bool) {
-	leaf, held := p.lineage.Pair.Leaf, p.snapshot.Charon.Certificates
-	earlier := held.earlier(p.lineage, leaf)
+	leaf, held := p.Lineage.Pair.Leaf, p.snapshot.Charon.Certificates
+	earlier := held.earlier(p.Lineage, leaf)
 	_, served := held.holds(leaf) // then the connection has it too
 	found = served || !p.kept
 	var newest time.Time
@@ -194,7 +194,7 @@ func (p *Plan) findsLeaf(sections []namedSection) (end time.Time, found bool) {
 // addOldIssuers adds the issuers of earlier chains that charon is to forget.
 func (p *Plan) addOldIssuers() {
 	for _, name := range p.snapshot.Charon.Authorities {
-		digits, ours := strings.CutPrefix(name, p.lineage.prefix())
+		digits, ours := strings.CutPrefix(name, p.Lineage.prefix())
 		wanted := slices.ContainsFunc(p.issuers, func(i issuer) bool { return i.name == name })
 		// The prefix of vpn is one of vpn-2 too.
 		if ours && !wanted && len(digits) == fingerprintDigits && !strings.Contains(digits, "-") {
@@ -202,9 +202,6 @@ func (p *Plan) addOldIssuers() {
 		}
 	}
 }
-
-// Left returns the connections that the plan leaves with their earlier certificate.
-func (p *Plan) Left() []Finding { return p.left }
 
 // String returns the plan with its reason, one step to a line.
 func (p *Plan) String() string {

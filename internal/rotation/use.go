@@ -60,8 +60,8 @@ func (u use) of(connection string) []namedSection {
 	return slices.DeleteFunc(slices.Clone(u.named), func(s namedSection) bool { return s.Connection != connection })
 }
 
-// unused returns why a lineage is not used, although by mistake or in another way it
-// may be.
+// unused returns why no connection uses a lineage: it is not charon's, charon uses it in another
+// way, or the configuration is wrong.
 func (s *Snapshot) unused(l *Lineage) Finding {
 	private := path.Join(s.Dir, "private")
 	if s.Charon != nil {
@@ -79,7 +79,7 @@ func (s *Snapshot) unused(l *Lineage) Finding {
 		}
 	}
 	if slices.ContainsFunc(s.IPsec, l.has) {
-		return find(IPsec, "not served from swanctl.conf, it is in %s, which strongswan-starter reads: "+
+		return find(IPsec, "not served from swanctl.conf but from %s, which strongswan-starter reads: "+
 			"after a renewal run ipsec rereadall and ipsec reload, or move the connection to swanctl.conf "+
 			"(charon-systemd)", s.IPsecConf)
 	}
@@ -89,8 +89,8 @@ func (s *Snapshot) unused(l *Lineage) Finding {
 	return find(Unused, "charon does not use this lineage")
 }
 
-// presents returns why a file that a connection names is not the leaf to charon, which
-// reads only the first certificate in a file.
+// presents returns an error if a file that a connection names does not begin with the leaf.
+// charon reads only the first certificate in a file.
 func presents(file *File, l *lineage.Lineage) error {
 	switch {
 	case file.ReadError != nil:
