@@ -247,7 +247,7 @@ func TestSweepUnreadable(t *testing.T) {
 		t.Errorf("the directory has %s\n%s", got, out)
 	}
 	if !strings.Contains(out, filepath.Join(dir, "aaa")) {
-		t.Errorf("said %s", out)
+		t.Errorf("printed %s", out)
 	}
 	if err := os.Remove(filepath.Join(dir, "aaa")); err != nil {
 		t.Fatal(err)
@@ -255,8 +255,8 @@ func TestSweepUnreadable(t *testing.T) {
 	sweep(0)
 }
 
-// On NFS 4, where a file that is open for reading cannot be locked, hooks and a sweep that
-// come at once still do each recording once.
+// On NFS 4, where a file that is open for reading cannot be locked, hooks and a sweep at the same time still
+// convert each recording once.
 func TestLocksOfDirectories(t *testing.T) {
 	if !archivetest.Mounts(t) {
 		return
@@ -303,7 +303,7 @@ func TestLocksOfDirectories(t *testing.T) {
 	}
 }
 
-// TestKilled where hard links stand for RENAME_NOREPLACE, and where there are none either.
+// TestKilledElsewhere is TestKilled where hard links replace RENAME_NOREPLACE, and where there are none either.
 func TestKilledElsewhere(t *testing.T) {
 	noReplace := archivetest.Refusal{Call: unix.SYS_RENAMEAT2, Arg: 4, Mask: unix.RENAME_NOREPLACE,
 		Value: unix.RENAME_NOREPLACE, Err: unix.EINVAL}

@@ -62,6 +62,6 @@ func TestSweepLooksOn(t *testing.T) {
 	want := "not all recordings are found: 3 directories cannot be read, the first: open " +
 		filepath.Join(dir, "b/root's") + ": permission denied"
 	if err := found.unreadable(); err == nil || err.Error() != want {
-		t.Errorf("check says %v, want %s", err, want)
+		t.Errorf("check returns %v, want %s", err, want)
 	}
 }
