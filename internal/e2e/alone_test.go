@@ -44,7 +44,7 @@ func TestOneProgramAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			// tunnelcast-links.timer runs only while a link is configured.
-			if strings.Contains(string(text), "[Install]") {
+			if strings.Contains(string(text), "\n[Install]") {
 				units = append(units, filepath.Base(file))
 			}
 		}
