@@ -10,7 +10,7 @@ func TestSyncWritesNowhereElse(t *testing.T) {
 	b := server(t)
 	run(t, b, "mkdir", "-p", "/var/lib/prometheus/node-exporter")
 	got := writable(t, b, "tunnelcast-sync.service")
-	want := []string{"/run/tunnelcast", "/var/lib/prometheus/node-exporter", "/var/lib/tunnelcast"}
+	want := []string{"/run/tunnelcast", "/var/lib/prometheus/node-exporter", "/var/lib/tunnelcast", "/var/www/html"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the unit may write to %q, want %q", got, want)
 	}
