@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// BenchmarkSwitch renews b.N times with certhook and b.N times with swanctl
-// --load-all, in turn, under clients that log in all the time. A move is a whole
-// process. Every thirty have charons of their own: they keep all certificates that
-// they have seen, and become slow by hundreds of one name. For each of the two it
-// tells the logins that were tried and lost, and the median and the bounds of a
-// move, in milliseconds.
+// BenchmarkSwitch renews b.N times with certhook and b.N times with swanctl --load-all, in
+// turn, while clients log in all the time. A switch is a whole process. After every thirty
+// there are new charons, because one keeps all certificates that it has seen and becomes slow
+// after hundreds for one name. For each of the two the benchmark reports how many logins were
+// tried and lost, and the median, the least and the most milliseconds of a switch.
 //
 //	go test -run '^$' -bench Switch -benchtime 300x ./cmd/certhook -certhook PROGRAM
 func BenchmarkSwitch(b *testing.B) {

@@ -173,7 +173,7 @@ func (m *move) loadKey(ctx context.Context, step rotation.Step) error {
 		m.undo = append(m.undo, func(ctx context.Context) error { return m.snapshot.session.UnloadKey(ctx, id) })
 	}
 	if id != key.ID() {
-		return fmt.Errorf("charon took the key %s for %q", key.ID(), id)
+		return fmt.Errorf("charon loaded the key %s as %q", key.ID(), id)
 	}
 	return nil
 }
@@ -203,13 +203,13 @@ func (m *move) loadAuthority(ctx context.Context, name string) error {
 	return ctx.Err()
 }
 
-// loadConnection loads a connection. One that charon refuses is no reason to stop as long
-// as it accepts another.
+// loadConnection loads a connection. If charon refuses one, the move goes on as long as charon
+// accepts another.
 func (m *move) loadConnection(ctx context.Context, step rotation.Step) error {
 	session := m.snapshot.session
 	switch {
 	case step.Restarts:
-		warning := "the tunnel of connection " + step.Name + " is closed and started anew: its certificate ends soon"
+		warning := "the tunnel of connection " + step.Name + " is closed and started again: its certificate ends soon"
 		m.host.env.Log.Warn(warning, tunnelRestarted,
 			"lineage", m.plan.Lineage.Dir, "connection", step.Name)
 	case step.WhenDown:
@@ -218,8 +218,9 @@ func (m *move) loadConnection(ctx context.Context, step rotation.Step) error {
 			return err
 		}
 		if up {
-			m.left = append(m.left, fmt.Errorf("%w: connection %s goes on with its earlier certificate, "+
-				"because its tunnel came up during this run; the daily check tries again", hook.ErrSome, step.Name))
+			err := fmt.Errorf("%w: connection %s goes on with its earlier certificate, because its tunnel came up "+
+				"during this run; the daily check tries again", hook.ErrSome, step.Name)
+			m.left = append(m.left, hook.With(err, leftUndone))
 			m.refused = append(m.refused, step.Name)
 			m.cameUp = true
 			return nil
@@ -261,11 +262,11 @@ func (m *move) allRefused() error {
 func (m *move) prove(ctx context.Context) error {
 	held, err := credentials(ctx, m.snapshot.session)
 	if err != nil {
-		return failure(rotation.Finding{Kind: rotation.NotProven, Err: err})
+		return unproven(err)
 	}
 	connections, err := m.snapshot.session.Connections(ctx)
 	if err != nil {
-		return failure(rotation.Finding{Kind: rotation.NotProven, Err: err})
+		return unproven(err)
 	}
 	evidence := rotation.Evidence{
 		Certificates: held, Connections: connections, Refused: m.refused, Files: map[string]*rotation.File{},
@@ -281,17 +282,20 @@ func (m *move) prove(ctx context.Context) error {
 	return nil
 }
 
+// unproven is the failure of a proof that charon could not be asked for.
+func unproven(err error) error { return failure(rotation.Finding{Kind: rotation.NotProven, Err: err}) }
+
 // proveChoice asks what charon chooses now that the old keys are gone. A login that began
 // before the switch may have put the old certificate into charon's cache again.
 func (m *move) proveChoice(ctx context.Context) error {
 	const tries = 5
 	for try := 1; ; try++ {
 		if err := m.snapshot.session.FlushCertificates(ctx); err != nil {
-			return failure(rotation.Finding{Kind: rotation.NotProven, Err: err})
+			return unproven(err)
 		}
 		held, err := credentials(ctx, m.snapshot.session)
 		if err != nil {
-			return failure(rotation.Finding{Kind: rotation.NotProven, Err: err})
+			return unproven(err)
 		}
 		f := m.plan.VerifyChoice(held)
 		if f.Kind == rotation.Current {

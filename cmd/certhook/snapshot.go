@@ -33,12 +33,12 @@ type hostSnapshot struct {
 	lineages map[string]*rotation.Lineage
 
 	session *charon.Session // nil if charon does not run
-	down    error           // why charon cannot be asked
+	down    error           // why charon cannot be asked, charon.ErrNotRunning among others
 }
 
 // read takes a snapshot. Without dirs, the lineages are those that the settings or the
-// configuration name. Everything that cannot be read is an error of its own, so that it
-// matters only where it is needed.
+// configuration name. What cannot be read is stored as an error beside its place, because it
+// may not matter to the lineages of this run.
 func (h *host) read(ctx context.Context, dirs ...string) *hostSnapshot {
 	s := &hostSnapshot{
 		host: h, reader: newReader(), appArmor: &appArmor{root: h.root}, lineages: map[string]*rotation.Lineage{},
@@ -164,8 +164,8 @@ func (s *hostSnapshot) lineage(dir string) *rotation.Lineage {
 	return l
 }
 
-// archived returns the versions of a lineage's certificate that certbot keeps beside the
-// present one.
+// archived returns the versions of a lineage's certificate that certbot keeps in the directory
+// of the present one.
 func (s *hostSnapshot) archived(leafFile string) []*x509.Certificate {
 	present, err := filepath.EvalSymlinks(leafFile)
 	if err != nil {

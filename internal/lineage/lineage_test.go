@@ -267,7 +267,7 @@ func TestKeyFormsAndNoneOfThemPrinted(t *testing.T) {
 	}
 	b, err := lineage.ParseKey(ec)
 	if err != nil || a.ID() != b.ID() {
-		t.Errorf("SEC 1 with parameters gives %v, error %v; PKCS #8 gives %v", b, err, a)
+		t.Errorf("SEC 1 with parameters returns %v, error %v; PKCS #8 returns %v", b, err, a)
 	}
 	want := "ECDSA P-384 key " + a.ID()
 	l := &lineage.Lineage{Key: a}

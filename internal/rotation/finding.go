@@ -8,7 +8,7 @@ type Kind int
 // Current is the kind of a lineage that charon serves as it should.
 const Current Kind = 0
 
-// There is nothing to do about these, and nothing is wrong.
+// For these there is nothing to do, and nothing is wrong.
 const (
 	Unused  Kind = 1 + iota
 	Copied       // charon has the renewed certificate from a copy that something else makes
@@ -16,7 +16,7 @@ const (
 	Stopped      // charon does not run; its next start needs the issuers' files
 )
 
-// With these a plan has no steps, because somebody has to mend them first.
+// With these a plan has no steps, because a person must act first.
 const (
 	Invalid    Kind = 10 + iota // what is on disk cannot be served
 	CopyServed                  // charon has an earlier certificate from a copy
