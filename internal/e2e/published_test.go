@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,7 +17,7 @@ const published = `#!/bin/sh
 echo "$TUNNELCAST_PATH $TUNNELCAST_SOURCE $(id -un) $(grep -c . /proc/net/route) $(nice)" >>/run/published/log
 `
 
-// The program of on-published is called once for each MP4, of a hook and of a sweep, outside both sandboxes.
+// The program of on-published is called once for each MP4 of a hook or a sweep, outside their sandboxes.
 func TestPublished(t *testing.T) {
 	b := server(t)
 	const config = "/etc/tunnelcast/recorddone.toml"
@@ -29,10 +30,12 @@ func TestPublished(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for name, text := range map[string]string{config: "on-published = [\"/etc/tunnelcast/published\"]\n", "/etc/tunnelcast/published": published} {
-		if err := b.Gateway.WriteFile(name, text, 0o755); err != nil {
-			t.Fatal(err)
-		}
+	const program = "/etc/tunnelcast/published"
+	err = errors.Join(
+		b.Gateway.WriteFile(config, `on-published = ["`+program+`"]`+"\n", 0o644),
+		b.Gateway.WriteFile(program, published, 0o755))
+	if err != nil {
+		t.Fatal(err)
 	}
 	run(t, b, "install", "-d", "-o", "www-data", "/run/published")
 	wantLog := func(path, source string) {
@@ -47,13 +50,13 @@ func TestPublished(t *testing.T) {
 		if err != nil {
 			t.Errorf("the program recorded %q, want %q: %v", last, want, err)
 		}
-		// A process in a network of its own has no routes.
+		// A process in its own network namespace would have no routes.
 		if fields := strings.Fields(last); len(fields) == 5 && fields[3] == "1" {
 			t.Errorf("the program has no network: %q", last)
 		}
 		run(t, b, "rm", "-f", "/run/published/log")
 	}
-	run(t, b, "systemctl", "start", "tunnelcast-sweep.service") // makes the queue
+	run(t, b, "systemctl", "start", "tunnelcast-sweep.service") // creates the queue
 
 	c := client(t, b, "camera")
 	connect(t, c, "dave")
@@ -73,7 +76,7 @@ func TestPublished(t *testing.T) {
 	t.Cleanup(func() { os.Remove(b.Gateway.Path(mp4)) })
 	wantLog(mp4, strings.TrimSuffix(mp4, ".mp4")+".flv")
 
-	// What a restart of nginx left.
+	// A recording that a restart of nginx left.
 	flv := box.Archive + "/swept.flv"
 	if err := b.Gateway.WriteFile(flv, string(recordingtest.Sample(t, 2, "200k")), 0o644); err != nil {
 		t.Fatal(err)
@@ -83,12 +86,14 @@ func TestPublished(t *testing.T) {
 	run(t, b, "systemctl", "start", "tunnelcast-sweep.service")
 	wantLog(box.Archive+"/swept.mp4", flv)
 
-	if out := run(t, b, "runuser", "-u", "www-data", "--", "tunnelcast-recorddone", "check", "--test-event"); !strings.Contains(out, "done in ") {
+	out := run(t, b, "runuser", "-u", "www-data", "--", "tunnelcast-recorddone", "check", "--test-event")
+	if !strings.Contains(out, "done in ") {
 		t.Errorf("check --test-event prints %q", out)
 	}
 }
 
-// The page of the clients is where nginx serves it, and follows the clients.
+// sync writes the clients' page to the directory that nginx serves, and updates it when a client connects or
+// disconnects.
 func TestPage(t *testing.T) {
 	b := server(t)
 	before, err := b.Gateway.ReadFile(updownToml)
@@ -119,15 +124,15 @@ func TestPage(t *testing.T) {
 		}
 	}
 	wantPage(true)
-	if out, err := b.Gateway.Run(t.Context(), "tunnelcast-updown", "list"); err != nil || !strings.Contains(out, "carol."+box.Zone) {
-		t.Errorf("list: %v\n%s", err, out)
+	if out := run(t, b, "tunnelcast-updown", "list"); !strings.Contains(out, "carol."+box.Zone) {
+		t.Errorf("list prints:\n%s", out)
 	}
 	if err := c.Disconnect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	wantPage(false)
 
-	// Where the unit may not write, check names the line that lets it.
+	// If the unit may not write to the page's directory, check prints the setting that allows it.
 	if err := b.Gateway.WriteFile(updownToml, "page = \"/srv/clients.html\"\n", 0o644); err != nil {
 		t.Fatal(err)
 	}
