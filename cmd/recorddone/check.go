@@ -6,10 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"tunnelcast/internal/archive"
 	"tunnelcast/internal/hook"
@@ -64,8 +61,12 @@ func (h *host) check(ctx context.Context) error {
 	slots.Close()
 	checks.Say("job locks in "+lockDir, err,
 		"install -d -m 1777 "+lockDir+"; without them, all recordings are worked on at once")
-	where, err := nginxLine("/etc/nginx")
-	checks.Say("exec_record_done in /etc/nginx"+where, err,
+	what := "exec_record_done in /etc/nginx"
+	file, err := nginx.RecordDone("/etc/nginx", "tunnelcast-recorddone")
+	if err == nil {
+		what += ", " + file
+	}
+	checks.Say(what, err,
 		"exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname; "+
 			"in the application's section; nginx -s reload")
 	remedy, err := units.Check(ctx, sweepTimer)
@@ -80,47 +81,3 @@ func (h *host) check(ctx context.Context) error {
 
 // leastRoom is the room that a recording needs, in bytes: some seconds.
 const leastRoom = 1 << 20
-
-// nginxLine finds the line with which nginx calls the hook, in any file of nginx's configuration.
-func nginxLine(dir string) (where string, err error) {
-	var others []string
-	err = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		// Executable files are the programs that nginx calls, such as this one.
-		if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 != 0 {
-			return nil
-		}
-		text, readErr := os.ReadFile(file)
-		if readErr != nil {
-			return nil // this user may not read it
-		}
-		for line := range strings.Lines(string(text)) {
-			line, _, _ = strings.Cut(line, "#")
-			_, call, ok := strings.Cut(line, "exec_record_done ")
-			words := strings.Fields(call)
-			if !ok || len(words) == 0 {
-				continue
-			}
-			program := strings.Trim(words[0], `"';`)
-			real, linkErr := filepath.EvalSymlinks(program)
-			switch {
-			case linkErr != nil:
-				others = append(others, fmt.Sprintf("%s calls %v", file, linkErr))
-			case filepath.Base(real) != "tunnelcast-recorddone":
-				others = append(others, fmt.Sprintf("%s calls %s", file, real))
-			default:
-				where = ", " + file
-			}
-		}
-		return nil
-	})
-	switch {
-	case err != nil || where != "":
-		return where, err
-	case len(others) > 0:
-		return "", errors.New(strings.Join(others, ", "))
-	}
-	return "", errors.New("no file has the line")
-}

@@ -1,5 +1,5 @@
-// Package nginx reads from nginx's configuration where nginx-rtmp records to. It does not run nginx,
-// which needs root to read the keys of its certificates.
+// Package nginx reads from nginx's configuration where nginx-rtmp records to, and which program it calls
+// after a recording. It does not run nginx, which needs root to read the keys of its certificates.
 package nginx
 
 import (
