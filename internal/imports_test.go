@@ -86,13 +86,14 @@ var doors = map[string][]string{
 
 func TestImports(t *testing.T) {
 	seen := map[string]bool{}
+	used := map[[2]string]bool{} // arrows, also of tests
 	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") {
 			return err
 		}
 		name = filepath.ToSlash(strings.TrimPrefix(name, ".."+string(filepath.Separator)))
-		pkg := path.Dir(name)
-		seen[pkg] = true
+		pkg, test := path.Dir(name), strings.HasSuffix(name, "_test.go")
+		seen[pkg] = seen[pkg] || !test
 		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", name), nil, parser.ImportsOnly)
 		if err != nil {
 			return err
@@ -102,7 +103,8 @@ func TestImports(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if fault := fault(pkg, imported); fault != "" {
+			used[[2]string{pkg, strings.TrimPrefix(imported, "tunnelcast/")}] = true
+			if fault := fault(pkg, imported); fault != "" && !test {
 				t.Errorf("%s imports %s: %s", name, imported, fault)
 			}
 		}
@@ -111,9 +113,16 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for pkg := range seen {
-		if _, listed := arrows[pkg]; !listed && strings.HasPrefix(pkg, "internal/") {
+	for pkg, product := range seen {
+		if _, listed := arrows[pkg]; !listed && product && strings.HasPrefix(pkg, "internal/") {
 			t.Errorf("%s is missing in arrows", pkg)
+		}
+	}
+	for pkg, allowed := range arrows {
+		for _, to := range allowed {
+			if !used[[2]string{pkg, to}] {
+				t.Errorf("the arrow from %s to %s is not used", pkg, to)
+			}
 		}
 	}
 	for _, command := range []string{"cmd/updown", "cmd/recorddone", "cmd/archiveprune", "cmd/certhook"} {

@@ -38,6 +38,7 @@ type lacking struct {
 	what   publish.Lack
 }
 
+// start begins the work of a run in the directories. The sandbox stays until the process ends.
 func (h *host) start(dirs ...string) (*worker, error) {
 	slots, err := publish.OpenSlots(lockDir, lockName, h.Jobs)
 	if err != nil {
