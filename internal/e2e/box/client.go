@@ -8,11 +8,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // A Client is a device with its own network and its own charon.
 type Client struct {
 	*machine
+	streams atomic.Int64 // that Publish has sent
 }
 
 // Client starts a device. Its name appears in messages only; the gateway does not know it.
@@ -22,7 +24,7 @@ func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{m}
+	c := &Client{machine: m}
 	address := fmt.Sprintf("198.51.100.%d", b.clients)
 	gateway := filepath.Join(b.namespaces.dir, b.Gateway.name, "net")
 	near := "client" + strconv.Itoa(b.clients)
@@ -163,12 +165,14 @@ func (c *Client) ServerCertSerial(ctx context.Context) (string, error) {
 	return serials[0], nil
 }
 
-// Publish sends a test picture and a tone to the gateway, by RTMP through the tunnel, in real time.
+// Publish sends a test picture and a tone to the gateway, by RTMP through the tunnel, in real time. Each stream has
+// another tone: of two recordings with the same content, recorddone would keep only one MP4.
 func (c *Client) Publish(ctx context.Context, stream string, seconds int) error {
 	length := strconv.Itoa(seconds)
+	tone := 440 + 20*(c.streams.Add(1)%100)
 	_, err := c.net(ctx, "ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error",
 		"-re", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=25",
-		"-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
+		"-re", "-f", "lavfi", "-i", fmt.Sprintf("sine=frequency=%d:sample_rate=48000", tone),
 		"-t", length, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "25",
 		"-c:a", "aac", "-f", "flv", "rtmp://"+Inside+"/live/"+stream)
 	if err != nil {
