@@ -18,7 +18,7 @@ func TestGain(t *testing.T) {
 		"empty files":                     {0, func(int) int64 { return 7 }, 1000, 0},
 		"others write, and slower":        {two, func(n int) int64 { return int64(n) * (two - 15*mega/10) }, 1000, 0},
 		"others write as much":            {two, func(n int) int64 { return -int64(n) }, 24, 24},
-		"others write a lot once":         {two, func(n int) int64 { return int64(n)*two - int64(n/100*50)*mega }, 1000, 0},
+		"others write, once":              {two, func(n int) int64 { return int64(n-n/100*25) * two }, 1000, 0},
 		"the oldest sixteen are read":     {two, func(n int) int64 { return int64(max(n-16, 0)) * two }, 1000, 0},
 		"the newer are in a snapshot":     {two, func(n int) int64 { return int64(min(n, 80)) * two }, 104, 24},
 		"a little comes free at times":    {two, func(n int) int64 { return int64(n / 20) }, 1000, 0},
