@@ -1,11 +1,10 @@
-// Package file has the calls on files that more than one package makes: one replacement of a
-// file's content (Replace), one lock (Lock), one answer to whether somebody writes to a file
-// (Writers), and the identity by which a file is known to be unchanged (Identity).
+// Package file has the calls on files that several packages make: Replace replaces a file, Lock locks
+// one, and Identity tells whether a file has changed.
 //
-// Every call that takes the descriptor of a directory works inside that directory, follows no
-// symbolic link, and is made again when a signal interrupts it: Go's scheduler sends signals to
-// its own threads, and FUSE and network file systems answer them with EINTR, which package os
-// takes care of and x/sys/unix does not.
+// A function that takes the descriptor of a directory works inside that directory, does not follow
+// symbolic links, and repeats a call that a signal interrupts: Go's scheduler sends signals to its own
+// threads, and FUSE and network file systems answer them with EINTR, which package os handles and
+// x/sys/unix does not.
 package file
 
 import (
@@ -28,7 +27,7 @@ type Identity struct {
 	ModTime  int64 // see Nanoseconds
 }
 
-// Of returns the identity of what statx(2) has returned.
+// Of returns the identity of a file of which statx(2) has returned stat.
 func Of(stat *unix.Statx_t) Identity {
 	return Identity{Dev: Device(stat), Ino: stat.Ino, Size: int64(stat.Size), ModTime: Nanoseconds(stat.Mtime)}
 }
@@ -36,8 +35,8 @@ func Of(stat *unix.Statx_t) Identity {
 // Device returns the number of the file system, as stat(2) has it in st_dev.
 func Device(stat *unix.Statx_t) uint64 { return unix.Mkdev(stat.Dev_major, stat.Dev_minor) }
 
-// Nanoseconds returns a time of statx(2) in nanoseconds since 1970, UTC. Times before 1678 and
-// after 2262 have no such number: they are returned as the first and the last that have.
+// Nanoseconds returns a time of statx(2) in nanoseconds since 1970, UTC. For times before 1678 and after
+// 2262, which do not fit, it returns the first and the last that do.
 func Nanoseconds(t unix.StatxTimestamp) int64 {
 	const second = int64(time.Second)
 	switch {
@@ -88,7 +87,7 @@ func Make(dir int, name string) error {
 	return err
 }
 
-// Again makes a call until no signal interrupts it.
+// Again repeats a call as long as a signal interrupts it.
 func Again(call func() error) error {
 	_, err := retry(func() (int, error) { return 0, call() })
 	return err

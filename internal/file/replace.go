@@ -23,12 +23,11 @@ const (
 // replacement takes less than a second.
 const leftover = time.Hour
 
-// Replace gives the file at path this content and this mode, whatever the umask. Whoever opens
-// path meanwhile, finds the old content or the new. It writes to a hidden file in the same
-// directory and renames that. On an error the file is as it was, and the hidden file is gone,
-// unless the error is the directory's, which could not be synced: then the content is the new one.
-// A run that is killed can leave the hidden file; the next Replace of path removes it, one hour
-// later at the earliest.
+// Replace gives the file at path this content and this mode, whatever the umask. A process that opens
+// path meanwhile finds the old content or the new. Replace writes to a hidden file in the same
+// directory and renames that. After an error the file is as it was and the hidden file is gone, unless
+// the directory could not be synced: then the file has the new content. A run that is killed can leave
+// the hidden file; the next Replace of path removes it if it is older than an hour.
 func Replace(path string, content []byte, mode fs.FileMode, durability Durability) error {
 	dir, prefix := filepath.Dir(path), hidden(path)
 	removeLeftovers(dir, prefix)

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"tunnelcast/internal/archive/archivetest"
 )
 
 func TestReplace(t *testing.T) {
@@ -47,6 +49,24 @@ func TestReplaceFails(t *testing.T) {
 	}
 	if err := Replace(filepath.Join(dir, "none", "a"), nil, 0o644, OnDisk); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("in a missing directory: %v", err)
+	}
+}
+
+// TestReplaceSyncs checks that the content is on the disk before the file has its name: if it cannot be
+// synced, the file stays as it was.
+func TestReplaceSyncs(t *testing.T) {
+	if !archivetest.Refuse(t, archivetest.With(syscall.EIO, archivetest.Fsync)...) {
+		return
+	}
+	path := filepath.Join(t.TempDir(), "a")
+	if err := Replace(path, []byte("old"), 0o644, InMemory); err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(path, []byte("new"), 0o644, OnDisk); !errors.Is(err, syscall.EIO) {
+		t.Errorf("error %v, want %v", err, syscall.EIO)
+	}
+	if got := archivetest.Files(t, filepath.Dir(path)); got != "a=old" {
+		t.Errorf("left %s", got)
 	}
 }
 

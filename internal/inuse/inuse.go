@@ -1,5 +1,5 @@
-// Package inuse tells whether somebody writes to a file. Both who removes recordings by age and
-// who removes them once they are published ask it.
+// Package inuse finds out whether somebody writes to a file. internal/archive asks before it removes an
+// old recording, internal/publish before it removes one that is published.
 package inuse
 
 import (
@@ -18,11 +18,12 @@ import (
 // ErrInUse is the error of a file that somebody writes to, or has locked.
 var ErrInUse = errors.New("in use")
 
-// ErrNotOwner is the error of a file that shows to its owner alone whether somebody writes to it.
+// ErrNotOwner is the error for a file of another user: only the owner can find out whether somebody writes
+// to it.
 var ErrNotOwner = errors.New("only its owner may ask (run as the user that nginx records as)")
 
-// Writers tells, for the files of one file system, whether somebody writes to a file. The zero
-// value is ready for use, by several goroutines too.
+// Writers finds out, for the files of one file system, whether somebody writes to a file. The zero
+// value is ready for use, also by several goroutines.
 //
 // The kernel grants a lease for reading (F_SETLEASE, fcntl(2)) only while nobody has the file
 // open for writing, and only to its owner and to root. A lease that is granted means the same
@@ -33,7 +34,7 @@ type Writers struct {
 	mu    sync.Mutex
 	known bool
 	work  bool
-	now   int64 // of the file system, when that was tried
+	now   int64 // the file system's time when that was tried
 }
 
 // Check returns nil if nobody writes to the file that is open as fd, in the directory dir, and

@@ -1,15 +1,15 @@
-// Package publish puts a finished file beside the recording that it was made of, and then removes
-// the recording. At every moment there is a complete copy of the recording in its directory:
+// Package publish puts a finished file beside the recording that it was made from, and then removes
+// the recording. At every moment the directory has a complete copy of the recording:
 //
-//	NewWork      a file under a hidden name, in the directory where it will be published
-//	Publish      the recording's owner, mode and time; fsync of the file; a rename that replaces
-//	             nothing; fsync of the directory
-//	Remove       a last look at the recording under a hidden name, where nginx does not open it,
-//	             and its removal
+//	NewWork      makes a file with a hidden name in the directory where it will be published
+//	Publish      sets the recording's owner, mode and time, syncs the file, renames it without
+//	             replacing anything, and syncs the directory
+//	Remove       checks the recording once more under a hidden name, which nginx does not open, and
+//	             removes it
 //
-// A run that is killed leaves either the recording or both files, and at most a hidden file, of
-// which a later run or a sweep knows what to do with it. Not every file system can all of that:
-// what one lacks is done without, and named (Lack).
+// A run that is killed leaves the recording, or the published file, or both, and at most one hidden
+// file, which a later run or a sweep removes or renames. Not every file system supports all of this. A
+// run does without what is lacking, and names it (Lack).
 package publish
 
 import (
@@ -29,8 +29,8 @@ import (
 	"tunnelcast/internal/inuse"
 )
 
-// Settled is how long nobody has written to a recording that counts as closed, for a Source that
-// is Orphaned, where leases do not work.
+// Settled is the time without a write after which an Orphaned recording counts as closed where leases do
+// not work.
 const Settled = 10 * time.Minute
 
 // Source is a recording that is open for reading, and the directory it is in.
@@ -109,9 +109,9 @@ func (s *Source) Identify() error {
 }
 
 const (
-	// watched is how long nothing may happen to a recording that IdentifyClosed watches.
+	// watched is how long a recording must not change for IdentifyClosed.
 	watched = time.Second
-	// tries is how often it begins again.
+	// tries is how often IdentifyClosed waits for that.
 	tries = 5
 )
 
