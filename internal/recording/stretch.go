@@ -15,9 +15,9 @@ type Stretch struct {
 	pending bool     // its time is not known yet
 }
 
-// goesOn reports whether packets with this shift belong to the stretch. The shift of a stream
+// continues reports whether packets with this shift belong to the stretch. The shift of a stream
 // without packets does not matter.
-func (s *Stretch) goesOn(shift [2]int64) bool {
+func (s *Stretch) continues(shift [2]int64) bool {
 	for i := range shift {
 		if s.packets[i] > 0 && s.Shift[i] != shift[i] {
 			return false
@@ -43,7 +43,7 @@ func (w *walker) place(n int, t tag, stream int, m flv.Media) {
 	shift := [2]int64{w.times[video].shift, w.times[audio].shift}
 	i := len(p.data) - 1
 	if pending || wrongDelay || i < 0 || p.data[i].pending || p.data[i].NoDelay ||
-		p.data[i].end() != t.Off || !p.data[i].goesOn(shift) {
+		p.data[i].end() != t.Off || !p.data[i].continues(shift) {
 		if len(p.data) >= 64 && len(p.data) == cap(p.data) {
 			w.compact(n)
 		}
@@ -95,7 +95,7 @@ func (w *walker) compact(n int) {
 				both.Shift[j], both.last[j] = last.Shift[j], last.last[j]
 			}
 		}
-		if last.end() == s.Off && !last.NoDelay && !s.NoDelay && last.goesOn(both.Shift) {
+		if last.end() == s.Off && !last.NoDelay && !s.NoDelay && last.continues(both.Shift) {
 			last.Len += s.Len
 			last.Shift, last.last = both.Shift, both.last
 			last.packets[video] += s.packets[video]

@@ -166,7 +166,7 @@ func addPictures(t *testing.T, vectors map[string][]byte) {
 		"sets with the key": inBand(plain),
 		"broken sets":       withRecord(inBand(plain), func(r []byte) []byte { clear(r[9:16]); return r }),
 		"two sets":          twoSets(yuv420("sps-id=3:"+bt709), yuv420("", "-vf", "scale=640:360,setsar=4/3")),
-		"pyramid goes on":   recordingtest.Append(pyramid, pyramid, 2000),
+		"pyramid continues": recordingtest.Append(pyramid, pyramid, 2000),
 		"smaller metadata":  withHeight(t, interlaced, 234),
 		"larger metadata":   withHeight(t, interlaced, 1000),
 	} {

@@ -36,7 +36,7 @@ func (b *Builder) Key(ms int64) *Builder {
 	return b.Tag(flv.TagVideo, ms, 0x17, 1, 0, 0, 0, 1, 2, 3, 4)
 }
 
-// Frame adds a picture of 2 bytes that is no key frame.
+// Frame adds a picture of 2 bytes that is not a key frame.
 func (b *Builder) Frame(ms int64) *Builder { return b.Tag(flv.TagVideo, ms, 0x27, 1, 0, 0, 0, 1, 2) }
 
 // Sound adds an AAC packet of 3 bytes.
