@@ -70,6 +70,7 @@ func newTestGateway(t testing.TB, b *bind, args ...string) *testGateway {
 		return units.State{Load: "loaded", Active: "active"}, nil
 	}
 	h.restartTime, h.burstPause = 0, 0
+	h.syncTimeout = time.Minute // this machine may be busy
 	tg.host = h
 	return tg
 }

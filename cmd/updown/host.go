@@ -41,6 +41,7 @@ type host struct {
 
 	clientPort string // the port of the DNS servers that clients use
 
+	syncTimeout time.Duration // limit for one update or transfer of sync
 	restartTime time.Duration // how long charon may take to start or to stop
 	burstPause  time.Duration // pause before the next sync while clients connect in a burst
 }
@@ -53,6 +54,7 @@ func newHost(c settings, env hook.Env) (*host, error) {
 		memory:      rundir.Memory(c.StateDir),
 		askUnit:     units.Get,
 		clientPort:  "53",
+		syncTimeout: dnsTimeout,
 		restartTime: 15 * time.Second,
 		burstPause:  500 * time.Millisecond,
 	}

@@ -207,7 +207,7 @@ func (h *host) carryOut(ctx context.Context, server *ddns.Server, look *lease.Lo
 	var refused []ddns.Refused
 	var failed error
 	for _, change := range append(changes, renew...) {
-		did, no, err := server.UpdateEach(ctx, change, h.nameTTL(), dnsTimeout, true)
+		did, no, err := server.UpdateEach(ctx, change, h.nameTTL(), h.syncTimeout, true)
 		h.logChange(did)
 		done = append(done, did)
 		err = withDNSEvent(err)
@@ -299,7 +299,7 @@ type view struct {
 func (h *host) readZones(ctx context.Context, server *ddns.Server) (v view, failed, err error) {
 	v = view{map[string][]lease.RR{}, map[string][]lease.RR{}}
 	for i, zone := range append([]string{h.rules.Zone}, h.rules.Reverse...) {
-		zoneCtx, cancel := context.WithTimeout(ctx, dnsTimeout)
+		zoneCtx, cancel := context.WithTimeout(ctx, h.syncTimeout)
 		rrs, other, err := server.TransferTTL(zoneCtx, zone, h.nameTTL())
 		cancel()
 		err = withDNSEvent(err)

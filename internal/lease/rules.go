@@ -17,8 +17,8 @@ type Rules struct {
 	Names    Names    // labels of certain identities
 	Mend     bool     // see label
 
-	// Known are the addresses under names that this gateway added, and may remove. So
-	// may it those that a live client holds.
+	// Known are the addresses under names that this gateway added. It may remove these and
+	// those that a live client holds.
 	Known map[RR]bool
 	// AnyAddress is set if the pools are not known (RADIUS, DHCP): every address that
 	// charon assigned to a client may be added.
