@@ -65,6 +65,12 @@ func TestSurvey(t *testing.T) {
 	if _, err := survey(); err == nil || !strings.Contains(err.Error(), closed) {
 		t.Errorf("error %v, want %s", err, closed)
 	}
+	// A run does the rest.
+	out, err := archiveprune("--max-size=1B", dir)
+	const summary = "removed 2, freed 8.2 KB, kept 0 (0 B), failed 1; 4 not recordings, 1 system directory\n"
+	if out != summary || hook.Status(err) != 3 {
+		t.Errorf("a run: %s%v, want %s", out, err, summary)
+	}
 	// And so is one in which www-data may not remove, as after an administrator's mkdir.
 	if err := os.Chmod(filepath.Join(dir, "cam"), 0o555); err != nil {
 		t.Fatal(err)
