@@ -69,6 +69,11 @@ func (h *host) rotate(ctx context.Context, s *hostSnapshot, dir string) (outcome
 		return fmt.Sprintf("charon serves %s already: nothing to do", lineage.Describe(leaf)), h.survives(dir, plan)
 	}
 	after, err := m.run(ctx)
+	// Also after a failure: the next lineage is decided on what charon holds now.
+	s.down = s.update(ctx)
+	if err == nil && s.down != nil {
+		err = fmt.Errorf("charon serves the new certificate, but %w", s.down)
+	}
 	if err != nil {
 		return "", fmt.Errorf("lineage %s: %w", dir, err)
 	}

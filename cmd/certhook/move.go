@@ -53,9 +53,6 @@ func (m *move) run(ctx context.Context) (after, err error) {
 	if !m.loaded { // all connections stay as they are
 		return nil, together(m.left...)
 	}
-	if err := m.snapshot.update(ctx); err != nil {
-		return nil, fmt.Errorf("charon serves the new certificate, but %w", err)
-	}
 	var broken []error
 	for _, f := range m.snapshot.Broken(m.plan.Lineage) {
 		broken = append(broken, failure(f))

@@ -65,7 +65,7 @@ func (s *hostSnapshot) close() {
 	}
 }
 
-// update reads again what a switch has changed.
+// update reads again what a switch changes: the issuers' files and what charon holds.
 func (s *hostSnapshot) update(ctx context.Context) error {
 	s.reader = newReader()
 	s.readIssuers()
