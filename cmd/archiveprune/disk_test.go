@@ -137,7 +137,7 @@ func TestFullDisk(t *testing.T) {
 				t.Errorf("again: %s%v", out, err)
 			}
 			if err := os.WriteFile(filepath.Join(dir, "new.flv"), make([]byte, mega), 0o644); err != nil {
-				t.Errorf("recording goes on: %v", err)
+				t.Errorf("recording afterwards: %v", err)
 			}
 		})
 	}

@@ -96,7 +96,7 @@ func (e entries) shares(n int) iter.Seq[entries] {
 	}
 }
 
-// done says that these entries are not needed any more.
+// done releases the entries, and their buffer if none of its entries is in use.
 func (e entries) done() {
 	if e.users.Add(-1) == 0 {
 		e.free <- e.buffer

@@ -20,7 +20,7 @@ func TestRemedy(t *testing.T) {
 		must(t, os.MkdirAll(filepath.Join(dir, name), mode))
 	}
 	if os.Getuid() != 0 {
-		promised.Lacking(t, "root, who gives directories to others")
+		promised.Lacking(t, "root, to chown directories")
 	}
 	const www, other = archivetest.WWWData, 65534
 	must(t, os.Chown(filepath.Join(dir, "other"), other, other))

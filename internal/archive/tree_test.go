@@ -278,7 +278,7 @@ func TestRemovableForesees(t *testing.T) {
 	const sticky = "operation not permitted: DIR is sticky, so only an owner may"
 	cases := map[string]struct {
 		prepare func(path string)
-		want    string // nothing: it goes
+		want    string // empty if it is removed
 	}{
 		"plain":                       {all(chown(www), in(chown(www))), ""},
 		"immutable":                   {all(chown(www), in(chown(www)), flag(immutable)), protected},
@@ -301,7 +301,7 @@ func TestRemovableForesees(t *testing.T) {
 		for name, test := range cases {
 			want := test.want
 			if uid == 0 && !strings.Contains(want, "append-only") {
-				continue // as a file goes only once
+				continue // because a file can be removed only once
 			}
 			at := filepath.Join(dir, name)
 			want = strings.ReplaceAll(want, "DIR", at)
@@ -403,7 +403,7 @@ func TestPlaces(t *testing.T) {
 func TestTreeHolds(t *testing.T) {
 	tree := &Tree{dev: unix.Mkdev(8, 1), mount: 7}
 	for name, test := range map[string]struct {
-		known        bool // the kernel tells the mount
+		known        bool // the kernel reports the mount
 		mode         uint16
 		minor, mount int
 		want         bool

@@ -110,7 +110,7 @@ func (w *walker) read(d *dir) {
 		var below []string
 		for i := range list.all {
 			e := &list.all[i]
-			if e.kind == unix.DT_UNKNOWN { // not every file system tells
+			if e.kind == unix.DT_UNKNOWN { // not every file system reports types
 				e.kind = w.kind(d, list.name(*e))
 			}
 			if e.kind == unix.DT_DIR {

@@ -19,7 +19,7 @@ import (
 // written to, or another file has its name.
 var ErrChanged = errors.New("has changed")
 
-// Identity tells whether a file is the same and unchanged. Device and inode are not enough:
+// Identity is the same for the same, unchanged file. Device and inode are not enough:
 // with record_unique off, nginx-rtmp opens the same path again and truncates it.
 type Identity struct {
 	Dev, Ino uint64

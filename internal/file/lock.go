@@ -20,7 +20,7 @@ const (
 
 // Lock locks an open file or directory and waits for that until ctx ends. The lock ends when
 // file is closed, and with the process, however that ends. After an error the caller must close
-// file: the kernel may still be asked, and what it grants then goes with the file.
+// file: the kernel may still grant the lock, which then ends with the file.
 func Lock(ctx context.Context, file *os.File, how How) error {
 	// In the ordinary case nobody holds it, and then no other thread is needed.
 	if ok, err := TryLock(file, how); ok || err != nil {

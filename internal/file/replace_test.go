@@ -70,8 +70,8 @@ func TestReplaceSyncs(t *testing.T) {
 	}
 }
 
-// TestReplaceTidies checks that the hidden file of a run that was killed goes, and the one of a
-// run at work does not.
+// TestReplaceTidies checks that the hidden file of a run that was killed is removed, and that of a run at
+// work is not.
 func TestReplaceTidies(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a")

@@ -98,7 +98,7 @@ func TestPublish(t *testing.T) {
 				t.Errorf("mode %v, time %v", mp4.Mode(), mp4.ModTime())
 			}
 			if name, ok := s.Published(names); !ok || name != got {
-				t.Errorf("Published says %q, %v", name, ok)
+				t.Errorf("Published returns %q, %v", name, ok)
 			}
 		})
 	}

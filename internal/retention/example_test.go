@@ -24,14 +24,14 @@ func ExamplePolicy_Plan() {
 	for i, r := range plan.Recordings {
 		verdict := "stays"
 		if plan.Reasons[i].Removes() {
-			verdict = "goes"
+			verdict = "is removed"
 		}
 		fmt.Printf("%v old, %v: %s, %v\n", retention.Age(now.Sub(time.Unix(0, r.ModTime))), retention.Bytes(r.Bytes),
 			verdict, plan.Reasons[i])
 	}
 	// Output:
-	// 80h old, 2.0 GB: goes, max-age
-	// 30h old, 1.0 GB: goes, max-size
+	// 80h old, 2.0 GB: is removed, max-age
+	// 30h old, 1.0 GB: is removed, max-size
 	// 10h old, 1.0 GB: stays, within limits
 	// 1h old, 2.0 GB: stays, within limits
 }

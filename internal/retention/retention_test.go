@@ -174,10 +174,10 @@ func checkPlan(t testing.TB, name string, p Policy, disk Disk, before int64, pla
 		}
 		if p.Empty() || r.Held || Future(r.ModTime, now) || ageOf(r) < time.Duration(p.MinAge) ||
 			reason == TooLittleFree && plan.Hopeless {
-			t.Fatalf("%s: %d goes: %s", name, i, reason)
+			t.Fatalf("%s: %d is removed: %s", name, i, reason)
 		}
 		if (reason == TooOld) != (p.Expired(r.ModTime, now) && !(p.KeepLast > 0 && amongTheLast(p, plan, i))) {
-			t.Fatalf("%s: %d goes for %s", name, i, reason)
+			t.Fatalf("%s: %d is removed for %s", name, i, reason)
 		}
 		held -= r.Bytes
 		after = after.with(r)
