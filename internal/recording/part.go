@@ -72,8 +72,8 @@ func (w *walker) header(t tag, stream int, m flv.Media) error {
 	return nil
 }
 
-// configure begins other parameters of a stream: in another part if the last one has packets of it.
-// Video that was still in the part before, in search of a start, can go on there no longer.
+// configure sets other parameters of a stream: in a new part if the last one has packets of the stream.
+// Video that still continued in the part before changes to the last part at once, without a start.
 func (w *walker) configure(stream int, c config) {
 	p := &w.parts[len(w.parts)-1]
 	had := p.configs[stream]
