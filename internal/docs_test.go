@@ -93,8 +93,8 @@ func TestPathsExist(t *testing.T) {
 	}
 }
 
-// TestVariablesAreListed compares the variables in CONTRIBUTING.md with those in the tree. Names of the same form in a message
-// catalog are fields of journal entries; those in a man page are explained to users there.
+// TestVariablesAreListed compares the variables in CONTRIBUTING.md with those in the tree. Names of the same form in a
+// message catalog are fields of journal entries; those in a man page are explained to users there.
 func TestVariablesAreListed(t *testing.T) {
 	page := pages(t)["CONTRIBUTING.md"]
 	_, table, found := strings.Cut(page, "\n## Variables\n")
@@ -149,7 +149,7 @@ func TestVariablesAreListed(t *testing.T) {
 	}
 	for v, file := range used {
 		if !explained[v] && !listed[v] {
-			t.Errorf("%s uses %s, which CONTRIBUTING.md does not list, and neither a man page nor a message catalog has it",
+			t.Errorf("%s uses %s, which neither CONTRIBUTING.md, a man page nor a message catalog lists",
 				file, v)
 		}
 	}

@@ -47,8 +47,8 @@ var arrows = map[string][]string{
 	"internal/e2e/box":             {"packaging"},
 	"internal/e2e/demo":            {"internal/e2e/box"},
 	"internal/e2e/bench": {
-		"internal/e2e/box", "internal/ddns", "internal/lease", "internal/vici", "internal/vici/vicitest", "internal/flv",
-		"internal/recording/recordingtest", "packaging",
+		"internal/e2e/box", "internal/ddns", "internal/lease", "internal/vici", "internal/vici/vicitest",
+		"internal/flv", "internal/recording/recordingtest", "packaging",
 	},
 	"internal/e2e":      {"internal/e2e/box"},
 	"internal/promised": {},

@@ -26,7 +26,8 @@ func runExample(t *testing.T, name string, args, vars []string) (output string, 
 func sessionVars(event, identity string) []string {
 	return []string{"TUNNELCAST_EVENT=" + event, "TUNNELCAST_IDENTITY=" + identity, "TUNNELCAST_NAME=alice.example",
 		"TUNNELCAST_ADDRESS=10.0.0.100", "TUNNELCAST_FROM=198.51.100.7", "TUNNELCAST_SINCE=2026-11-26T12:00:00Z",
-		"TUNNELCAST_BYTES_IN=5", "TUNNELCAST_BYTES_OUT=6", "TUNNELCAST_REASON=max-idle 30m0s: no traffic for 30m12s", "TUNNELCAST_LINK="}
+		"TUNNELCAST_BYTES_IN=5", "TUNNELCAST_BYTES_OUT=6", "TUNNELCAST_REASON=max-idle 30m0s: no traffic for 30m12s",
+		"TUNNELCAST_LINK="}
 }
 
 // An identity that a client chose to be harmful.
@@ -51,7 +52,8 @@ func TestWebhookExample(t *testing.T) {
 	if err := os.WriteFile(url, []byte(server.URL+"/hooks/secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, vars := range [][]string{sessionVars("connected", "alice"), sessionVars("disconnected", hostile), sessionVars("ended", "alice")} {
+	for _, vars := range [][]string{sessionVars("connected", "alice"), sessionVars("disconnected", hostile),
+		sessionVars("ended", "alice")} {
 		if out, err := runExample(t, "notify-webhook", []string{url}, vars); err != nil || out != "" {
 			t.Errorf("%v: %s", err, out)
 		}
@@ -63,7 +65,8 @@ func TestWebhookExample(t *testing.T) {
 		t.Errorf("posted\n%s\nwant\n%s", got, want)
 	}
 	status = http.StatusForbidden
-	if out, err := runExample(t, "notify-webhook", []string{url}, sessionVars("connected", "alice")); err == nil || !strings.Contains(out, "403") {
+	if out, err := runExample(t, "notify-webhook", []string{url}, sessionVars("connected", "alice")); err == nil ||
+		!strings.Contains(out, "403") {
 		t.Errorf("a refused post: %v: %s", err, out)
 	}
 }
@@ -81,7 +84,8 @@ func TestMailExample(t *testing.T) {
 	args, _ := os.ReadFile(filepath.Join(dir, "args"))
 	mail, _ := os.ReadFile(filepath.Join(dir, "mail"))
 	head, body, _ := strings.Cut(string(mail), "\n\n")
-	if string(args) != "-i -- root\n" || head != "To: root\nSubject: VPN: a\"b\\c'd`id`$(id)Bcc: all@example.org ended" ||
+	if string(args) != "-i -- root\n" ||
+		head != "To: root\nSubject: VPN: a\"b\\c'd`id`$(id)Bcc: all@example.org ended" ||
 		!strings.Contains(body, "Event:     ended max-idle 30m0s: no traffic for 30m12s\n") {
 		t.Errorf("sendmail %s\n%s", args, mail)
 	}
@@ -102,7 +106,8 @@ func TestRsyncExample(t *testing.T) {
 		t.Errorf("copied %q, %v", text, err)
 	}
 	vars[0] = "TUNNELCAST_PATH=/nonexistent/test.mp4"
-	if out, err := runExample(t, "published-rsync", []string{to + "/"}, vars); err == nil || !strings.Contains(out, "No such file") {
+	if out, err := runExample(t, "published-rsync", []string{to + "/"}, vars); err == nil || !strings.Contains(out,
+		"No such file") {
 		t.Errorf("a file that does not exist: %v: %s", err, out)
 	}
 }

@@ -76,7 +76,8 @@ func (w *worker) tellPublished(path, source string, length time.Duration) {
 	}
 }
 
-func publishedCall(command []string, timeout time.Duration, path, source string, length time.Duration, bytes int64) program.Call {
+func publishedCall(command []string, timeout time.Duration, path, source string, length time.Duration,
+	bytes int64) program.Call {
 	return program.Call{Command: command, Timeout: timeout, Vars: []string{
 		"TUNNELCAST_PATH=" + path,
 		"TUNNELCAST_SOURCE=" + source,
@@ -153,7 +154,8 @@ func (h *host) testEvent(ctx context.Context) error {
 	if len(h.OnPublished) == 0 {
 		return hook.Usagef(`on-published is not set: on-published = ["/etc/tunnelcast/published"] in recorddone.toml`)
 	}
-	call := publishedCall(h.OnPublished, h.EventTimeout, "/nonexistent/test.mp4", "/nonexistent/test.flv", time.Minute, 1_000_000)
+	call := publishedCall(h.OnPublished, h.EventTimeout, "/nonexistent/test.mp4", "/nonexistent/test.flv", time.Minute,
+		1_000_000)
 	for _, v := range call.Vars {
 		fmt.Fprintln(h.env.Stdout, v)
 	}

@@ -87,7 +87,8 @@ func runEvents(ctx context.Context, env hook.Env, queue program.Queue) error {
 const eventsPause = 10 * time.Second
 
 func sayOutput(env hook.Env, call program.Call, line string) {
-	env.Log.Info(line, programOutput, "event", call.Var("TUNNELCAST_EVENT"), "identity", call.Var("TUNNELCAST_IDENTITY"))
+	env.Log.Info(line, programOutput,
+		"event", call.Var("TUNNELCAST_EVENT"), "identity", call.Var("TUNNELCAST_IDENTITY"))
 }
 
 func sayCalled(env hook.Env, call program.Call, err error) {

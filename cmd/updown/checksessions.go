@@ -21,7 +21,8 @@ func (h *host) checkSessions(ctx context.Context, c *hook.Checks) {
 		if conf, err := swanctl.Read(h.SwanctlDir); err == nil {
 			unique := conf.Unique()
 			for _, name := range slices.Sorted(maps.Keys(unique)) {
-				c.Say(fmt.Sprintf("sessions-per-identity %d: connection %s has unique = %s, too, which acts first, at the login",
+				c.Say(fmt.Sprintf("sessions-per-identity %d: "+
+					"connection %s has unique = %s, too, which acts first, at the login",
 					h.policy.Sessions, name, unique[name]), nil, "")
 			}
 		}

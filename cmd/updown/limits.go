@@ -16,16 +16,19 @@ import (
 // sessionSettings are about clients that are connected: how long they may be, and
 // who is told of them.
 type sessionSettings struct {
-	MaxSession          span         `help:"End sessions that have lasted this long, such as 12h." placeholder:"TIME"`
-	MaxIdle             span         `help:"End sessions without traffic for this long, such as 30m." placeholder:"TIME"`
+	MaxSession span `help:"End sessions that have lasted this long, such as 12h." placeholder:"TIME"`
+	MaxIdle    span `help:"End sessions without traffic for this long, such as 30m." placeholder:"TIME"`
+
 	SessionsPerIdentity sessionCount `help:"How many sessions one identity may have." placeholder:"N"`
 	Keep                string       `help:"Which stay if it has more: newest or oldest." placeholder:"WHICH"`
 	Except              []string     `help:"Identities without these limits." placeholder:"IDENTITY"`
 
 	Limit limitTable `kong:"-" toml:"limit"`
 
-	Page         string        `help:"Have sync write the clients' page to this file." placeholder:"FILE"`
-	OnEvent      []string      `help:"Call this program, with arguments, for clients that come or go." placeholder:"PROGRAM"`
+	Page string `help:"Have sync write the clients' page to this file." placeholder:"FILE"`
+
+	OnEvent []string `help:"Call this program, with arguments, for clients that come or go." placeholder:"PROGRAM"`
+
 	EventTimeout time.Duration `help:"The longest that one call of the program may take." default:"30s"`
 }
 

@@ -91,7 +91,8 @@ func encode(w io.Writer, value any) error {
 
 // listRows reads the zone and returns a row for each client. Beside an error of the
 // zone it returns them without names.
-func (h *host) listRows(ctx context.Context, leases []lease.Lease, pools lease.Pools, listed charon.Sessions) ([]row, error) {
+func (h *host) listRows(ctx context.Context, leases []lease.Lease, pools lease.Pools,
+	listed charon.Sessions) ([]row, error) {
 	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
 	defer cancel()
 	var zone []lease.RR

@@ -46,8 +46,9 @@ func listedRows(t *testing.T) []row {
 }
 
 func TestListTable(t *testing.T) {
+	const hostile = `"<script>alert(1)</script>\n\x1b[31m\xff"`
 	want := `NAME ADDRESS SINCE IDLE IN OUT FROM IDENTITY ENDS WHY NO NAME
-- 10.0.0.102 0 s 0 s 0 B 0 B 198.51.100.7 "<script>alert(1)</script>\n\x1b[31m\xff" - "<script>alert(1)</script>\n\x1b[31m\xff" is not
+- 10.0.0.102 0 s 0 s 0 B 0 B 198.51.100.7 ` + hostile + ` - ` + hostile + ` is not
 alice.example 10.0.0.100,fd00::100 30 s 5 s 1.5 MB 12 B 198.51.100.7 alice@example.org max-session in 30 s
 bob.example 10.0.0.101 1 h 30 min 0 s 0 B 0 B 198.51.100.7 bob -
 `
@@ -62,7 +63,8 @@ bob.example 10.0.0.101 1 h 30 min 0 s 0 B 0 B 198.51.100.7 bob -
 		t.Errorf("got\n%s", b.String())
 	}
 	b.Reset()
-	if err := writeTable(&b, nil, listNow); err != nil || squeeze(b.String()) != "NAME ADDRESS SINCE IDLE IN OUT FROM IDENTITY" {
+	if err := writeTable(&b, nil, listNow); err != nil ||
+		squeeze(b.String()) != "NAME ADDRESS SINCE IDLE IN OUT FROM IDENTITY" {
 		t.Errorf("without clients: %s", b.String())
 	}
 }
@@ -80,7 +82,8 @@ func TestListJSON(t *testing.T) {
 		rows[1].Since.Format(time.RFC3339) != "2026-11-21T11:59:30Z" {
 		t.Errorf("got %+v", rows)
 	}
-	for _, want := range []string{`"bytes_in":1500000`, `"bytes_out":12`, `"idle_seconds":5`, `"limit":"max-session"`, `"ends":"2026-11-21T12:00:30Z"`} {
+	for _, want := range []string{`"bytes_in":1500000`, `"bytes_out":12`, `"idle_seconds":5`, `"limit":"max-session"`,
+		`"ends":"2026-11-21T12:00:30Z"`} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("no %s in\n%s", want, text)
 		}
@@ -88,8 +91,10 @@ func TestListJSON(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	for bytes, want := range map[uint64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 1_550_000: "1.6 MB", 999_950: "1.0 MB",
-		3_000_000_000: "3.0 GB", 1 << 63: "9223372.0 TB"} {
+	for bytes, want := range map[uint64]string{
+		0: "0 B", 999: "999 B", 1000: "1.0 kB", 1_550_000: "1.6 MB", 999_950: "1.0 MB",
+		3_000_000_000: "3.0 GB", 1 << 63: "9223372.0 TB",
+	} {
 		if got := size(bytes); got != want {
 			t.Errorf("%d bytes are %s, want %s", bytes, got, want)
 		}
@@ -102,7 +107,8 @@ func TestPage(t *testing.T) {
 		t.Errorf("an identity got through:\n%s", text)
 	}
 	for _, want := range []string{"<h1>example: 3 connected</h1>",
-		`<td role="cell">alice.example</td><td role="cell" data-label="address"><span class="ip">10.0.0.100</span><span class="ip">fd00:<wbr>:<wbr>100</span></td>`,
+		`<td role="cell">alice.example</td><td role="cell" data-label="address">` +
+			`<span class="ip">10.0.0.100</span><span class="ip">fd00:<wbr>:<wbr>100</span></td>`,
 		"&lt;script&gt;", "<small>no name: &#34;&lt;script", "viewport", `content="light dark"`, "refresh",
 		"<span>1.5 MB in</span> <small>12 B out</small>", "<small>max-session in 30 s</small>",
 		`Written at <time datetime="2026-11-21T12:00:00Z">2026-11-21 12:00:00 UTC</time>`, `role="alert" hidden`} {
@@ -211,7 +217,8 @@ mallory 10.0.0.104 mallory.example`
 	// sync has named those that have no name, each once.
 	g.sync()
 	for _, name := range []string{"alice@b.example", "printer", "ns", "eve", "mallory"} {
-		if n := len(regexp.MustCompile(`msg="no name for a client" .*identity=`+name+" ").FindAllString(g.log.String(), -1)); n != 1 {
+		pattern := regexp.MustCompile(`msg="no name for a client" .*identity=` + name + " ")
+		if n := len(pattern.FindAllString(g.log.String(), -1)); n != 1 {
 			t.Errorf("%d entries for %s in\n%s", n, name, g.log.String())
 		}
 	}

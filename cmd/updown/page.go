@@ -59,7 +59,8 @@ td small, .ip { display: block }
 
 const pageTable = `<table role="table">
 <thead role="rowgroup"><tr role="row"><th role="columnheader">Name</th><th role="columnheader">Address</th>` +
-	`<th role="columnheader">Connected</th><th role="columnheader">Traffic</th><th role="columnheader">From</th></tr></thead>
+	`<th role="columnheader">Connected</th><th role="columnheader">Traffic</th>` +
+	`<th role="columnheader">From</th></tr></thead>
 <tbody role="rowgroup">
 `
 
@@ -110,7 +111,8 @@ func page(rows []row, clients int, zone string, now time.Time) string {
 			if r.Limit != "" {
 				more += fmt.Sprintf(" <small>%s</small>", r.ends(now))
 			}
-			fmt.Fprintf(&b, pageRow, name, pageAddresses(r.Addresses), r.ago(now), more, size(r.BytesIn), size(r.BytesOut),
+			fmt.Fprintf(&b, pageRow, name, pageAddresses(r.Addresses), r.ago(now), more, size(r.BytesIn),
+				size(r.BytesOut),
 				pageAddresses([]string{r.From}))
 		}
 		b.WriteString("</tbody>\n</table>\n")
@@ -163,7 +165,8 @@ func (h *host) writePage(rows []row, clients int) error {
 	}
 	err := file.Replace(h.Page, []byte(page(rows, clients, h.rules.Zone, now)), 0o644, file.InMemory)
 	if errors.Is(err, syscall.EROFS) {
-		return fmt.Errorf("%w: %s must not write there; tunnelcast-updown check names the line that lets it", err, syncService)
+		return fmt.Errorf("%w: %s must not write there; tunnelcast-updown check names the line that lets it", err,
+			syncService)
 	}
 	return err
 }

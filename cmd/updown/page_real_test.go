@@ -142,15 +142,18 @@ func TestPageInBrowser(t *testing.T) {
 	now := time.Now()
 	client := func(i int, name string) row {
 		return row{Name: name, Identity: "u", From: "2001:db8:1234:5678:9abc:def0:1234:5678",
-			Addresses: []string{fmt.Sprint("10.0.0.", 100+i), fmt.Sprintf("fd00:1234:5678:9abc:def0:1234:5678:%x", 4096+i)},
-			Since:     now.Add(-time.Duration(i) * 37 * time.Minute), BytesIn: uint64(i) * 123456789,
+			Addresses: []string{
+				fmt.Sprint("10.0.0.", 100+i), fmt.Sprintf("fd00:1234:5678:9abc:def0:1234:5678:%x", 4096+i),
+			},
+			Since: now.Add(-time.Duration(i) * 37 * time.Minute), BytesIn: uint64(i) * 123456789,
 			Idle: int64(i * 100), Limit: "max-session", Ends: now.Add(2 * time.Hour)}
 	}
 	var fifty []row
 	for i := range 50 {
 		fifty = append(fifty, client(i, fmt.Sprintf("client%d.example", i)))
 	}
-	fifty[3].Name, fifty[3].Identity, fifty[3].Refused = "", "first.last <b>@corp", `identity "first.last <b>@corp": not one DNS label`
+	fifty[3].Name, fifty[3].Identity, fifty[3].Refused = "", "first.last <b>@corp",
+		`identity "first.last <b>@corp": not one DNS label`
 	pages := map[string]string{}
 	for name, rows := range map[string][]row{"none": nil, "one": {client(1, "alice.example")}, "fifty": fifty,
 		"long": {client(1, strings.Repeat("w", 63)+".example")}} {

@@ -103,7 +103,8 @@ func (s *sessions) follow(ctx context.Context, dryRun bool) error {
 	}
 	if n := len(memory.Pending) - maxPending; n > 0 {
 		memory.Pending = memory.Pending[n:]
-		s.env.Log.Warn("events are dropped: the program of on-event cannot be called, and too many wait", eventsDropped, "count", n)
+		s.env.Log.Warn("events are dropped: the program of on-event cannot be called, and too many wait", eventsDropped,
+			"count", n)
 	}
 	s.countSessions(listed, before, &memory, queue)
 	if err := memory.save(s.runDir); err != nil {
@@ -158,7 +159,8 @@ func (s *sessions) setNames(sessions []session.Session) {
 // printEnds lists the sessions that a run would end, for a dry run.
 func printEnds(w io.Writer, plan []session.End) {
 	for _, end := range plan {
-		fmt.Fprintf(w, "; would end the session of %q, %s from %s: %s\n", end.Session.Identity, addresses(end.Session), end.Session.Remote,
+		fmt.Fprintf(w, "; would end the session of %q, %s from %s: %s\n", end.Session.Identity, addresses(end.Session),
+			end.Session.Remote,
 			end.Reason)
 	}
 }
@@ -189,7 +191,8 @@ func (s *sessions) end(ctx context.Context, plan []session.End, all []session.Se
 		}
 		s.env.Metrics.Add(metricEnded, 1, "limit", string(end.Limit))
 		s.env.Log.Info("session ended", sessionEnded, "identity", end.Session.Identity, "name", end.Session.Name,
-			"address", addresses(end.Session), "from", end.Session.Remote, "age", end.Session.Age(now).Truncate(time.Second),
+			"address", addresses(end.Session), "from", end.Session.Remote, "age",
+			end.Session.Age(now).Truncate(time.Second),
 			"bytes-in", end.Session.In, "bytes-out", end.Session.Out, "limit", string(end.Limit), "reason", end.Reason)
 	}
 	return nil
@@ -204,7 +207,8 @@ func addresses(s session.Session) string {
 }
 
 // countSessions sets the metrics.
-func (s *sessions) countSessions(listed charon.Sessions, before []session.Session, memory *sessionMemory, queue program.Queue) {
+func (s *sessions) countSessions(listed charon.Sessions, before []session.Session, memory *sessionMemory,
+	queue program.Queue) {
 	s.env.Metrics.Reset(metricSessions)
 	for state, n := range listed.States {
 		s.env.Metrics.Set(metricSessions, float64(n), "state", strings.ToLower(state))

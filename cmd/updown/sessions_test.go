@@ -60,7 +60,8 @@ func (c *standIn) handle(command string, request vici.Message) (answer vicitest.
 	defer c.mu.Unlock()
 	switch command {
 	case "get-pools":
-		answer.Response = vicitest.Message(vici.Section("clients", vici.Value("base", "10.0.0.100"), vici.Value("size", "101")))
+		answer.Response = vicitest.Message(vici.Section("clients",
+			vici.Value("base", "10.0.0.100"), vici.Value("size", "101")))
 	case "list-sas":
 		for _, l := range c.logins {
 			child := vici.Section("net-"+strconv.Itoa(l.id), vici.Value("uniqueid", strconv.Itoa(l.id)),
@@ -69,7 +70,8 @@ func (c *standIn) handle(command string, request vici.Message) (answer vicitest.
 			answer.Events = append(answer.Events, vicitest.Message(vici.Section("vpn",
 				vici.Value("uniqueid", strconv.Itoa(l.id)), vici.Value("state", "ESTABLISHED"),
 				vici.Value("established", strconv.Itoa(l.age)), vici.Value("remote-host", l.remote),
-				vici.Value("remote-eap-id", l.identity), vici.List("remote-vips", l.addr), vici.Section("child-sas", child))))
+				vici.Value("remote-eap-id", l.identity), vici.List("remote-vips", l.addr),
+				vici.Section("child-sas", child))))
 		}
 	case "terminate":
 		if c.refuse != "" {
@@ -101,7 +103,8 @@ func sessionGateway(t testing.TB, b *bind, args ...string) (*testGateway, *stand
 
 // entries returns the fields after a message of the log, of every entry that has it.
 func (g *testGateway) entries(message string) (all []string) {
-	for _, m := range regexp.MustCompile(`msg="?`+regexp.QuoteMeta(message)+`"? MESSAGE_ID=\S+ (.*)`).FindAllStringSubmatch(g.log.String(), -1) {
+	pattern := regexp.MustCompile(`msg="?` + regexp.QuoteMeta(message) + `"? MESSAGE_ID=\S+ (.*)`)
+	for _, m := range pattern.FindAllStringSubmatch(g.log.String(), -1) {
 		all = append(all, m[1])
 	}
 	return all
@@ -119,12 +122,17 @@ func TestBindLimits(t *testing.T) {
 		left string
 		zone string
 	}{
-		"none":                {nil, "alice1 alice2 bob3", "alice A 10.0.0.100; alice A 10.0.0.101; bob A 10.0.0.102"},
-		"max-session":         {[]string{"--max-session", "30m"}, "alice2 bob3", "alice A 10.0.0.101; bob A 10.0.0.102"},
-		"max-idle":            {[]string{"--max-idle", "10m"}, "alice1 alice2", "alice A 10.0.0.100; alice A 10.0.0.101"},
-		"one, the newest":     {[]string{"--sessions-per-identity", "1"}, "alice2 bob3", "alice A 10.0.0.101; bob A 10.0.0.102"},
-		"one, the oldest":     {[]string{"--sessions-per-identity", "1", "--keep", "oldest"}, "alice1 bob3", "alice A 10.0.0.100; bob A 10.0.0.102"},
-		"one, except alice's": {[]string{"--sessions-per-identity", "1", "--except", "Alice"}, "alice1 alice2 bob3", "alice A 10.0.0.100; alice A 10.0.0.101; bob A 10.0.0.102"},
+		"none": {nil, "alice1 alice2 bob3", "alice A 10.0.0.100; alice A 10.0.0.101; bob A 10.0.0.102"},
+		"max-session": {[]string{"--max-session", "30m"}, "alice2 bob3",
+			"alice A 10.0.0.101; bob A 10.0.0.102"},
+		"max-idle": {[]string{"--max-idle", "10m"}, "alice1 alice2",
+			"alice A 10.0.0.100; alice A 10.0.0.101"},
+		"one, the newest": {[]string{"--sessions-per-identity", "1"}, "alice2 bob3",
+			"alice A 10.0.0.101; bob A 10.0.0.102"},
+		"one, the oldest": {[]string{"--sessions-per-identity", "1", "--keep", "oldest"}, "alice1 bob3",
+			"alice A 10.0.0.100; bob A 10.0.0.102"},
+		"one, except alice's": {[]string{"--sessions-per-identity", "1", "--except", "Alice"}, "alice1 alice2 bob3",
+			"alice A 10.0.0.100; alice A 10.0.0.101; bob A 10.0.0.102"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, charon := sessionGateway(t, b, test.args...)
@@ -133,7 +141,8 @@ func TestBindLimits(t *testing.T) {
 				t.Fatal(err)
 			}
 			ends := 3 - len(strings.Fields(test.left))
-			if n := strings.Count(g.stdout.String(), "; would end the session of "); n != ends || len(strings.Fields(charon.identities())) != 3 {
+			if n := strings.Count(g.stdout.String(), "; would end the session of "); n != ends ||
+				len(strings.Fields(charon.identities())) != 3 {
 				t.Errorf("dry run: %d ends, %s\n%s", n, charon.identities(), g.stdout.String())
 			}
 			g.sync()
@@ -156,7 +165,8 @@ func TestBindEndedSessionIsSaid(t *testing.T) {
 	g, charon := sessionGateway(t, startBind(t), "--max-session", "30m", "--max-idle", "10m")
 	charon.set(login{3, "bob", "10.0.0.102", "198.51.100.3", 3600, 5000, 700})
 	g.sync()
-	want := `identity=bob name=bob.example address=10.0.0.102 from=198.51.100.3 age=1h0m0s bytes-in=5000 bytes-out=0 limit=max-session ` +
+	want := `identity=bob name=bob.example address=10.0.0.102 from=198.51.100.3 age=1h0m0s ` +
+		`bytes-in=5000 bytes-out=0 limit=max-session ` +
 		`reason="max-session 30m0s: connected for 1h0m0s"`
 	if said := g.entries("session ended"); len(said) != 1 || said[0] != want {
 		t.Errorf("got  %q\nwant %q", said, want)
@@ -167,11 +177,14 @@ func TestBindEndedSessionIsSaid(t *testing.T) {
 func TestBindLimitsOfOne(t *testing.T) {
 	b := startBind(t)
 	file := filepath.Join(b.dir, "updown.toml")
-	if err := os.WriteFile(file, []byte("max-session = \"30m\"\n[limit.owner]\nmax-session = \"0\"\n[limit.\"g.uest\"]\nmax-session = \"1m\"\n"), 0o600); err != nil {
+	const limits = "max-session = \"30m\"\n[limit.owner]\nmax-session = \"0\"\n" +
+		"[limit.\"g.uest\"]\nmax-session = \"1m\"\n"
+	if err := os.WriteFile(file, []byte(limits), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	g, charon := sessionGateway(t, b, "--config", file)
-	charon.set(login{1, "owner", "10.0.0.100", "x", 360000, 1, 1}, login{2, "g.uest", "10.0.0.101", "y", 90, 1, 1}, login{3, "bob", "10.0.0.102", "z", 90, 1, 1})
+	charon.set(login{1, "owner", "10.0.0.100", "x", 360000, 1, 1}, login{2, "g.uest", "10.0.0.101", "y", 90, 1, 1},
+		login{3, "bob", "10.0.0.102", "z", 90, 1, 1})
 	g.sync()
 	if got := charon.identities(); got != "owner1 bob3" {
 		t.Error(got)
@@ -228,11 +241,13 @@ func TestBindLimitsWithoutNamed(t *testing.T) {
 
 func TestBindThousandSessions(t *testing.T) {
 	b := startBind(t)
-	g, charon := sessionGateway(t, b, "--pools", "10.9.0.0/16", "--max-session", "30m", "--max-idle", "20m", "--sessions-per-identity", "1",
+	g, charon := sessionGateway(t, b, "--pools", "10.9.0.0/16", "--max-session", "30m", "--max-idle", "20m",
+		"--sessions-per-identity", "1",
 		"--on-event", notify(t, b.dir, ""))
 	var logins []login
 	for i := range 1000 {
-		l := login{i + 1, fmt.Sprint("client", i), fmt.Sprintf("10.9.%d.%d", i/250, i%250), fmt.Sprint("remote", i), 600, 100, 1}
+		l := login{i + 1, fmt.Sprint("client", i), fmt.Sprintf("10.9.%d.%d", i/250, i%250), fmt.Sprint("remote", i),
+			600, 100, 1}
 		if i%4 == 0 {
 			l.age = 3600
 		}
@@ -261,7 +276,8 @@ func TestBindThousandSessions(t *testing.T) {
 func notify(t testing.TB, dir, more string) string {
 	t.Helper()
 	file := filepath.Join(dir, "notify")
-	text := fmt.Sprintf("#!/bin/sh\necho \"$TUNNELCAST_EVENT $TUNNELCAST_IDENTITY $TUNNELCAST_NAME $TUNNELCAST_ADDRESS $TUNNELCAST_FROM "+
+	text := fmt.Sprintf("#!/bin/sh\necho \"$TUNNELCAST_EVENT $TUNNELCAST_IDENTITY $TUNNELCAST_NAME "+
+		"$TUNNELCAST_ADDRESS $TUNNELCAST_FROM "+
 		"$TUNNELCAST_BYTES_IN $TUNNELCAST_REASON\" >>%s/told\n%s", dir, more)
 	for _, err := range []error{os.WriteFile(file, []byte(text), 0o755), os.Chmod(file, 0o755), os.Chmod(dir, 0o755)} {
 		if err != nil {
@@ -298,7 +314,8 @@ func TestBindEvents(t *testing.T) {
 			t.Errorf("told\n%s\nwant\n%s", got, want)
 		}
 	}
-	step("connected alice alice.example 10.0.0.100 198.51.100.1 100 \nconnected bob bob.example 10.0.0.101 198.51.100.2 0", alice, bob)
+	step("connected alice alice.example 10.0.0.100 198.51.100.1 100 \n"+
+		"connected bob bob.example 10.0.0.101 198.51.100.2 0", alice, bob)
 	step("", alice, bob)
 	alice.in = 300
 	step("", alice, bob)
@@ -351,7 +368,8 @@ func TestBindEventsOfABadProgram(t *testing.T) {
 	if err := os.Chmod(file, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	wantSome(t, g.syncs(), "on-event: 1 events wait: the program "+file+" is refused: others may write to it", "chmod go-w")
+	wantSome(t, g.syncs(), "on-event: 1 events wait: the program "+file+" is refused: others may write to it",
+		"chmod go-w")
 	g.want("alice A 10.0.0.100")
 	if err := os.Chmod(file, 0o755); err != nil {
 		t.Fatal(err)
@@ -379,7 +397,8 @@ func TestBindEventsOfAProgramThatFails(t *testing.T) {
 		t.Errorf("%d events were told", got)
 	}
 	said := strings.Join(g.entries("the program of on-event failed"), "\n")
-	for _, want := range []string{"identity=hangs", "did not end within 4s", "identity=fails", `cause="exit status 3"`, "identity=floods"} {
+	for _, want := range []string{"identity=hangs", "did not end within 4s", "identity=fails", `cause="exit status 3"`,
+		"identity=floods"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("no %q in\n%s", want, said)
 		}
@@ -419,7 +438,8 @@ func TestEventsAreToldOnce(t *testing.T) {
 	calls := 0
 	drain := func() {
 		t.Helper()
-		if err := queue.Drain(t.Context(), func(context.Context, program.Call) error { calls++; return nil }, func(program.Call, error) {}); err != nil {
+		if err := queue.Drain(t.Context(), func(context.Context, program.Call) error { calls++; return nil },
+			func(program.Call, error) {}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -455,7 +475,8 @@ func TestSessionsAreRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := loadSessions(dir, now)
-	if err != nil || len(got.Sessions) != 1 || got.Sessions[0].Identity != "a\xff\"\n" || got.Sessions[0].Addresses[0] != netip.MustParseAddr("192.0.2.1") {
+	if err != nil || len(got.Sessions) != 1 || got.Sessions[0].Identity != "a\xff\"\n" ||
+		got.Sessions[0].Addresses[0] != netip.MustParseAddr("192.0.2.1") {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	// The clock was set by a day since: the age is what it was.
@@ -472,27 +493,30 @@ func TestSessionsAreRemembered(t *testing.T) {
 
 func TestBadLimits(t *testing.T) {
 	for text, want := range map[string]string{
-		`max-session = 30`:                           `has no unit: write 30s, 30m or 30h`,
-		`max-session = "30"`:                         `has no unit: write 30s, 30m or 30h`,
-		`max-idle = "soon"`:                          `"soon" is not a length of time, such as 30m or 12h`,
-		`max-idle = "-1h"`:                           `"-1h" is negative`,
-		`sessions-per-identity = "two"`:              `"two" is not a number of sessions, such as 1`,
-		`keep = "oldest"`:                            `keep "oldest" says which sessions stay, but sessions-per-identity is not set`,
+		`max-session = 30`:              `has no unit: write 30s, 30m or 30h`,
+		`max-session = "30"`:            `has no unit: write 30s, 30m or 30h`,
+		`max-idle = "soon"`:             `"soon" is not a length of time, such as 30m or 12h`,
+		`max-idle = "-1h"`:              `"-1h" is negative`,
+		`sessions-per-identity = "two"`: `"two" is not a number of sessions, such as 1`,
+		`keep = "oldest"`: `keep "oldest" says which sessions stay, but ` +
+			`sessions-per-identity is not set`,
 		"sessions-per-identity = 1\nkeep = \"best\"": `keep "best": must be "newest" or "oldest"`,
-		"[limit.alice]\nmax-session = 8":             `:1: [limit.alice]: max-session: "8" has no unit: write 8s, 8m or 8h`,
-		"[limit.alice]\nkeep = \"newest\"":           `[limit.alice]: keep "newest" says which sessions stay`,
-		"[limit.a.b]\nmax-session = \"8h\"":          `[limit.a]: b: unknown key`,
-		"[limit]\nmax-session = \"8h\"":              `the setting max-session is below [limit]`,
-		`limit = 5`:                                  `limit is a table for each identity: [limit.alice]`,
-		`page = "clients.html"`:                      `page "clients.html": must be the absolute path of a file`,
-		`on-event = ["notify"]`:                      `on-event "notify": must be the absolute path of a program`,
-		`event-timeout = "0s"`:                       `event-timeout 0s: must be positive`,
+		"[limit.alice]\nmax-session = 8": `:1: [limit.alice]: max-session: "8" has no unit: ` +
+			`write 8s, 8m or 8h`,
+		"[limit.alice]\nkeep = \"newest\"":  `[limit.alice]: keep "newest" says which sessions stay`,
+		"[limit.a.b]\nmax-session = \"8h\"": `[limit.a]: b: unknown key`,
+		"[limit]\nmax-session = \"8h\"":     `the setting max-session is below [limit]`,
+		`limit = 5`:                         `limit is a table for each identity: [limit.alice]`,
+		`page = "clients.html"`:             `page "clients.html": must be the absolute path of a file`,
+		`on-event = ["notify"]`:             `on-event "notify": must be the absolute path of a program`,
+		`event-timeout = "0s"`:              `event-timeout 0s: must be positive`,
 	} {
 		file := filepath.Join(t.TempDir(), "updown.toml")
 		if err := os.WriteFile(file, []byte(text+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		env := hook.Env{Name: "updown", Args: []string{"--config", file, "sync"}, Getenv: func(string) string { return "" }}
+		env := hook.Env{Name: "updown", Args: []string{"--config", file, "sync"},
+			Getenv: func(string) string { return "" }}
 		err := run(t.Context(), env)
 		if hook.Status(err) != 80 || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %q", text, err, want)
@@ -513,7 +537,8 @@ func TestCheckSessions(t *testing.T) {
 	if err := os.MkdirAll(g.SwanctlDir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(g.SwanctlDir, "swanctl.conf"), []byte("connections { vpn { unique = replace } }"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(g.SwanctlDir, "swanctl.conf"),
+		[]byte("connections { vpn { unique = replace } }"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	check := func() string {
@@ -522,7 +547,11 @@ func TestCheckSessions(t *testing.T) {
 		return g.stdout.String()
 	}
 	out := check()
-	for _, want := range []string{"connection vpn has unique = replace, too", "on-event " + file + ": called 0 times since boot, failed 0, 0 wait", eventsPath} {
+	for _, want := range []string{
+		"connection vpn has unique = replace, too",
+		"on-event " + file + ": called 0 times since boot, failed 0, 0 wait",
+		eventsPath,
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

@@ -82,15 +82,18 @@ func TestRun(t *testing.T) {
 		want   string // lines of output
 		err    string
 	}{
-		"environment":                    {"env | grep -v -e ^PWD -e ^SHLVL -e ^_= -e ^OLDPWD | sort", path + "\nTUNNELCAST_EVENT=connected\nTUNNELCAST_IDENTITY=a\nb; $(id)", ""},
-		"fails":                          {"echo no; exit 3", "no", "exit status 3"},
-		"both streams":                   {"echo out; echo err >&2", "out\nerr", ""},
-		"hangs":                          {"echo begun; sleep 1000", "begun", "it did not end within 1s and was killed"},
-		"hangs with its signals ignored": {"trap '' TERM; echo begun; while :; do sleep 1; done", "begun", "was killed"},
-		"its child hangs":                {"sleep 1000 & echo begun", "begun", "was killed"},
-		"a child of another session":     {"setsid sleep 20 & echo begun", "begun", "was killed"},
-		"reads its input":                {"cat; echo end", "end", ""},
-		"a long line":                    {"head -c 5000 /dev/zero | tr '\\0' x", strings.Repeat("x", maxLine), ""},
+		"environment": {"env | grep -v -e ^PWD -e ^SHLVL -e ^_= -e ^OLDPWD | sort", path +
+			"\nTUNNELCAST_EVENT=connected\nTUNNELCAST_IDENTITY=a\nb; $(id)", ""},
+		"fails":        {"echo no; exit 3", "no", "exit status 3"},
+		"both streams": {"echo out; echo err >&2", "out\nerr", ""},
+		"hangs": {"echo begun; sleep 1000", "begun",
+			"it did not end within 1s and was killed"},
+		"hangs with its signals ignored": {"trap '' TERM; echo begun; while :; do sleep 1; done", "begun",
+			"was killed"},
+		"its child hangs":            {"sleep 1000 & echo begun", "begun", "was killed"},
+		"a child of another session": {"setsid sleep 20 & echo begun", "begun", "was killed"},
+		"reads its input":            {"cat; echo end", "end", ""},
+		"a long line":                {"head -c 5000 /dev/zero | tr '\\0' x", strings.Repeat("x", maxLine), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -36,13 +36,15 @@ func child(id, reqid string, in, out uint64, ago time.Duration) Child {
 
 // brief is a session in a line, with times before at.
 func brief(s Session, at time.Time) string {
-	return fmt.Sprintf("%s %v ids %s since %s in %d out %d idle %s", s.Identity, s.Addresses[0], strings.Join(s.IDs, ","),
+	return fmt.Sprintf("%s %v ids %s since %s in %d out %d idle %s", s.Identity, s.Addresses[0], strings.Join(s.IDs,
+		","),
 		s.Age(at), s.In, s.Out, s.Idle(at))
 }
 
 // A session lives through what charon does to its IKE_SAs.
 func TestFollow(t *testing.T) {
-	before := Follow(nil, []SA{sa("7", "alice", "10.0.0.100", home, time.Hour, child("1", "1", 100, 200, time.Minute))}, noon)
+	before := Follow(nil, []SA{sa("7", "alice", "10.0.0.100", home, time.Hour, child("1", "1", 100, 200, time.Minute))},
+		noon)
 	later := noon.Add(time.Minute)
 	rekeyed := func(id string) SA {
 		s := sa(id, "alice", "10.0.0.100", home, -50*time.Second)
@@ -55,9 +57,11 @@ func TestFollow(t *testing.T) {
 		now    []SA
 		want   []string
 	}{
-		"nothing new": {before, []SA{sa("7", "alice", "10.0.0.100", home, time.Hour, child("1", "1", 100, 200, time.Minute))},
+		"nothing new": {before, []SA{sa("7", "alice", "10.0.0.100", home, time.Hour, child("1", "1", 100, 200,
+			time.Minute))},
 			[]string{"alice 10.0.0.100 ids 7 since 1h1m0s in 100 out 200 idle 2m0s"}},
-		"traffic": {before, []SA{sa("7", "alice", "10.0.0.100", home, time.Hour, child("1", "1", 150, 200, -40*time.Second))},
+		"traffic": {before, []SA{sa("7", "alice", "10.0.0.100", home, time.Hour, child("1", "1", 150, 200,
+			-40*time.Second))},
 			[]string{"alice 10.0.0.100 ids 7 since 1h1m0s in 150 out 200 idle 20s"}},
 		"CHILD_SA rekeyed, the old one is gone": {before,
 			[]SA{sa("7", "alice", "10.0.0.100", home, time.Hour, child("2", "1", 0, 0, 0))},
@@ -95,9 +99,11 @@ func TestFollow(t *testing.T) {
 		"charon restarted: the numbers begin anew": {before,
 			[]SA{sa("1", "alice", "10.0.0.100", home, 0, child("1", "1", 20, 0, 0))},
 			[]string{"alice 10.0.0.100 ids 1 since 1h1m0s in 120 out 200 idle 1m0s"}},
-		"two identities, no age": {nil, []SA{{ID: "1", Identity: "bob", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
+		"two identities, no age": {nil, []SA{{ID: "1", Identity: "bob",
+			Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
 			{ID: "2", Identity: "eve", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")}}},
-			[]string{"bob 10.0.0.1 ids 1 since 0s in 0 out 0 idle 0s", "eve 10.0.0.2 ids 2 since 0s in 0 out 0 idle 0s"}},
+			[]string{"bob 10.0.0.1 ids 1 since 0s in 0 out 0 idle 0s",
+				"eve 10.0.0.2 ids 2 since 0s in 0 out 0 idle 0s"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
@@ -125,12 +131,15 @@ func TestPlan(t *testing.T) {
 		sas    []SA
 		want   string // the ended IKE_SAs and their limits
 	}{
-		"no policy":            {Policy{}, three, ""},
-		"max-session":          {Policy{Limits: Limits{MaxSession: 30 * time.Minute}}, two, "1 max-session"},
-		"max-session, at last": {Policy{Limits: Limits{MaxSession: 10 * time.Minute}}, two, "1 max-session, 2 max-session"},
-		"max-idle": {Policy{Limits: Limits{MaxIdle: time.Hour}}, []SA{sa("1", "a", "10.0.0.1", home, 3*time.Hour, quiet("1")),
+		"no policy":   {Policy{}, three, ""},
+		"max-session": {Policy{Limits: Limits{MaxSession: 30 * time.Minute}}, two, "1 max-session"},
+		"max-session, at last": {Policy{Limits: Limits{MaxSession: 10 * time.Minute}}, two,
+			"1 max-session, 2 max-session"},
+		"max-idle": {Policy{Limits: Limits{MaxIdle: time.Hour}}, []SA{sa("1", "a", "10.0.0.1", home, 3*time.Hour,
+			quiet("1")),
 			sa("2", "b", "10.0.0.2", home, 3*time.Hour, busy("2"))}, "1 max-idle"},
-		"max-idle, no CHILD_SA": {Policy{Limits: Limits{MaxIdle: time.Hour}}, []SA{sa("1", "a", "10.0.0.1", home, 3*time.Hour)},
+		"max-idle, no CHILD_SA": {Policy{Limits: Limits{MaxIdle: time.Hour}}, []SA{sa("1", "a", "10.0.0.1", home,
+			3*time.Hour)},
 			"1 max-idle"},
 		"the newest stays":    {one, two, "1 sessions-per-identity"},
 		"the oldest stays":    {Policy{Limits: Limits{Sessions: 1, Keep: Oldest}}, two, "2 sessions-per-identity"},
@@ -146,7 +155,8 @@ func TestPlan(t *testing.T) {
 		"the same outer address": {one,
 			[]SA{two[0], sa("2", "alice", "10.0.0.101", home, time.Hour/2, busy("2"))}, ""},
 		"a replaced one beside two": {one,
-			append(slices.Clone(two), sa("9", "alice", "10.0.0.104", "hotel", 4*time.Hour, quiet("9"))), "1 sessions-per-identity"},
+			append(slices.Clone(two), sa("9", "alice", "10.0.0.104", "hotel", 4*time.Hour, quiet("9"))),
+			"1 sessions-per-identity"},
 		"reauthentication": {one,
 			[]SA{two[0], sa("2", "alice", "10.0.0.100", "hotel", time.Minute, child("2", "1", 1, 1, 0))}, ""},
 		"except": {Policy{Limits: Limits{Sessions: 1, MaxSession: time.Second}, Except: []string{"ALICE"}}, two, ""},
@@ -171,7 +181,8 @@ func TestPlan(t *testing.T) {
 }
 
 func TestNext(t *testing.T) {
-	s := Follow(nil, []SA{sa("1", "alice", "10.0.0.100", "x", time.Hour, child("1", "1", 1, 1, 10*time.Minute))}, noon)[0]
+	s := Follow(nil, []SA{sa("1", "alice", "10.0.0.100", "x", time.Hour, child("1", "1", 1, 1, 10*time.Minute))},
+		noon)[0]
 	for want, limits := range map[string]Limits{
 		"none":                  {Sessions: 1},
 		"max-session in 1h0m0s": {MaxSession: 2 * time.Hour},
@@ -211,7 +222,8 @@ func TestEvents(t *testing.T) {
 		t.Errorf("one has left: %s", got)
 	}
 	first[0].Ended = "max-session 1h0m0s"
-	if got := tell(Events(first, Follow(first, []SA{bob, back}, noon))); got != "ended alice max-session 1h0m0s, connected alice" {
+	if got := tell(Events(first, Follow(first, []SA{bob, back},
+		noon))); got != "ended alice max-session 1h0m0s, connected alice" {
 		t.Errorf("one was ended and came back: %s", got)
 	}
 }
@@ -228,8 +240,10 @@ func TestPlanInvariants(t *testing.T) {
 			in := uint64(rapid.IntRange(0, 2).Draw(t, "in"))
 			number := func(label string, last int) int { return rapid.IntRange(1, last).Draw(t, label) }
 			ago := func(label string) time.Duration { return time.Duration(number(label, 7200)) * time.Second }
-			sas = append(sas, sa(id, rapid.SampledFrom(identities).Draw(t, "identity"), fmt.Sprint("10.0.0.", number("address", 8)),
-				fmt.Sprint(number("remote", 4)), ago("age"), child(id, fmt.Sprint(number("reqid", 4)), in, 0, ago("idle"))))
+			sas = append(sas, sa(id, rapid.SampledFrom(identities).Draw(t, "identity"), fmt.Sprint("10.0.0.",
+				number("address", 8)),
+				fmt.Sprint(number("remote", 4)), ago("age"), child(id, fmt.Sprint(number("reqid", 4)), in, 0,
+					ago("idle"))))
 		}
 		limits := Limits{
 			MaxSession: time.Duration(rapid.IntRange(0, 7200).Draw(t, "max-session")) * time.Second,
@@ -299,14 +313,16 @@ func thousand() []SA {
 	sas := make([]SA, 1000)
 	for i := range sas {
 		id := fmt.Sprint(i)
-		sas[i] = sa(id, "client"+id, fmt.Sprintf("10.9.%d.%d", i/250, i%250), id, time.Hour, child(id, id, 5, 5, time.Second))
+		sas[i] = sa(id, "client"+id, fmt.Sprintf("10.9.%d.%d", i/250, i%250), id, time.Hour, child(id, id, 5, 5,
+			time.Second))
 	}
 	return sas
 }
 
 func BenchmarkThousandSessions(b *testing.B) {
 	sas := thousand()
-	policy := Policy{Limits: Limits{MaxSession: 2 * time.Hour, MaxIdle: time.Hour, Sessions: 1}, Of: map[string]Limits{"client7": {}}}
+	policy := Policy{Limits: Limits{MaxSession: 2 * time.Hour, MaxIdle: time.Hour, Sessions: 1},
+		Of: map[string]Limits{"client7": {}}}
 	before := Follow(nil, sas, noon)
 	for b.Loop() {
 		now := Follow(before, sas, noon)
