@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 	"internal/units":               {},
 	"internal/links":               {},
 	"internal/iproute":             {"internal/links"},
-	"internal/program":             {},
+	"internal/program":             {"internal/file"},
 	"internal/sandbox":             {},
 	"internal/nginx":               {},
 	"internal/lineage/lineagetest": {},

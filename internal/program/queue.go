@@ -10,7 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"tunnelcast/internal/file"
 )
 
 // A Queue is a directory with calls that are to be made.
@@ -65,8 +66,8 @@ func (q Queue) Add(call Call) error {
 		return err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	if err := file.Lock(context.Background(), lock, file.Exclusive); err != nil {
+		return err
 	}
 	// A call leaves the directory only after its number is the last that was begun.
 	entries, err := os.ReadDir(q.Dir())
@@ -141,10 +142,8 @@ func (q Queue) Drain(ctx context.Context, make func(context.Context, Call) error
 		return err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil // another run makes the calls
-	} else if err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	if ok, err := file.TryLock(lock, file.Exclusive); !ok || err != nil {
+		return err // none if another run makes the calls
 	}
 	_, err = os.Lstat(q.file("running"))
 	interrupted := err == nil
@@ -216,10 +215,7 @@ func (q Queue) count(err error) {
 }
 
 func (q Queue) replace(name, text string) error {
-	if err := os.WriteFile(q.file(name+".new"), []byte(text), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(q.file(name+".new"), q.file(name))
+	return file.Replace(q.file(name), []byte(text), 0o600, file.InMemory)
 }
 
 func removeIfThere(file string) error {
