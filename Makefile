@@ -95,7 +95,7 @@ ifeq ($(NATIVE),amd64)
 endif
 
 lint: setup ## check with gofmt, line length, vet, staticcheck, govulncheck
-	@packaging/long-lines.sh || echo "lint: the lines above are too long"
+	@packaging/long-lines.sh
 	@test -z "$$(gofmt -l .)" || { gofmt -l . | sed 's/$$/: not gofmt'"'"'ed/'; exit 1; }
 	@CGO_ENABLED=0 $(call alive,go vet) $(GO) vet ./...
 	@$(LIBAV) && $(call alive,go vet) $(GO) vet ./... && $(call alive,staticcheck) $(GO) run $(STATICCHECK) ./...
