@@ -25,8 +25,6 @@ type sessions struct {
 	runDir string
 	env    hook.Env
 
-	metricsDir string
-
 	list      func(context.Context) (charon.Sessions, error)
 	terminate func(ctx context.Context, id string) error
 	stopped   func(ctx context.Context, silence error) error // nil if charon does not run, as with live
@@ -57,7 +55,6 @@ func (h *host) sessions() *sessions {
 		policy:          h.policy,
 		runDir:          h.RunDir,
 		env:             h.env,
-		metricsDir:      h.Metrics,
 		list:            h.listSessions,
 		terminate:       h.endSession,
 		stopped:         h.confirmStopped,
@@ -66,12 +63,17 @@ func (h *host) sessions() *sessions {
 	}
 }
 
+// followSessions ends sessions and reports events if a setting asks for it.
+func (h *host) followSessions(ctx context.Context, dryRun bool) error {
+	if !h.used(h.policy, h.Metrics) {
+		return nil
+	}
+	return h.sessions().follow(ctx, dryRun)
+}
+
 // follow looks at the sessions once. What could not be done is in the error, which
 // wraps hook.ErrSome.
 func (s *sessions) follow(ctx context.Context, dryRun bool) error {
-	if !s.used(s.policy, s.metricsDir) {
-		return nil
-	}
 	listed, err := s.listLive(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: sessions: %w", hook.ErrSome, err)

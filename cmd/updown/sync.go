@@ -53,7 +53,7 @@ func (h *host) sync(ctx context.Context, flags syncFlags) error {
 	}
 	// If charon did not tell the round who is connected, do not ask again.
 	if !errors.As(err, new(notProven)) {
-		err = combine(err, h.sessions().follow(ctx, flags.DryRun))
+		err = combine(err, h.followSessions(ctx, flags.DryRun))
 		if !flags.DryRun {
 			err = combine(err, h.updatePage(ctx))
 		}
