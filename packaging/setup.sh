@@ -77,7 +77,6 @@ need mkfs.ext4 e2fsprogs
 need ffmpeg ffmpeg
 need nsupdate bind9-dnsutils
 need logger bsdutils
-need curl curl
 need /etc/ppp/ip-up ppp
 need promtool prometheus
 need journalctl systemd

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -126,6 +127,54 @@ func (h *linkHost) unit() {
 	h.sh("rm -f " + request + "; " + h.program + " links")
 }
 
+// monitor returns what the kernel reports of routes and rules while do runs.
+func (h *linkHost) monitor(do func()) string {
+	h.Helper()
+	monitor := exec.Command("ip", "monitor", "route", "rule")
+	out, err := monitor.StdoutPipe()
+	if err != nil {
+		h.Fatal(err)
+	}
+	if err := monitor.Start(); err != nil {
+		h.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	// marked changes a rule until the monitor reports it: it reports all that comes in between, and listens now.
+	marked := func(priority string) string {
+		var text strings.Builder
+		done := make(chan struct{})
+		go func() {
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(10 * time.Millisecond):
+					exec.Command("ip", "rule", "add", "from", "192.0.2.250", "lookup", "251", "priority",
+						priority).Run()
+					exec.Command("ip", "rule", "del", "priority", priority).Run()
+				}
+			}
+		}()
+		defer close(done)
+		for lines.Scan() {
+			line := strings.ReplaceAll(strings.TrimSpace(lines.Text()), "\t", " ")
+			if strings.HasPrefix(line, priority+":") {
+				break
+			}
+			if !strings.Contains(line, "lookup 251") {
+				text.WriteString(line + "\n")
+			}
+		}
+		return text.String()
+	}
+	marked("901")
+	do()
+	text := marked("902")
+	monitor.Process.Kill()
+	_ = monitor.Wait()
+	return text
+}
+
 // rules returns the rules that are ours, and the routes of table 200.
 func (h *linkHost) rules() string {
 	h.Helper()
@@ -151,6 +200,19 @@ func TestLinksHooks(t *testing.T) {
 	h.pppd("ip-up", "ppp0", "203.0.113.5", "192.0.2.1", "home")
 	h.unit()
 	up := "200: from 203.0.113.5 lookup 200 proto 84\ndefault via 192.0.2.1 dev ppp0 proto 84 onlink\n"
+	h.want(up)
+
+	t.Log("while the address stays, nothing of the link is touched: a rule that is left over goes, no more")
+	changes := h.monitor(func() {
+		h.sh("ip rule add from 203.0.113.99 lookup 200 priority 200 protocol 84")
+		for range 3 {
+			h.sh(h.program + " links")
+		}
+	})
+	if want := "200: from 203.0.113.99 lookup 200 proto 84\nDeleted 200: from 203.0.113.99 lookup 200 proto " +
+		"84\n"; changes != want {
+		t.Errorf("the kernel reports\n%swant\n%s", changes, want)
+	}
 	h.want(up)
 
 	t.Log("a link without a section")

@@ -225,6 +225,23 @@ func configureGateway(t *testing.T, b *box.Box, swanctl, charon string) {
 // impatient has the gateway's charon give up a device that does not answer after 3 s instead of 165 s.
 const impatient = "retransmit_tries = 1\nretransmit_timeout = 1.0"
 
+// uplink returns a device's outer address.
+func uplink(t *testing.T, c *box.Client) string {
+	t.Helper()
+	address := strings.Fields(must(t, c, "ip", "-o", "-4", "address", "show", "dev", "uplink"))[3]
+	address, _, _ = strings.Cut(address, "/")
+	return address
+}
+
+// roam changes a device's outer address, of which MOBIKE tells the gateway.
+func roam(t *testing.T, b *box.Box, c *box.Client, from, to string) {
+	t.Helper()
+	near := regexp.MustCompile(`dev (\S+)`).FindStringSubmatch(run(t, b, "ip", "route", "show", from))[1]
+	run(t, b, "ip", "route", "replace", to+"/32", "dev", near, "src", box.Outside)
+	must(t, c, "ip", "address", "del", from+"/32", "peer", box.Outside, "dev", "uplink")
+	must(t, c, "ip", "address", "add", to+"/32", "peer", box.Outside, "dev", "uplink")
+}
+
 func disconnect(t *testing.T, c *box.Client) {
 	t.Helper()
 	if err := c.Disconnect(t.Context()); err != nil {
@@ -291,14 +308,10 @@ func TestNamesInEveryEvent(t *testing.T) {
 		address := connect(t, one, "alice")
 		done := watch(t, b, "alice", address)
 		const roamed = "198.51.100.200"
-		before := strings.Fields(must(t, one, "ip", "-o", "-4", "address", "show", "dev", "uplink"))[3]
-		old, _, _ := strings.Cut(before, "/")
-		near := regexp.MustCompile(`dev (\S+)`).FindStringSubmatch(run(t, b, "ip", "route", "show", old))[1]
+		old := uplink(t, one)
 		move := func(from, to string) {
 			t.Helper()
-			run(t, b, "ip", "route", "replace", to+"/32", "dev", near, "src", box.Outside)
-			must(t, one, "ip", "address", "del", from+"/32", "peer", box.Outside, "dev", "uplink")
-			must(t, one, "ip", "address", "add", to+"/32", "peer", box.Outside, "dev", "uplink")
+			roam(t, b, one, from, to)
 			wantSAs(t, b, "alice", 1, func(s sa) bool { return s.remote == to })
 		}
 		move(old, roamed)

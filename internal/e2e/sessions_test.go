@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tunnelcast/internal/e2e/box"
 )
@@ -15,6 +17,20 @@ func sessionSettings(t *testing.T, b *box.Box, more string) {
 	if err := b.Gateway.WriteFile(updownToml, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// keepUpdownToml puts updown.toml back at the end of the test.
+func keepUpdownToml(t *testing.T, b *box.Box) {
+	t.Helper()
+	before, err := b.Gateway.ReadFile(updownToml)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Gateway.WriteFile(updownToml, before, 0o644); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 const notify = `#!/bin/sh
@@ -78,15 +94,7 @@ func wantConnected(t *testing.T, c *box.Client, want bool) {
 // whatever charon does to a session.
 func TestSessions(t *testing.T) {
 	b := server(t)
-	before, err := b.Gateway.ReadFile(updownToml)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Gateway.WriteFile(updownToml, before, 0o644); err != nil {
-			t.Error(err)
-		}
-	})
+	keepUpdownToml(t, b)
 	if err := b.Gateway.WriteFile("/etc/tunnelcast/notify", notify, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -111,9 +119,13 @@ func TestSessions(t *testing.T) {
 	want(t, b, "dave", address)
 
 	sessionSettings(t, b, "max-session = \"1s\"\n")
-	out := run(t, b, "tunnelcast-updown", "sync", "--dry-run")
-	if !strings.Contains(out, `would end the session of "dave"`) {
-		t.Errorf("the dry run prints %q", out)
+	out := ""
+	err := box.Poll(t.Context(), soon, "a dry run that would end the session", func() (bool, error) {
+		out = run(t, b, "tunnelcast-updown", "sync", "--dry-run")
+		return strings.Contains(out, `would end the session of "dave"`), nil
+	})
+	if err != nil {
+		t.Errorf("the dry run prints %q: %v", out, err)
 	}
 	syncUntil(t, b, "max-session", 0)
 	wantConnected(t, laptop, false)
@@ -163,4 +175,62 @@ func TestSessions(t *testing.T) {
 	run(t, b, "systemctl", "restart", "strongswan.service")
 	wantEvents(t, b, "disconnected alice alice."+box.Zone+" "+other)
 	run(t, b, "systemctl", "reset-failed")
+}
+
+// With one session per identity, neither a reauthentication nor a client that roams, nor a device that comes back
+// without INITIAL_CONTACT counts as a second login. What counts does so from its 31st second on.
+func TestSessionsThatReplaceEachOther(t *testing.T) {
+	b := server(t)
+	keepUpdownToml(t, b)
+	run(t, b, "systemctl", "restart", "strongswan.service")
+	run(t, b, "systemctl", "start", "tunnelcast-sync.service")
+	configureGateway(t, b, "", impatient)
+	sessionSettings(t, b, "sessions-per-identity = 1\n")
+	before := endedFor(t, b, "sessions-per-identity")
+	sync := func() { t.Helper(); run(t, b, "systemctl", "start", "tunnelcast-sync.service") }
+
+	tablet := client(t, b, "tablet")
+	configure(t, tablet, "", "make_before_break = yes")
+	address := connect(t, tablet, "alice")
+	for range 2 {
+		old := wantSAs(t, b, "alice", 1, anySA)[0]
+		sync()
+		must(t, tablet, "swanctl", "--rekey", "--ike", "vpn", "--reauth")
+		sync()
+		wantSAs(t, b, "alice", 1, replaced(old))
+	}
+	from, to := uplink(t, tablet), "198.51.100.201"
+	roam(t, b, tablet, from, to)
+	wantSAs(t, b, "alice", 1, func(s sa) bool { return s.remote == to })
+	sync()
+
+	phone, again := client(t, b, "phone"), client(t, b, "again")
+	connect(t, phone, "bob")
+	phone.Close() // without a word to the gateway
+	configure(t, again, "unique = never", "")
+	second := connect(t, again, "bob")
+	wantSAs(t, b, "bob", 2, anySA)
+
+	// Longer than the time from which a session counts, in which both devices are used.
+	for end := time.Now().Add(40 * time.Second); time.Now().Before(end); time.Sleep(3 * time.Second) {
+		for _, c := range []*box.Client{tablet, again} {
+			_, _ = c.Dig(t.Context(), "ns."+box.Zone)
+		}
+		sync()
+	}
+	if ended := endedFor(t, b, "sessions-per-identity") - before; ended != 0 {
+		t.Errorf("%d sessions were ended", ended)
+	}
+	wantConnected(t, tablet, true)
+	wantConnected(t, again, true)
+	want(t, b, "alice", address)
+	got, err := holds(t.Context(), b, "ip4", "bob")
+	if err != nil || !slices.Contains(got, second) {
+		t.Errorf("bob has %v, want %s among them: %v", got, second, err)
+	}
+	for _, s := range sas(t, b, "bob") { // the old one has nobody who would answer
+		_, _ = b.Gateway.Run(t.Context(), "swanctl", "--terminate", "--ike-id", s.id)
+	}
+	disconnect(t, tablet)
+	wantGone(t, b, "alice")
 }
