@@ -133,11 +133,8 @@ func (h *host) checkLinks(ctx context.Context, c *hook.Checks) {
 			c.Say("link "+name, err, "")
 			continue
 		case link == nil:
-			c.Say(
-				"link "+name,
-				errors.New("there is no such interface, and pppd has reported no such ipparam"),
-				"ip link shows which there are",
-			)
+			missing := errors.New("there is no such interface, and pppd has reported no such ipparam")
+			c.Say("link "+name, missing, "ip link lists the interfaces")
 			continue
 		case !link.Up:
 			c.Say("link "+name, errors.New("it is down"), "")
@@ -145,27 +142,24 @@ func (h *host) checkLinks(ctx context.Context, c *hook.Checks) {
 		}
 		c.Say(fmt.Sprintf("link %s, address %s", link.Name, joinAddrs(linkAddrs(*link), ", ")), nil, "")
 		if section.Table != 0 {
-			c.Say(
-				fmt.Sprintf("table %d of link %s", section.Table, link.Name),
-				now.TableUsed(section.Table, link.Index),
-				"choose another table",
-			)
+			what := fmt.Sprintf("table %d of link %s", section.Table, link.Name)
+			c.Say(what, now.TableUsed(section.Table, link.Index), "choose another table")
 		}
 		h.checkKernel(c, section, *link)
 	}
 	for _, p := range append(plan.Problems, problems...) {
+		if link, err := sections.Link(now, p.Section); p.Waiting && (err != nil || link == nil || !link.Up) {
+			continue // printed above
+		}
 		if p.Waiting {
-			c.Unknown(p.String(), "it may be so for a while")
+			c.Unknown(p.String(), "no repair is needed: it changes with the link")
 			continue
 		}
 		c.Say("link "+p.Section, errors.New(p.Text), "")
 	}
 	for _, step := range plan.Steps {
-		c.Say(
-			"routes and rules",
-			fmt.Errorf("missing: %s", step.Command()),
-			"tunnelcast-updown links does it, and so does its timer each minute",
-		)
+		c.Say("routes and rules", fmt.Errorf("not done yet: %s", step.Command()),
+			"tunnelcast-updown links does it, and so does its timer every minute")
 	}
 	for len(records) > 0 {
 		n := 1
@@ -183,18 +177,12 @@ func (h *host) checkKernel(c *hook.Checks, section links.Section, link links.Lin
 	if section.Table != 0 {
 		filter, err := iproute.ReversePathFilter(link.Name)
 		if err == nil && filter == 1 {
-			err = errors.New(
-				"it is 1, so the kernel drops packets that come in here for other hosts and whose answer the " +
-					"main table " +
-					"sends elsewhere",
-			)
+			err = errors.New("it is 1, so the kernel drops packets for other hosts that come in here, " +
+				"if the main table sends the answer elsewhere")
 		}
-		c.Say(
-			"rp_filter of "+link.Name,
-			err,
-			fmt.Sprintf("sysctl -w net.ipv4.conf.%s.rp_filter=2, and the same line in /etc/sysctl.d",
-				strings.ReplaceAll(link.Name, ".", "/")),
-		)
+		c.Say("rp_filter of "+link.Name, err, fmt.Sprintf(
+			"sysctl -w net.ipv4.conf.%s.rp_filter=2, and the same line in /etc/sysctl.d",
+			strings.ReplaceAll(link.Name, ".", "/")))
 	}
 	for _, ipv6 := range []bool{false, true} {
 		if !slices.ContainsFunc(section.Routes, func(p netip.Prefix) bool { return p.Addr().Is6() == ipv6 }) {
@@ -228,9 +216,9 @@ func (h *host) checkLinkName(ctx context.Context, c *hook.Checks, records []link
 		_, err = server.Confirm(ctx, target.Zone, change.Seen[0]) // a signed update of nothing
 	}
 	if err == nil && len(change.Add)+len(change.Remove) > 0 {
-		err = fmt.Errorf("its addresses are not the link's: %s", some(changeTexts(change)))
+		err = fmt.Errorf("it differs from the link: %s", some(changeTexts(change)))
 	}
-	c.Say(what, err, "tunnelcast-updown links tells why an update fails")
+	c.Say(what, err, "run tunnelcast-updown links, which reports why an update fails")
 }
 
 func changeTexts(change lease.Change) []string {
@@ -239,7 +227,7 @@ func changeTexts(change lease.Change) []string {
 		texts = append(texts, text(rr)+" is missing")
 	}
 	for _, rr := range change.Remove {
-		texts = append(texts, text(rr)+" is too much")
+		texts = append(texts, text(rr)+" is not the link's")
 	}
 	return texts
 }
@@ -254,9 +242,5 @@ func (h *host) checkLinkUnits(ctx context.Context, c *hook.Checks) {
 	if state, err = h.askUnit(ctx, linksTimer); err == nil && state.Active != "active" {
 		err = fmt.Errorf("it is %s", state.Active)
 	}
-	c.Say(
-		"unit "+linksTimer,
-		err,
-		"systemctl start tunnelcast-links.service, which starts it where a link is configured",
-	)
+	c.Say("unit "+linksTimer, err, "systemctl start tunnelcast-links.service starts it where a link is configured")
 }

@@ -61,14 +61,8 @@ func runLinkHook(env hook.Env, link string) error {
 		return nil
 	}
 	if strings.ContainsAny(link, "/\n") || strings.Contains(ipparam, "\n") {
-		return hook.With(
-			hook.Usagef(
-				"pppd's call for the interface %q with the ipparam %q: neither can have a line break or a slash",
-				link,
-				ipparam,
-			),
-			linkFailed,
-		)
+		return hook.With(hook.Usagef("pppd called for the interface %q with the ipparam %q: "+
+			"neither can have a line break or a slash", link, ipparam), linkFailed)
 	}
 	index := 0
 	if i, err := net.InterfaceByName(link); err == nil { // after ip-down it may be gone
@@ -161,18 +155,19 @@ func (h *host) route(ctx context.Context, sections links.Sections, dryRun bool) 
 		if len(plan.Steps) == 0 {
 			return now, plan.Problems, nil
 		}
-		var faults []error
+		var faults []links.Problem
 		for _, step := range plan.Steps {
 			if err := iproute.Apply(ctx, step); err != nil {
-				faults = append(faults, err)
+				faults = append(faults, links.Problem{Section: step.Dev, Text: err.Error()})
 				continue
 			}
 			h.logStep(step)
 		}
-		if err := errors.Join(faults...); err != nil && n == maxRounds-1 {
-			return now, plan.Problems, fmt.Errorf("%w: %w", hook.ErrSome, err)
-		} else if n == maxRounds-1 {
-			return now, plan.Problems, errors.New("the links changed again and again; the next run goes on")
+		if n == maxRounds-1 {
+			if len(faults) == 0 {
+				faults = append(faults, links.Problem{Text: "the links changed again and again; the next run goes on"})
+			}
+			return now, append(plan.Problems, faults...), nil
 		}
 		if ctx.Err() != nil {
 			return now, plan.Problems, context.Cause(ctx)

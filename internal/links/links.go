@@ -149,7 +149,13 @@ type Problem struct {
 	Waiting bool
 }
 
-func (p Problem) String() string { return "link." + p.Section + ": " + p.Text }
+// String returns the problem with its section, if it has one.
+func (p Problem) String() string {
+	if p.Section == "" {
+		return p.Text
+	}
+	return "link." + p.Section + ": " + p.Text
+}
 
 // Plan is the difference between the settings and the kernel. Steps are in the order in which they are to be carried
 // out: additions before removals, and a table has its route before a rule leads to it.
