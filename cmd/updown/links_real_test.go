@@ -273,7 +273,7 @@ isp="ip netns exec isp"
 $isp ip link set lo up; $isp ip address add 192.0.2.99/32 dev lo
 $isp ip address add 198.51.100.1/24 dev isp1; $isp ip link set isp1 up
 $isp ip address add 192.0.2.1/32 dev isp0; $isp ip link set isp0 up
-$isp sysctl -qw net.ipv4.conf.all.rp_filter=1
+$isp sh -c "echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter"
 ip route add default via 198.51.100.1`)
 	server, err := net.Listen("tcp4", "0.0.0.0:8080")
 	if err != nil {
@@ -321,7 +321,7 @@ ip netns exec isp ip route replace %[1]s dev isp0 src 192.0.2.99`, local))
 		}
 	}
 	t.Log("check warns of rp_filter and of a table with another user")
-	h.sh("ip rule add fwmark 7 lookup 200 priority 300; sysctl -qw net.ipv4.conf.ppp0.rp_filter=1")
+	h.sh("ip rule add fwmark 7 lookup 200 priority 300; echo 1 >/proc/sys/net/ipv4/conf/ppp0/rp_filter")
 	out, _ := exec.Command(h.program, "check").Output()
 	for _, want := range []string{
 		"ok    link ppp0, address 203.0.113.77",
