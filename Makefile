@@ -76,10 +76,11 @@ STORY := TestNames$$|TestUnits|TestRecording|TestPrune|TestRenewal|TestBadInput
 
 # arm64 tests under qemu-user. Emulated code cannot re-execute itself, so tests that
 # restart in a mount namespace are skipped.
-EMULATED := $(addprefix ./internal/,archive charon ddns file flv h264 hook inuse lease lineage publish \
+EMULATED := $(addprefix ./internal/,archive charon ddns file flv h264 hook inuse lease lineage links publish \
 	recording retention rotation rundir session swanctl vici)
 RESTART := TestDirectoriesThatCannotBeRead TestFailing TestIdentifyClosed TestLacking TestOverlay TestQuirks \
-	TestRemovableForesees TestSettled TestTryLease TestWalkStaysOnItsMount TestWithoutLeases
+	TestRemovableForesees TestReplaceSyncs TestSettled TestTryLease TestWalkStaysOnItsMount \
+	TestWalkWithoutTypes TestWithoutLeases
 space := $(subst ,, )
 
 test: root deb ## run all tests, also those in the box: 13 minutes the first time, then 8
