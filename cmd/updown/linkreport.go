@@ -161,13 +161,8 @@ func (h *host) checkLinks(ctx context.Context, c *hook.Checks) {
 		c.Say("routes and rules", fmt.Errorf("not done yet: %s", step.Command()),
 			"tunnelcast-updown links does it, and so does its timer every minute")
 	}
-	for len(records) > 0 {
-		n := 1
-		for n < len(records) && records[n].Name == records[0].Name {
-			n++
-		}
-		h.checkLinkName(ctx, c, records[:n])
-		records = records[n:]
+	for _, of := range records {
+		h.checkLinkName(ctx, c, of)
 	}
 	h.checkLinkUnits(ctx, c)
 }
@@ -233,13 +228,9 @@ func changeTexts(change lease.Change) []string {
 }
 
 func (h *host) checkLinkUnits(ctx context.Context, c *hook.Checks) {
-	state, err := h.askUnit(ctx, "tunnelcast-links.path")
-	remedy := ""
-	if err == nil {
-		remedy, err = state.Fault("tunnelcast-links.path")
-	}
-	c.Say("unit tunnelcast-links.path", err, remedy)
-	if state, err = h.askUnit(ctx, linksTimer); err == nil && state.Active != "active" {
+	h.checkUnit(ctx, c, "tunnelcast-links.path")
+	state, err := h.askUnit(ctx, linksTimer)
+	if err == nil && state.Active != "active" {
 		err = fmt.Errorf("it is %s", state.Active)
 	}
 	c.Say("unit "+linksTimer, err, "systemctl start tunnelcast-links.service starts it where a link is configured")

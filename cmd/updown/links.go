@@ -32,7 +32,7 @@ type linksFlags struct {
 func (h *host) linkDir() rundir.Links { return rundir.Links(filepath.Join(h.RunDir, "links")) }
 
 // pppdLink returns the interface for which pppd's ip-up, ip-down, ipv6-up or ipv6-down calls us, or an empty
-// string. A variable alone is no such call: a person may have one of that name.
+// string. A variable alone does not make a call by pppd, because a person may have set one of that name.
 func pppdLink(env hook.Env) string {
 	link := cmp.Or(env.Getenv("PPP_IFACE"), env.Getenv("IFNAME"))
 	if len(env.Args) > 0 && env.Args[0] != link {
@@ -113,7 +113,7 @@ func (h *host) links(ctx context.Context, flags linksFlags) error {
 	return errors.Join(h.reportLinks(problems, false), hook.With(fault, linkFailed))
 }
 
-// setLinksTimer has systemd start or stop the timer. Stopping it is not necessary for anything but silence.
+// setLinksTimer has systemd start or stop the timer, so that nothing runs where no link is configured.
 func (h *host) setLinksTimer(ctx context.Context, wanted bool) error {
 	state, err := h.askUnit(ctx, linksTimer)
 	if err != nil || state.Active == "active" == wanted {
@@ -187,18 +187,13 @@ func (h *host) logStep(step links.Step) {
 	h.env.Log.Info(what+" added", linkRouted, "command", step.Command(), "reason", step.Reason)
 }
 
-// publish gives the names that follow links the links' addresses. Each name is a matter of its own.
+// publish sets the names that follow links to the links' addresses. A failure of one name does not affect the others.
 func (h *host) publish(ctx context.Context, sections links.Sections, now links.Host, dryRun bool) []links.Problem {
 	records, problems := sections.Records(now)
-	for len(records) > 0 {
-		n := 1
-		for n < len(records) && records[n].Name == records[0].Name {
-			n++
+	for _, of := range records {
+		if err := h.publishName(ctx, of, dryRun); err != nil {
+			problems = append(problems, links.Problem{Section: sections.Of(of[0].Name), Text: err.Error()})
 		}
-		if err := h.publishName(ctx, records[:n], dryRun); err != nil {
-			problems = append(problems, links.Problem{Section: sections.Of(records[0].Name), Text: err.Error()})
-		}
-		records = records[n:]
 	}
 	return problems
 }

@@ -252,7 +252,7 @@ func TestLinksHooks(t *testing.T) {
 	if _, err := os.Stat("/run/tunnelcast/links"); err == nil {
 		t.Error("the memory of links stays")
 	}
-	t.Log("a variable of that name is no call by pppd")
+	t.Log("a variable of that name alone is not a call by pppd")
 	if out := h.sh("IFNAME=eth0 " + h.program + " links --dry-run"); out != "" {
 		t.Errorf("got %s", out)
 	}
@@ -454,7 +454,7 @@ func TestBindLinkNames(t *testing.T) {
 	home["remove"] = true
 	publish(home, links.Host{})
 	g.want(none)
-	publish(home, links.Host{}) // the zone's wildcard is no reason to remove anything
+	publish(home, links.Host{}) // the zone's wildcard must not lead to a removal
 	g.want(none)
 
 	t.Log("a name that is an alias, and a server that is out of reach")

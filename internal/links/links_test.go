@@ -286,7 +286,7 @@ func TestRecords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			records, problems := test.sections.Records(Host{Links: test.links})
 			var b strings.Builder
-			for _, r := range records {
+			for _, r := range slices.Concat(records...) {
 				rrtype := "A"
 				if r.IPv6 {
 					rrtype = "AAAA"

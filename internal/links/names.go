@@ -16,10 +16,10 @@ type Record struct {
 	Links  []string     // that are up, whose addresses these are
 }
 
-// Records returns what the names that follow links should have. A family in which no link has an address is left out,
-// unless the name is to be removed.
-func (s Sections) Records(host Host) ([]Record, []Problem) {
-	var records []Record
+// Records returns what the names that follow links should have, a list for each name. A family in which no link has an
+// address is left out, unless the name is to be removed.
+func (s Sections) Records(host Host) ([][]Record, []Problem) {
+	var all [][]Record
 	var problems []Problem
 	byName := map[string][]string{}
 	var order []string
@@ -34,7 +34,8 @@ func (s Sections) Records(host Host) ([]Record, []Problem) {
 	for _, name := range order {
 		sections := byName[name]
 		setting := s[sections[0]]
-		up, published := false, false
+		up := false
+		var records []Record
 		var refused []Problem
 		for _, ipv6 := range []bool{false, true} {
 			record := Record{Name: name, Target: setting.Target, IPv6: ipv6}
@@ -46,12 +47,9 @@ func (s Sections) Records(host Host) ([]Record, []Problem) {
 				up = true
 				addrs, why := publishable(*link, ipv6, setting.AllowPrivate)
 				if why != "" {
-					refused = append(refused, Problem{Section: section, Waiting: true,
-						Text: fmt.Sprintf(
-							"%s is not given to %s: set allow-private if it is wanted there",
-							why,
-							strings.TrimSuffix(name, "."),
-						)})
+					text := fmt.Sprintf("%s is not given to %s: set allow-private if it is wanted there",
+						why, strings.TrimSuffix(name, "."))
+					refused = append(refused, Problem{Section: section, Text: text, Waiting: true})
 				}
 				if len(addrs) > 0 {
 					record.Addrs = append(record.Addrs, addrs...)
@@ -61,25 +59,26 @@ func (s Sections) Records(host Host) ([]Record, []Problem) {
 			slices.SortFunc(record.Addrs, netip.Addr.Compare)
 			record.Addrs = slices.Compact(record.Addrs)
 			if len(record.Addrs) > 0 {
-				published = true
 				records = append(records, record)
 			}
 		}
-		if !up && setting.Remove {
-			records = append(
-				records,
-				Record{Name: name, Target: setting.Target},
-				Record{Name: name, Target: setting.Target, IPv6: true},
-			)
-		}
-		if !published {
+		if len(records) == 0 {
 			for i := range refused {
 				refused[i].Waiting = false
 			}
 		}
 		problems = append(problems, refused...)
+		if !up && setting.Remove {
+			records = []Record{
+				{Name: name, Target: setting.Target},
+				{Name: name, Target: setting.Target, IPv6: true},
+			}
+		}
+		if len(records) > 0 {
+			all = append(all, records)
+		}
 	}
-	return records, problems
+	return all, problems
 }
 
 // publishable returns the addresses of a link that a name may have, and, if there is none, why an address that
