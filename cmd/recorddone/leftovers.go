@@ -84,18 +84,11 @@ func (w *worker) tidy(ctx context.Context, path string, found *leftovers) error 
 		}
 		return err
 	}
-	source, err := publish.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	source, err := openOrphan(ctx, path)
+	if source == nil {
 		return err
 	}
 	defer source.Close()
-	source.Orphaned = true
-	if locked, err := lock(ctx, source); !locked || err != nil {
-		return err
-	}
 	err = source.Identify()
 	if errors.Is(err, inuse.ErrInUse) || errors.Is(err, file.ErrChanged) {
 		return nil

@@ -115,19 +115,30 @@ func (w *worker) sweep(ctx context.Context, found leftovers) error {
 }
 
 func (w *worker) sweepOne(ctx context.Context, path string) error {
-	source, err := publish.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	source, err := openOrphan(ctx, path)
+	if source == nil {
 		return err
 	}
 	defer source.Close()
+	return w.convert(ctx, source)
+}
+
+// openOrphan opens and locks a recording that no hook was called for. It returns nil if the recording is gone or a hook
+// works on it.
+func openOrphan(ctx context.Context, path string) (*publish.Source, error) {
+	source, err := publish.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
 	source.Orphaned = true
 	if locked, err := lock(ctx, source); !locked || err != nil {
-		return err // a hook works on it
+		source.Close()
+		return nil, err
 	}
-	return w.convert(ctx, source)
+	return source, nil
 }
 
 // size returns the size of a file for people and graphs, 0 if it is not known.
