@@ -241,6 +241,23 @@ func TestLinksHooks(t *testing.T) {
 	h.unit()
 	h.want("200: from 203.0.113.8 lookup 200 proto 84\ndefault via 192.0.2.1 dev ppp0 proto 84 onlink\n")
 
+	t.Log("check names what is wrong")
+	h.configure("[link.nope]\ntable = 201\n[link.home]\nroutes = [\"192.168.2.0/24\"]\nname = \"home.example\"\n" +
+		"server = \"127.0.0.1:1\"\nkey = \"none\"\nallow-private = true\n")
+	h.sh("echo 0 >/proc/sys/net/ipv4/ip_forward")
+	out, _ := exec.Command(h.program, "check").Output()
+	for _, want := range []string{
+		"FAIL  link nope: there is no such interface",
+		"FAIL  forwarding on ppp0: it is off",
+		"FAIL  routes and rules: not done yet: ip -4 route add 192.168.2.0/24 via 192.0.2.1 dev ppp0",
+		"FAIL  name home.example at 127.0.0.1:1: ",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("check does not print %q:\n%s", want, out)
+		}
+	}
+	h.configure("[link.home]\ntable = 200\n")
+
 	t.Log("somebody else's rule and route stay; the section goes")
 	h.sh("ip rule add from 203.0.113.8 lookup 99 priority 150; ip route add 10.77.0.0/16 dev ppp0")
 	h.configure("# nothing\n")
