@@ -40,7 +40,7 @@ var (
 	fence   = regexp.MustCompile("(?ms)^```.*?^```$")
 	link    = regexp.MustCompile(`\]\(([^)]+)\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
-	dropped = regexp.MustCompile(`[^a-z0-9 _-]`)
+	dropped = regexp.MustCompile(`[^\p{L}\p{M}\p{N} _-]`)
 )
 
 // anchors returns the anchors of a page's headings, as GitHub makes them.
