@@ -53,6 +53,7 @@ var arrows = map[string][]string{
 	"internal/e2e":      {"internal/e2e/box"},
 	"internal/promised": {},
 
+	"internal/e2e/powercut":            {},
 	"internal/hook/hooktest":           {},
 	"internal/recording/recordingtest": {"internal/flv", "internal/promised"},
 }
