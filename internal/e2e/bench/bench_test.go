@@ -40,7 +40,7 @@ func TestQuick(t *testing.T) {
 	for _, want := range []string{
 		"| one connect", "| 40 connects", "| named hung", "| sync, 50 clients, all wrong",
 		"| remux of 6 s", "| longest stall", "| prune half", "| logins lost",
-		"| start of updown", "| what gets installed", "| 2 gateways", "This was a quick run",
+		"| start of updown", "| what gets installed", "| 2 gateways", "with one processor", "This was a quick run",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.Bytes())

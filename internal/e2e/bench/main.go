@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -23,14 +24,17 @@ func main() {
 	flag.StringVar(&o.deb, "deb", "", "the package whose programs are measured, as make deb leaves it in bin/")
 	flag.StringVar(&o.out, "out", "bin", "the directory for bench.json and the charts")
 	flag.StringVar(&o.run, "run", "", "only the groups of rows whose names match this regular expression")
+	flag.StringVar(&o.compare, "compare", "",
+		"the bench.json of an earlier run on this computer: print what is slower now, and fail if anything is")
 	flag.BoolVar(&o.quick, "quick", false,
 		"small sizes and few rounds: a minute instead of half an hour, and numbers that mean little")
 	flag.StringVar(&o.inside, "inside", "",
 		"for internal use: the directory of the run, whose namespaces this process is in")
+	flag.BoolVar(&o.one, "one", false, "for internal use: this process and all that it starts have one processor")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	work := enter
+	work := benchmark
 	if o.inside != "" {
 		work = measureAll
 	}
@@ -52,32 +56,67 @@ func main() {
 }
 
 type options struct {
-	deb, out, run, inside string
-	quick                 bool
+	deb, out, run, compare, inside string
+	quick, one                     bool
+}
+
+// resultName is the name of the file in -out that has all numbers.
+const resultName = "bench.json"
+
+// benchmark measures everything, first with all processors and then with one, prints the tables, and compares the
+// numbers with those of an earlier run.
+func benchmark(ctx context.Context, o options) error {
+	var earlier *baseline
+	if o.compare != "" {
+		var err error
+		if earlier, err = readBaseline(o.compare); err != nil { // before this run replaces it
+			return fmt.Errorf("-compare: %w", err)
+		}
+		if err := earlier.comparable(&report{Machine: thisMachine(), Quick: o.quick}); err != nil {
+			return err
+		}
+	}
+	failed := enter(ctx, o)
+	var inside *insideError
+	if failed != nil && !errors.As(failed, &inside) || ctx.Err() != nil {
+		return failed
+	}
+	var r report
+	if err := readReport(filepath.Join(o.out, resultName), &r); err != nil {
+		return errors.Join(failed, err)
+	}
+	fmt.Print(r.table())
+	if earlier == nil {
+		return failed
+	}
+	text, err := earlier.compare(&r)
+	fmt.Print("\n", text)
+	return errors.Join(failed, err)
 }
 
 // groups are the groups of rows in the order of the table, each with the function that measures it.
 var groups = []struct {
 	name string
 	work func(*bench, context.Context) error
+	one  bool // also with one processor
 }{
-	{"connect", (*bench).connect},
-	{"crowd", (*bench).crowd},
-	{"hung", (*bench).hung},
-	{"sync", (*bench).sync},
-	{"remux", (*bench).remux},
-	{"live", (*bench).live},
-	{"prune", (*bench).prune},
-	{"switch", (*bench).switches},
-	{"install", (*bench).install},
-	{"scale", (*bench).scale},
-	{"gateways", (*bench).gateways},
+	{"connect", (*bench).connect, true},
+	{"crowd", (*bench).crowd, true},
+	{"hung", (*bench).hung, true},
+	{"sync", (*bench).sync, true},
+	{"remux", (*bench).remux, true},
+	{"live", (*bench).live, true},
+	{"prune", (*bench).prune, true},
+	{"switch", (*bench).switches, true},
+	{"install", (*bench).install, true},
+	{"scale", (*bench).scale, false},
+	{"gateways", (*bench).gateways, false},
 }
 
 // A bench is one run, in its testbed.
 type bench struct {
 	*testbed
-	quick bool
+	quick, one bool
 	report
 }
 
@@ -87,6 +126,14 @@ func (b *bench) pick(full, quick int) int {
 		return quick
 	}
 	return full
+}
+
+// rounds does the same for a number of rounds, of which a run with one processor makes half.
+func (b *bench) rounds(full, quick int) int {
+	if b.one {
+		full = (full + 1) / 2
+	}
+	return b.pick(full, quick)
 }
 
 // measureAll measures all selected groups. If one fails, the others are measured all the same.
@@ -99,16 +146,25 @@ func measureAll(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{testbed: t, quick: o.quick}
+	b := &bench{testbed: t, quick: o.quick, one: o.one}
 	b.report = report{Machine: thisMachine(), Began: time.Now().UTC().Truncate(time.Second), Quick: o.quick}
+	what := ""
+	if o.one {
+		// This run continues the one with all processors.
+		err := readReport(filepath.Join(o.out, resultName), &b.report)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		b.cores, what = 1, ", on one processor"
+	}
 	var failed []error
 	for _, g := range groups {
-		if !selected.MatchString(g.name) {
+		if !selected.MatchString(g.name) || o.one && !g.one {
 			continue
 		}
 		b.group = g.name
 		start := time.Now()
-		fmt.Fprintf(os.Stderr, "bench: %s ...\n", g.name)
+		fmt.Fprintf(os.Stderr, "bench: %s%s ...\n", g.name, what)
 		if err := g.work(b, ctx); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", g.name, err))
 		}
@@ -118,9 +174,8 @@ func measureAll(ctx context.Context, o options) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		fmt.Fprintf(os.Stderr, "bench: %s took %.0f s\n", g.name, time.Since(start).Seconds())
+		fmt.Fprintf(os.Stderr, "bench: %s%s took %.0f s\n", g.name, what, time.Since(start).Seconds())
 	}
-	fmt.Print(b.table())
 	return errors.Join(failed...)
 }
 
@@ -133,7 +188,7 @@ func (r *report) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	files := map[string]string{"bench.json": data, "bench.svg": r.barChart()}
+	files := map[string]string{resultName: data, "bench.svg": r.barChart()}
 	if len(r.Lines) > 0 {
 		files["scale.svg"] = r.scaleChart()
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -102,6 +103,19 @@ func resident(pid int) int64 {
 	return 0
 }
 
+// summed measures a piece of work that runs many processes: the processor time is the sum of those that this process
+// has waited for. Only one such piece may run at a time.
+func summed(work func() (wall time.Duration, err error)) (usage, error) {
+	used := func() time.Duration {
+		var r syscall.Rusage
+		syscall.Getrusage(syscall.RUSAGE_CHILDREN, &r) // it fails only for a wrong first argument
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	before := used()
+	wall, err := work()
+	return usage{wall: wall, cpu: used() - before}, err
+}
+
 // A side is one of the alternatives that take turns. before and after are not measured.
 type side struct {
 	before func(round int) error
@@ -143,8 +157,16 @@ func (s *side) turn(round int) error {
 }
 
 func (s *side) wall() sample { return s.each(func(u usage) float64 { return u.wall.Seconds() }) }
-func (s *side) cpu() sample  { return s.each(func(u usage) float64 { return u.cpu.Seconds() }) }
 func (s *side) peak() sample { return s.each(func(u usage) float64 { return float64(u.peak) }) }
+
+// cpu returns nil if the processor time was not measured.
+func (s *side) cpu() sample {
+	all := s.each(func(u usage) float64 { return u.cpu.Seconds() })
+	if all.median() == 0 {
+		return nil
+	}
+	return all
+}
 
 func (s *side) each(of func(usage) float64) (all sample) {
 	for _, u := range s.used {

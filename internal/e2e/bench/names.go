@@ -25,7 +25,7 @@ func (b *bench) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rounds := b.pick(100, 10)
+	rounds := b.rounds(100, 10)
 	who := func(prefix string, round int) client { return clients(prefix, rounds)[round] }
 	// Each side uses its own names, new in every round; disconnects remove what the connects added.
 	call := func(h hook, verb, prefix string) func(int) (usage, error) {
@@ -78,21 +78,16 @@ func (b *bench) connect(ctx context.Context) error {
 		return err
 	}
 	const script, nsupdate = "the guide's script", "nsupdate -k"
-	b.add(row{Work: "one connect", Unit: inSeconds, Ours: up.wall(),
-		Against: script, Theirs: scriptUp.wall(), Goal: times(0.15),
-		Note: "both run by /bin/sh, as charon does"})
-	b.add(row{Work: "one connect, no shell", Unit: inSeconds, Ours: bare.wall(),
-		Against: nsupdate, Theirs: nsupdateUp.wall(), Goal: times(0.2)})
-	b.add(row{Work: "one connect, CPU", Unit: inSeconds, Ours: up.cpu(), Against: script, Theirs: scriptUp.cpu()})
-	b.add(row{Work: "... of it the shell", Unit: inSeconds, Ours: shell.wall()})
-	b.add(row{Work: "... of it bind9's answer", Unit: inSeconds, Ours: answer.wall(),
-		Note: "bind9 syncs its journal to the disk first, on both sides"})
-	b.add(row{Work: "the connect's next pair of selectors", Unit: inSeconds, Ours: again.wall(),
-		Against: script, Theirs: scriptUp.wall()})
-	b.add(row{Work: "one disconnect", Unit: inSeconds, Ours: down.wall(), Against: script, Theirs: scriptDown.wall(),
-		Note: "the sync that follows removes the name; charon does not wait for it"})
-	b.add(row{Work: "one disconnect", Unit: inSeconds, Ours: down.wall(),
-		Against: nsupdate, Theirs: nsupdateDown.wall()})
+	b.add(row{Work: "one connect", Against: script, Goal: times(0.15),
+		Note: "both run by /bin/sh, as charon does"}.of(up, scriptUp))
+	b.add(row{Work: "one connect, no shell", Against: nsupdate, Goal: times(0.2)}.of(bare, nsupdateUp))
+	b.add(row{Work: "... of it the shell"}.of(shell, nil))
+	b.add(row{Work: "... of it bind9's answer",
+		Note: "bind9 syncs its journal to the disk first, on both sides"}.of(answer, nil))
+	b.add(row{Work: "the connect's next pair of selectors", Against: script}.of(again, scriptUp))
+	b.add(row{Work: "one disconnect", Against: script,
+		Note: "the sync that follows removes the name; charon does not wait for it"}.of(down, scriptDown))
+	b.add(row{Work: "one disconnect", Against: nsupdate}.of(down, nsupdateDown))
 	return nil
 }
 
@@ -106,8 +101,7 @@ func (b *bench) crowd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all, rounds, wrong := clients("guest", b.pick(1000, 40)), b.pick(3, 1), 0
-	timed := func(took time.Duration, err error) (usage, error) { return usage{wall: took}, err }
+	all, rounds, wrong := clients("guest", b.pick(1000, 40)), b.rounds(3, 1), 0
 	holds := func(want []client) func(int) error { return func(int) error { return server.holds(ctx, want) } }
 	// If their script leaves a wrong zone, that is counted in the row, and is no error.
 	judge := func(want []client) func(int) error {
@@ -119,10 +113,13 @@ func (b *bench) crowd(ctx context.Context) error {
 			return err
 		}
 	}
-	in := &side{work: func(int) (usage, error) { return timed(gw.arrive(ctx, all)) }, after: holds(all)}
-	out := &side{work: func(int) (usage, error) { return timed(gw.leave(ctx, all)) }, after: holds(nil)}
+	timed := func(work func() (time.Duration, error)) func(int) (usage, error) {
+		return func(int) (usage, error) { return summed(work) }
+	}
+	in := &side{work: timed(func() (time.Duration, error) { return gw.arrive(ctx, all) }), after: holds(all)}
+	out := &side{work: timed(func() (time.Duration, error) { return gw.leave(ctx, all) }), after: holds(nil)}
 	theirs := func(verb string) func(int) (usage, error) {
-		return func(int) (usage, error) { return timed(guide.callAll(ctx, verb, all)) }
+		return timed(func() (time.Duration, error) { return guide.callAll(ctx, verb, all) })
 	}
 	theirsIn := &side{work: theirs("up-client"), after: judge(all)}
 	theirsOut := &side{work: theirs("down-client"), after: judge(nil)}
@@ -146,11 +143,10 @@ func (b *bench) crowd(ctx context.Context) error {
 	right := fmt.Sprintf("the zone was right after each round of ours, and wrong after %d of %d rounds of the script",
 		wrong, 2*rounds)
 	const script = "the guide's script"
-	b.add(row{Work: many("connects"), Unit: inSeconds, Ours: in.wall(),
-		Against: script, Theirs: theirsIn.wall(), Goal: times(0.10),
-		Note: "processes and bind9 are real, charon is a fake; sync runs repeatedly beside our hooks; " + right})
-	b.add(row{Work: many("disconnects") + ", sync included", Unit: inSeconds, Ours: out.wall(),
-		Against: script, Theirs: theirsOut.wall(), Note: right})
+	b.add(row{Work: many("connects"), Against: script, Goal: times(0.20),
+		Note: "processes and bind9 are real, charon is a fake; sync runs repeatedly beside our hooks; " + right,
+	}.of(in, theirsIn))
+	b.add(row{Work: many("disconnects") + ", sync included", Against: script, Note: right}.of(out, theirsOut))
 	return nil
 }
 
@@ -172,20 +168,18 @@ func (b *bench) hung(ctx context.Context) error {
 	if err := server.daemon.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	if err := measure(ctx, b.pick(3, 1), ours, theirs); err != nil {
+	if err := measure(ctx, b.rounds(3, 1), ours, theirs); err != nil {
 		return err
 	}
 	const script = "the guide's script"
-	b.add(row{Work: "named hung: charon held for", Unit: inSeconds, Ours: ours.wall(),
-		Against: script, Theirs: theirs.wall(), Goal: most(1.0)})
+	b.add(row{Work: "named hung: charon held for", Against: script, Goal: most(1.0)}.of(ours, theirs))
 
 	server.daemon.Stop()
 	ours, theirs = held(gw.hook()), held(guide)
-	if err := measure(ctx, b.pick(50, 3), ours, theirs); err != nil {
+	if err := measure(ctx, b.rounds(50, 3), ours, theirs); err != nil {
 		return err
 	}
-	b.add(row{Work: "named not there: charon held for", Unit: inSeconds, Ours: ours.wall(),
-		Against: script, Theirs: theirs.wall(), Goal: most(0.050)})
+	b.add(row{Work: "named not there: charon held for", Against: script, Goal: most(0.050)}.of(ours, theirs))
 	return nil
 }
 
@@ -226,7 +220,7 @@ func (b *bench) sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	idle, _, err := compare(b.pick(50, 3), "", "")
+	idle, _, err := compare(b.rounds(50, 3), "", "")
 	if err != nil {
 		return err
 	}
@@ -235,24 +229,23 @@ func (b *bench) sync(ctx context.Context) error {
 		return err
 	}
 	tenth := count / 20
-	some, someTheirs, err := compare(b.pick(30, 3),
+	some, someTheirs, err := compare(b.rounds(30, 3),
 		remove(live[:tenth])+add(gone[:tenth], 60), add(live[:tenth], 60)+remove(gone[:tenth]))
 	if err != nil {
 		return err
 	}
-	all, allTheirs, err := compare(b.pick(10, 1), remove(live)+add(gone, 60), add(live, 60)+remove(gone))
+	all, allTheirs, err := compare(b.rounds(10, 1), remove(live)+add(gone, 60), add(live, 60)+remove(gone))
 	if err != nil {
 		return err
 	}
 	of := func(what string) string { return fmt.Sprintf("sync, %s clients, %s", grouped(count), what) }
-	b.add(row{Work: of("nothing to do"), Unit: inSeconds, Ours: idle.wall()})
+	b.add(row{Work: of("nothing to do")}.of(idle, nil))
 	b.add(row{Work: of("nothing to do: changes of the zone"), Unit: counted,
 		Ours: sample{float64(after - before)}, Goal: most(0)})
 	b.add(row{Work: of("nothing to do: peak memory"), Unit: inBytes, Ours: idle.peak()})
 	const batch = "one nsupdate batch"
-	b.add(row{Work: of(fmt.Sprint(2*tenth, " differences")), Unit: inSeconds, Ours: some.wall(),
-		Against: batch, Theirs: someTheirs.wall(), Goal: times(1),
-		Note: "nsupdate is given the differences, sync finds them"})
-	b.add(row{Work: of("all wrong"), Unit: inSeconds, Ours: all.wall(), Against: batch, Theirs: allTheirs.wall()})
+	b.add(row{Work: of(fmt.Sprint(2*tenth, " differences")), Against: batch, Goal: times(0.8),
+		Note: "nsupdate is given the differences, sync finds them"}.of(some, someTheirs))
+	b.add(row{Work: of("all wrong"), Against: batch}.of(all, allTheirs))
 	return nil
 }

@@ -21,6 +21,7 @@ type report struct {
 	Lines   []line    `json:"scale,omitempty"`
 
 	group string // of the rows that are being measured
+	cores int    // row.Cores of these
 }
 
 type machine struct {
@@ -45,9 +46,21 @@ type point struct {
 	Y float64 `json:"y"`
 }
 
+// add adds a row. With one processor no work may take longer than with what it replaces, but for rows whose goal is an
+// amount.
 func (r *report) add(row row) {
-	row.Group = r.group
+	row.Group, row.Cores = r.group, r.cores
+	if r.cores == 1 && len(row.Theirs) > 0 {
+		if row.Unit == inSeconds && (row.Goal == nil || row.Goal.Times && row.Goal.AtMost < 1) {
+			row.Goal = times(1)
+		}
+	}
 	r.Rows = append(r.Rows, row)
+}
+
+// with returns the rows that were measured with this number of processors; 0: all.
+func (r *report) with(cores int) []row {
+	return slices.DeleteFunc(slices.Clone(r.Rows), func(row row) bool { return row.Cores != cores })
 }
 
 func (r *report) json() (string, error) {
@@ -55,47 +68,14 @@ func (r *report) json() (string, error) {
 	return string(data) + "\n", err
 }
 
-// table formats all rows as a Markdown table that is also readable as plain text, followed by their notes.
+// table formats all rows as Markdown tables that are also readable as plain text, followed by their notes.
 func (r *report) table() string {
-	cells := [][]string{{"work", "ours (least - most)", "theirs (least - most)", "against", "ratio", "goal", "met"}}
-	var notes []string
-	for _, row := range r.Rows {
-		work, ratio, goal := row.Work, "", ""
-		if row.Note != "" {
-			n := slices.Index(notes, row.Note)
-			if n < 0 {
-				n = len(notes)
-				notes = append(notes, row.Note)
-			}
-			work += fmt.Sprintf(" [%d]", n+1)
-		}
-		if x := row.ratio(); x > 0 {
-			ratio = printRatio(x)
-		}
-		if row.Goal != nil {
-			goal = row.Goal.print(row.Unit)
-		}
-		ours, theirs := row.Unit.spread(row.Ours), row.Unit.spread(row.Theirs)
-		cells = append(cells, []string{work, ours, theirs, row.Against, ratio, goal, row.met()})
-	}
-	widths := make([]int, len(cells[0]))
-	for _, line := range cells {
-		for i, cell := range line {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
 	var b strings.Builder
-	for n, line := range cells {
-		for i, cell := range line {
-			fmt.Fprintf(&b, "| %s%s ", cell, strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)))
-		}
-		b.WriteString("|\n")
-		if n == 0 {
-			for _, w := range widths {
-				b.WriteString("| " + strings.Repeat("-", w) + " ")
-			}
-			b.WriteString("|\n")
-		}
+	var notes []string
+	writeRows(&b, r.with(0), &notes)
+	if one := r.with(1); len(one) > 0 {
+		b.WriteString("\nThe same with one processor, for both sides and for the daemons:\n\n")
+		writeRows(&b, one, &notes)
 	}
 	b.WriteString("\n")
 	for i, note := range notes {
@@ -109,6 +89,57 @@ func (r *report) table() string {
 		b.WriteString("This was a quick run: small sizes, few rounds, numbers that mean little.\n")
 	}
 	return b.String()
+}
+
+// writeRows writes rows as a table, and adds their notes to those that there are.
+func writeRows(b *strings.Builder, rows []row, notes *[]string) {
+	cells := [][]string{{"work", "ours (least - most)", "theirs (least - most)", "against", "ratio",
+		"CPU: ours", "theirs", "ratio", "goal", "met"}}
+	for _, row := range rows {
+		work := row.Work
+		if row.Note != "" {
+			n := slices.Index(*notes, row.Note)
+			if n < 0 {
+				n = len(*notes)
+				*notes = append(*notes, row.Note)
+			}
+			work += fmt.Sprintf(" [%d]", n+1)
+		}
+		cells = append(cells, []string{work, row.Unit.spread(row.Ours), row.Unit.spread(row.Theirs), row.Against,
+			printRatio(row.ratio()), inSeconds.middle(row.OursCPU), inSeconds.middle(row.TheirsCPU),
+			printRatio(row.ratioCPU()), row.goals(), row.met()})
+	}
+	writeTable(b, cells)
+}
+
+// writeTable writes cells, the first line of which are the headings, as a Markdown table with aligned columns.
+func writeTable(b *strings.Builder, cells [][]string) {
+	widths := make([]int, len(cells[0]))
+	for _, line := range cells {
+		for i, cell := range line {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for n, line := range cells {
+		for i, cell := range line {
+			fmt.Fprintf(b, "| %s%s ", cell, strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)))
+		}
+		b.WriteString("|\n")
+		if n == 0 {
+			for _, w := range widths {
+				b.WriteString("| " + strings.Repeat("-", w) + " ")
+			}
+			b.WriteString("|\n")
+		}
+	}
+}
+
+// middle formats the median of a sample, or returns "" if it is empty.
+func (u unit) middle(s sample) string {
+	if len(s) == 0 {
+		return ""
+	}
+	return u.print(s.median())
 }
 
 // spread formats the median of a sample, with the least and the most if it has several numbers.

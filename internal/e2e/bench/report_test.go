@@ -26,7 +26,8 @@ func sampleReport() *report {
 	}
 	const again = "a note of two rows"
 	r.add(row{Work: "one connect", Unit: inSeconds, Ours: sample{0.004, 0.002, 0.003},
-		Against: "the guide's script", Theirs: sample{0.030, 0.020}, Goal: times(0.15), Note: again})
+		Against: "the guide's script", Theirs: sample{0.030, 0.020}, Goal: times(0.15), Note: again,
+		OursCPU: sample{0.0012, 0.0011}, TheirsCPU: sample{0.010}, CPUGoal: times(0.1)})
 	r.add(row{Work: "named hung", Unit: inSeconds, Ours: sample{1.004},
 		Against: "the guide's script", Theirs: sample{12.05}, Goal: most(1), Note: "another"})
 	r.group = "prune"
@@ -37,6 +38,13 @@ func sampleReport() *report {
 	r.add(row{Work: "logins lost", Unit: counted, Ours: sample{0},
 		Against: "swanctl", Theirs: sample{36}, Goal: most(0)})
 	r.add(row{Work: "time alone", Unit: inSeconds, Ours: sample{1234.5}})
+	r.group, r.cores = "connect", 1
+	r.add(row{Work: "one connect", Unit: inSeconds, Ours: sample{0.004},
+		Against: "the guide's script", Theirs: sample{0.030}, Goal: times(0.15), Note: again})
+	r.add(row{Work: "one switch", Unit: inSeconds, Ours: sample{0.4}, Against: "swanctl", Theirs: sample{0.3}})
+	r.add(row{Work: "named hung", Unit: inSeconds, Ours: sample{0.9},
+		Against: "the guide's script", Theirs: sample{0.8}, Goal: most(1)})
+	r.cores = 0
 	for i, x := range []int{1000, 10_000, 1_000_000} {
 		r.draw("files", "ours", inSeconds, false, x, sample{0.01 * float64(i+1)})
 		r.draw("files", "find <-delete>", inSeconds, true, x, sample{0.02 * float64(i+1)})
@@ -117,6 +125,10 @@ func TestRow(t *testing.T) {
 		{row{Ours: sample{1}, Goal: most(0)}, 0, "no"},
 		{row{Ours: sample{1}, Theirs: sample{0}}, 0, ""},
 		{row{Ours: sample{1}, Goal: times(1)}, 0, "no"}, // nothing to compare with
+		{row{Ours: sample{1}, Theirs: sample{2}, Goal: times(1),
+			OursCPU: sample{3}, TheirsCPU: sample{2}, CPUGoal: times(1.1)}, 0.5, "no"},
+		{row{Ours: sample{1}, Theirs: sample{2}, Goal: times(1),
+			OursCPU: sample{2}, TheirsCPU: sample{2}, CPUGoal: times(1.1)}, 0.5, "yes"},
 	} {
 		if ratio, met := test.row.ratio(), test.row.met(); ratio != test.ratio || met != test.met {
 			t.Errorf("%+v: ratio %v, met %q; want %v, %q", test.row, ratio, met, test.ratio, test.met)

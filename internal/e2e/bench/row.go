@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -29,16 +30,53 @@ func (s sample) median() float64 {
 
 func (s sample) bounds() (least, most float64) { return slices.Min(s), slices.Max(s) }
 
+// spread returns the distance between the quartiles, or between the least and the most of three numbers.
+func (s sample) spread() float64 {
+	if len(s) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(s))
+	n := len(sorted)
+	return sorted[n-1-n/4] - sorted[n/4]
+}
+
 // A row is one line of the table: the cost of a piece of work with our program and with what it replaces.
 type row struct {
 	Group   string `json:"group"`
 	Work    string `json:"work"`
+	Cores   int    `json:"cores,omitempty"` // how many processors both sides had; 0: all
 	Unit    unit   `json:"unit"`
 	Ours    sample `json:"ours"`
 	Against string `json:"against,omitempty"` // what ours is compared with, or ""
 	Theirs  sample `json:"theirs,omitempty"`
-	Goal    *goal  `json:"goal,omitempty"`
-	Note    string `json:"note,omitempty"` // what a reader must know to understand the numbers
+	// In a row of time: the processor time, user and system, of the processes that it is about, in seconds. Daemons
+	// that both sides need, such as bind9, are not in it.
+	OursCPU   sample `json:"ours_cpu_s,omitempty"`
+	TheirsCPU sample `json:"theirs_cpu_s,omitempty"`
+	Goal      *goal  `json:"goal,omitempty"`
+	CPUGoal   *goal  `json:"cpu_goal,omitempty"` // a multiple of theirs
+	Note      string `json:"note,omitempty"`     // what a reader must know to understand the numbers
+}
+
+// of completes a row with the wall time and the processor time of two sides. theirs may be nil.
+func (r row) of(ours, theirs *side) row {
+	r.Unit, r.Ours, r.OursCPU = inSeconds, ours.wall(), ours.cpu()
+	if theirs != nil {
+		r.Theirs, r.TheirsCPU = theirs.wall(), theirs.cpu()
+	}
+	return r
+}
+
+// key identifies the row in a report.
+func (r row) key() string {
+	key := r.Group + ": " + r.Work
+	if r.Against != "" {
+		key += " / " + r.Against
+	}
+	if r.Cores > 0 {
+		key += ", on one processor"
+	}
+	return key
 }
 
 // A goal is the most that our median may be: a multiple of theirs, or an amount in the row's unit.
@@ -51,26 +89,51 @@ func times(x float64) *goal { return &goal{AtMost: x, Times: true} }
 func most(x float64) *goal  { return &goal{AtMost: x} }
 
 // ratio returns our median divided by theirs, or 0 if there is nothing to compare with.
-func (r row) ratio() float64 {
-	if theirs := r.Theirs.median(); theirs > 0 {
-		return r.Ours.median() / theirs
+func (r row) ratio() float64 { return r.Ours.over(r.Theirs) }
+
+// ratioCPU does the same for the processor time.
+func (r row) ratioCPU() float64 { return r.OursCPU.over(r.TheirsCPU) }
+
+// over returns the median of s divided by that of t, or 0 if that is 0.
+func (s sample) over(t sample) float64 {
+	if median := t.median(); median > 0 {
+		return s.median() / median
 	}
 	return 0
 }
 
-// met reports whether the goal is met, as "yes" or "no"; it is "" without a goal.
+// met reports whether the goals are met, as "yes" or "no"; it is "" without a goal.
 func (r row) met() string {
-	if r.Goal == nil {
+	switch {
+	case r.Goal == nil && r.CPUGoal == nil:
 		return ""
-	}
-	is := r.Ours.median()
-	if r.Goal.Times {
-		is = r.ratio()
-	}
-	if is > r.Goal.AtMost || r.Goal.Times && is == 0 {
+	case r.Goal.missed(r.Ours.median(), r.ratio()), r.CPUGoal.missed(0, r.ratioCPU()):
 		return "no"
 	}
 	return "yes"
+}
+
+// missed reports whether there is a goal and an amount, or a ratio, misses it.
+func (g *goal) missed(amount, ratio float64) bool {
+	switch {
+	case g == nil:
+		return false
+	case g.Times:
+		return ratio > g.AtMost || ratio == 0
+	}
+	return amount > g.AtMost
+}
+
+// goals formats the goals of the row.
+func (r row) goals() string {
+	var all []string
+	if r.Goal != nil {
+		all = append(all, r.Goal.print(r.Unit))
+	}
+	if r.CPUGoal != nil {
+		all = append(all, "CPU "+r.CPUGoal.print(r.Unit))
+	}
+	return strings.Join(all, "; ")
 }
 
 // print formats a number with three or four digits and a suitable prefix of the unit.
@@ -112,9 +175,12 @@ func grouped(n int) string {
 	return s
 }
 
-// printRatio formats a ratio, such as "0.12x".
+// printRatio formats a ratio, such as "0.12x". There is none if it is 0.
 func printRatio(v float64) string {
-	if v > 0 && v < 0.01 {
+	switch {
+	case v <= 0:
+		return ""
+	case v < 0.01:
 		return fmt.Sprintf("%.4fx", v)
 	}
 	return digits(v) + "x"

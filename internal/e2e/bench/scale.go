@@ -15,7 +15,7 @@ func (b *bench) scale(ctx context.Context) error {
 
 // draw adds a point to a line of the chart. It ignores values that are not positive, because the axes are logarithmic.
 func (r *report) draw(panel, name string, u unit, theirs bool, x int, y sample) {
-	if y.median() <= 0 {
+	if y.median() <= 0 || r.cores > 0 { // the chart is of runs with all processors
 		return
 	}
 	i := slices.IndexFunc(r.Lines, func(l line) bool { return l.Panel == panel && l.Name == name })

@@ -79,7 +79,7 @@ func (a axis) decades() (all []float64) {
 // barChart draws a bar for the ratio of each row that has a goal, and marks the goal.
 func (r *report) barChart() string {
 	var rows []row
-	for _, row := range r.Rows {
+	for _, row := range r.with(0) {
 		if row.ratio() > 0 && row.Goal != nil {
 			rows = append(rows, row)
 		}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,7 +33,7 @@ type insideError struct{ error }
 // needed are the programs of this computer that are measured, or that measure.
 var needed = []struct{ name, pkg string }{
 	{"nsupdate", "bind9-dnsutils"}, {"dig", "bind9-dnsutils"}, {"logger", "bsdutils"}, {"ffmpeg", "ffmpeg"},
-	{"find", "findutils"}, {"cp", "coreutils"}, {"mkfs.ext4", "e2fsprogs"},
+	{"find", "findutils"}, {"cp", "coreutils"}, {"taskset", "util-linux"}, {"mkfs.ext4", "e2fsprogs"},
 	{"apt-get", "apt"}, {"dpkg-deb", "dpkg"}, {"go", "golang-go"},
 }
 
@@ -89,6 +90,24 @@ func enter(ctx context.Context, o options) error {
 		}
 	}
 
+	runs := [][]string{nil, {"-one"}}
+	var failed []error
+	for _, flags := range runs {
+		err := startInside(ctx, dir, flags)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		failed = append(failed, err)
+	}
+	if err := errors.Join(failed...); err != nil {
+		return &insideError{err}
+	}
+	return nil
+}
+
+// startInside runs this program in namespaces of its own. With the flag -one, it and all its processes have one
+// processor.
+func startInside(ctx context.Context, dir string, flags []string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -96,7 +115,15 @@ func enter(ctx context.Context, o options) error {
 	// Pdeathsig is sent when the parent's thread ends, so this goroutine must keep its thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	inside := exec.CommandContext(ctx, self, append([]string{"-inside", dir}, os.Args[1:]...)...)
+	words := slices.Concat([]string{self, "-inside", dir}, flags, os.Args[1:])
+	if slices.Contains(flags, "-one") {
+		first, err := firstProcessor()
+		if err != nil {
+			return err
+		}
+		words = append([]string{"taskset", "--cpu-list", first}, words...)
+	}
+	inside := exec.CommandContext(ctx, words[0], words[1:]...)
 	inside.Stdout, inside.Stderr = os.Stdout, os.Stderr
 	inside.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET,
@@ -104,13 +131,21 @@ func enter(ctx context.Context, o options) error {
 	}
 	inside.Cancel = func() error { return inside.Process.Signal(syscall.SIGTERM) }
 	inside.WaitDelay = 10 * time.Second
-	if err := inside.Run(); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return &insideError{err}
+	return inside.Run()
+}
+
+// firstProcessor returns the number of the first processor that this process may use.
+func firstProcessor() (string, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return "", err
 	}
-	return nil
+	_, allowed, _ := strings.Cut(string(status), "Cpus_allowed_list:\t") // such as 0-1,3
+	end := strings.IndexFunc(allowed, func(r rune) bool { return r < '0' || r > '9' })
+	if end <= 0 {
+		return "", errors.New("/proc/self/status does not list the processors")
+	}
+	return allowed[:end], nil
 }
 
 // furnish mounts the testbed's own /proc, /run and /dev, and configures the loopback. /dev has /dev/log, which not
