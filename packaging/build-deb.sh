@@ -42,13 +42,13 @@ for script in postinst prerm postrm; do
 	chmod 755 "$STAGE/$script"
 done
 
-mkdir "$STAGE/man"
-for page in packaging/man/*.8; do
-	gzip -9n <"$page" >"$STAGE/man/${page##*/}.gz"
+for section in 7 8; do
+	mkdir -p "$STAGE/man/man$section" "$STAGE/man/ja/man$section"
+	for page in packaging/man/*.$section packaging/man/ja/*.$section; do
+		to=${page#packaging/man/} # NAME or ja/NAME
+		gzip -9n <"$page" >"$STAGE/man/${to%"${to##*/}"}man$section/${to##*/}.gz"
+	done
 done
-
-mkdir "$STAGE/man7"
-gzip -9n <packaging/man/tunnelcast.7 >"$STAGE/man7/tunnelcast.7.gz"
 
 # The package has all pages in one directory, so links lose their folders. CONTRIBUTING.md is for people who have the
 # source: its name remains, without a link.
