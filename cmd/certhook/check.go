@@ -172,13 +172,15 @@ const timer = "tunnelcast-certcheck.timer"
 // checkNoLineage reports why there is nothing to look after.
 func (h *host) checkNoLineage(r report, s *hostSnapshot) {
 	cause := fmt.Errorf("no connection in %s names a certificate of certbot", filepath.Join(s.Dir, "swanctl.conf"))
+	remedy := "certs = /etc/letsencrypt/live/NAME/cert.pem in its local section"
 	for _, dir := range filesIn(filepath.Join(h.root, liveDir), ".") {
 		if plan, err := s.decide(dir); err == nil && plan.Reason.Kind == rotation.IPsec {
 			cause = fmt.Errorf("%s is not served from swanctl.conf but from %s, which strongswan-starter reads",
 				dir, s.IPsecConf)
+			remedy = "a deploy hook of your own with ipsec rereadall and ipsec reload, or charon-systemd"
 		}
 	}
-	r.Say("lineages", cause, "certs = /etc/letsencrypt/live/NAME/cert.pem in its local section")
+	r.Say("lineages", cause, remedy)
 }
 
 // checkCopies looks for lineages that no connection names although charon serves a copy of

@@ -97,29 +97,34 @@ func (h *host) checkZones(ctx context.Context, c *hook.Checks, leases []lease.Le
 func (h *host) checkLine(c *hook.Checks) {
 	file := filepath.Join(h.SwanctlDir, "swanctl.conf")
 	conf, err := swanctl.Read(h.SwanctlDir)
-	var children []swanctl.Child
+	var lines []calledBy
 	if err == nil {
-		children = conf.Children()
+		for _, child := range conf.Children() {
+			what := fmt.Sprintf("child %s of connection %s", child.Name, child.Connection)
+			lines = append(lines, calledBy{what, child.Updown})
+		}
 	}
 	var called, others []string
-	for _, child := range children {
-		program, _, _ := strings.Cut(child.Updown, " ")
-		what := fmt.Sprintf("child %s of connection %s", child.Name, child.Connection)
+	for _, line := range append(lines, ipsecLines(h.ipsecConf())...) {
+		program, _, _ := strings.Cut(line.command, " ")
 		real, linkErr := filepath.EvalSymlinks(program)
 		switch {
 		case program == "":
 		case linkErr != nil:
-			others = append(others, fmt.Sprintf("%s calls %v", what, linkErr))
+			others = append(others, fmt.Sprintf("%s calls %v", line.what, linkErr))
 		case filepath.Base(real) != "tunnelcast-updown":
-			others = append(others, fmt.Sprintf("%s calls %s", what, real))
+			others = append(others, fmt.Sprintf("%s calls %s", line.what, real))
 		default:
-			called = append(called, what)
+			called = append(called, line.what)
 		}
 	}
 	what := "updown line in " + file
 	switch {
 	case err != nil:
 	case len(called) > 0:
+		if strings.HasPrefix(called[0], "conn ") { // of ipsec.conf, and no line in swanctl.conf
+			what = "updown line"
+		}
 		what += ", " + strings.Join(called, ", ")
 	case len(others) > 0:
 		err = errors.New(strings.Join(others, ", "))

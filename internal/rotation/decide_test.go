@@ -62,6 +62,16 @@ var situations = []struct {
 		s.snapshot.Sections, s.snapshot.Charon.Certificates = nil, nil
 		s.snapshot.IPsec = []*rotation.File{s.certFile()}
 	}, rotation.IPsec},
+	{"in ipsec.conf, and charon has loaded it from there", func(s *situation, _ *certs) {
+		s.snapshot.Sections = nil
+		s.snapshot.IPsec = []*rotation.File{s.certFile()}
+		s.hold(s.renewed, true)
+	}, rotation.IPsec},
+	{"in ipsec.conf, and charon has the one before", func(s *situation, _ *certs) {
+		s.snapshot.Sections = nil
+		s.snapshot.IPsec = []*rotation.File{s.certFile()}
+		s.hold(s.old, true)
+	}, rotation.IPsec},
 
 	{"key of another certificate", func(s *situation, _ *certs) {
 		s.lineage.Pair, s.lineage.Fault = nil, errors.New("privkey.pem does not belong to cert.pem")

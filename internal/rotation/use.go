@@ -64,6 +64,12 @@ func (u use) of(connection string) []namedSection {
 // way, or the configuration is wrong.
 func (s *Snapshot) unused(l *Lineage) Finding {
 	private := path.Join(s.Dir, "private")
+	// Before what charon holds: from ipsec.conf it has the certificate with its key, too.
+	if slices.ContainsFunc(s.IPsec, l.has) {
+		return find(IPsec, "not served from swanctl.conf but from %s, which strongswan-starter reads: "+
+			"after a renewal run ipsec rereadall and ipsec reload, or move the connection to swanctl.conf "+
+			"(charon-systemd)", s.IPsecConf)
+	}
 	if s.Charon != nil {
 		held := s.Charon.Certificates
 		if l.Leaf != nil {
@@ -77,11 +83,6 @@ func (s *Snapshot) unused(l *Lineage) Finding {
 			return find(CopyServed, "charon serves a copy of its certificate: name %s in certs of "+
 				"swanctl.conf and link privkey.pem into %s", l.LeafFile, private)
 		}
-	}
-	if slices.ContainsFunc(s.IPsec, l.has) {
-		return find(IPsec, "not served from swanctl.conf but from %s, which strongswan-starter reads: "+
-			"after a renewal run ipsec rereadall and ipsec reload, or move the connection to swanctl.conf "+
-			"(charon-systemd)", s.IPsecConf)
 	}
 	if l.Required {
 		return find(NotNamed, "no connection in %s names a file of it", path.Join(s.Dir, "swanctl.conf"))
