@@ -47,7 +47,7 @@ func runLinkHook(env hook.Env, link string) error {
 	// run-parts passes on pppd's arguments, none of which is ours.
 	ppp := env
 	ppp.Args = nil
-	if _, err := hook.Parse(ppp, &c, description); err != nil {
+	if err := hook.ParseCall(ppp, &c, description); err != nil {
 		return err
 	}
 	h, err := newHost(c.settings, env)

@@ -66,7 +66,7 @@ func run(ctx context.Context, env hook.Env) error {
 
 func runHook(ctx context.Context, env hook.Env) error {
 	var c hookCLI
-	if _, err := hook.Parse(env, &c, description); err != nil {
+	if err := hook.ParseCall(env, &c, description); err != nil {
 		return err
 	}
 	h, err := newHost(c.settings, env)

@@ -39,8 +39,8 @@ type settings struct {
 	SwanctlDir string `hidden:"" default:"/etc/swanctl"`
 }
 
-// hookCLI is the command line in a call by charon. It has no commands, because kong
-// builds its whole model before it reads the first argument and charon waits for that.
+// hookCLI is the command line in a call by charon. It has no commands, because kong,
+// if it is needed, makes its whole model before it reads the first argument.
 type hookCLI struct {
 	settings
 	Args []string `arg:"" optional:"" passthrough:""` // ignored, such as iptables

@@ -41,17 +41,36 @@ func TestEveryKeyIsASetting(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		var called hookCLI
+		var called, calledWithFlag hookCLI
 		var typed cli
-		for cli, args := range map[any][]string{&called: {"iptables", "--any"}, &typed: {"sync"}} {
+		for cli, args := range map[any][]string{
+			&called: {"iptables"}, &calledWithFlag: {"iptables", "--any"}, &typed: {"sync"},
+		} {
 			env := hook.Env{Name: "updown", Args: append([]string{"--config", file}, args...),
 				Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer)}
-			if _, err := hook.Parse(env, cli, ""); err != nil {
+			parse := func() error { _, err := hook.Parse(env, cli, ""); return err }
+			if cli == any(&called) {
+				parse = func() error { return hook.ParseCall(env, cli, "") }
+			}
+			if err := parse(); err != nil {
 				t.Errorf("%s, %s: %v", name, args, err)
 			}
 		}
-		if got, want := called.settings, typed.settings; !reflect.DeepEqual(got, want) {
-			t.Errorf("%s:\nby charon   %+v\nby a person %+v", name, got, want)
+		for _, called := range []settings{called.settings, calledWithFlag.settings} {
+			if want := typed.settings; !reflect.DeepEqual(called, want) {
+				t.Errorf("%s:\nby charon   %+v\nby a person %+v", name, called, want)
+			}
+		}
+	}
+}
+
+// BenchmarkSettings reads the shipped file as in a call by charon.
+func BenchmarkSettings(b *testing.B) {
+	env := hook.Env{Name: "updown", Args: []string{"--config", "../../packaging/etc/updown.toml", "iptables"}}
+	for b.Loop() {
+		var c hookCLI
+		if err := hook.ParseCall(env, &c, ""); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

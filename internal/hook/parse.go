@@ -1,7 +1,6 @@
 package hook
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,7 +60,7 @@ func ParseSection(env Env, cli any, description string, values map[string]any) (
 		kong.Name(name),
 		kong.Description(description+"\n\n"+statuses),
 		// kong interpolates all variables again for each flag, so this is the only one.
-		kong.Vars{"config": "/etc/tunnelcast/" + env.Name + ".toml"},
+		kong.Vars{"config": settingsFile(env.Name)},
 		kong.Bind(section(values), versionLine(name+" "+version)),
 		kong.Writers(env.Stdout, env.Stderr),
 		kong.Exit(func(int) { panic(errDone) }),
@@ -81,6 +80,9 @@ func ParseSection(env Env, cli any, description string, values map[string]any) (
 	}
 	return command, nil
 }
+
+// settingsFile returns the configuration file that is read without --config.
+func settingsFile(program string) string { return "/etc/tunnelcast/" + program + ".toml" }
 
 const statuses = "Exit status: 0 done or nothing to do, 1 failed, 3 some items failed, 80 wrong flags or configuration."
 
@@ -137,7 +139,7 @@ func readSettings(file string, app *kong.Application, part section) (settings, e
 	}
 	s := settings{file: file, text: string(text)}
 	if !setsAny(text) {
-		// charon waits for a hook, and the comments take a fifth of the time of Parse
+		// toml.Unmarshal takes long for the comments
 	} else if err := toml.Unmarshal(text, &s.values); err != nil {
 		var syntax toml.ParseError
 		if errors.As(err, &syntax) {
@@ -185,16 +187,6 @@ func readSettings(file string, app *kong.Application, part section) (settings, e
 	return s, nil
 }
 
-// setsAny reports whether a file has more than comments, unlike the one in the package.
-func setsAny(text []byte) bool {
-	for line := range bytes.Lines(text) {
-		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
-			return true
-		}
-	}
-	return false
-}
-
 // tables returns the tables of a struct of flags, by name.
 func tables(flags reflect.Value) map[string]Table {
 	all := map[string]Table{}
@@ -210,12 +202,15 @@ func tables(flags reflect.Value) map[string]Table {
 	return all
 }
 
+// notSettings are the flags of every program that are no keys of the file.
+var notSettings = map[string]bool{"help": true, "config": true, "version": true}
+
 // settingNames returns the names of the flags that are settings: flags of the program,
 // not of one of its commands.
 func settingNames(app *kong.Application) []string {
 	var names []string
 	for _, flag := range app.Flags {
-		if flag.Name != "help" && flag.Name != "config" && flag.Name != "version" {
+		if !notSettings[flag.Name] {
 			names = append(names, flag.Name)
 		}
 	}
@@ -248,15 +243,10 @@ func (s settings) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (
 	if !ok || parent.App == nil {
 		return nil, nil
 	}
-	switch scalar := value.(type) {
-	case []any:
-		if !flag.IsSlice() {
+	if value, ok = flagValue(value, flag.IsSlice()); !ok {
+		if _, list := s.values[flag.Name].([]any); list {
 			return nil, fmt.Errorf("%s: takes one value, not a list", s.place(flag.Name))
 		}
-	case string:
-	case int64, float64, bool:
-		value = fmt.Sprint(scalar)
-	default:
 		return nil, fmt.Errorf("%s: a value of this kind is not expected here", s.place(flag.Name))
 	}
 	scan := kong.Scan().PushTyped(value, kong.FlagValueToken)
@@ -264,4 +254,18 @@ func (s settings) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (
 		return nil, fmt.Errorf("%s: %w", s.place(flag.Name), err)
 	}
 	return value, nil
+}
+
+// flagValue returns a value of the file as the token that the parser of its flag takes.
+// ok is false if a flag has no values of this kind.
+func flagValue(value any, isList bool) (token any, ok bool) {
+	switch value.(type) {
+	case []any:
+		return value, isList
+	case string:
+		return value, true
+	case int64, float64, bool:
+		return fmt.Sprint(value), true
+	}
+	return nil, false
 }
