@@ -102,7 +102,7 @@ func TestTranslationsAgree(t *testing.T) {
 			t.Errorf("%s has no English page", name)
 			continue
 		}
-		firstLines := func(page string) string { return strings.Join(strings.SplitN(page, "\n", 4)[:3], "\n") }
+		firstLines := func(page string) string { return strings.Join(strings.SplitN(page, "\n", 7)[:6], "\n") }
 		if base := filepath.Base(english); !strings.Contains(firstLines(page), "]("+base+".md)") ||
 			!strings.Contains(firstLines(original), "]("+base+".ja.md)") {
 			t.Errorf("%s and its English page do not link each other in their first lines", name)
