@@ -70,7 +70,8 @@ func TestManPagesRender(t *testing.T) {
 				t.Errorf("%s %s has no heading %q:\n%s", language, name, heading, text)
 			}
 			for line := range strings.Lines(string(text)) {
-				if n := columns(strings.TrimSuffix(line, "\n")); n > 80 && !strings.Contains(string(source), strings.TrimSpace(line)) {
+				n := columns(strings.TrimSuffix(line, "\n"))
+				if n > 80 && !strings.Contains(string(source), strings.TrimSpace(line)) { // not in an example
 					t.Errorf("%s %s: %d columns: %s", language, name, n, line)
 				}
 			}
@@ -181,8 +182,9 @@ func TestJapaneseManPages(t *testing.T) {
 			}
 			var title string
 			title, sections[i] = manSections(string(page))
-			if want := ".TH " + strings.ToUpper(strings.ReplaceAll(strings.TrimSuffix(name, filepath.Ext(name)), "-", `\-`)) +
-				" " + name[len(name)-1:] + ` "" tunnelcast "`; !strings.HasPrefix(title, want) {
+			program, section, _ := strings.Cut(name, ".")
+			program = strings.ToUpper(strings.ReplaceAll(program, "-", `\-`))
+			if want := ".TH " + program + " " + section + ` "" tunnelcast "`; !strings.HasPrefix(title, want) {
 				t.Errorf("%s/%s begins with %s", dir, name, title)
 			}
 		}
@@ -213,8 +215,9 @@ func TestJapaneseManPages(t *testing.T) {
 				}
 				marked[text] = true
 			}
-			if got, want := slices.Sorted(maps.Keys(ja.marked)), slices.Sorted(maps.Keys(marked)); !slices.Equal(got, want) {
-				t.Errorf("%s: bold and italic are\n%q\nwant\n%q", where, got, want)
+			if !maps.Equal(ja.marked, marked) {
+				t.Errorf("%s: bold and italic are\n%q\nwant\n%q", where,
+					slices.Sorted(maps.Keys(ja.marked)), slices.Sorted(maps.Keys(marked)))
 			}
 			for n := range en.numbers {
 				if !ja.numbers[n] {
