@@ -13,8 +13,8 @@ type calledBy struct{ what, command string }
 // ipsecConf returns the path of strongSwan's older configuration, which strongswan-starter reads.
 func (h *host) ipsecConf() string { return filepath.Join(filepath.Dir(h.SwanctlDir), "ipsec.conf") }
 
-// ipsecLines returns the updown lines of an ipsec.conf and of the files that it includes. A file that cannot be read has
-// none, because most hosts have no ipsec.conf.
+// ipsecLines returns the updown lines of an ipsec.conf and of the files that it includes. A file that cannot be read
+// has none, because most hosts have no ipsec.conf.
 func ipsecLines(file string) []calledBy {
 	read := map[string]bool{}
 	var lines func(file string) []calledBy

@@ -68,7 +68,7 @@ func permit(path string, protected bool) string {
 		// chown would keep the other user from recording there.
 		them := userName(owner)
 		return fmt.Sprintf("it belongs to %s: if nginx records as %s, so must these runs (systemctl edit "+
-			"tunnelcast-archiveprune.service tunnelcast-sweep.service: [Service] User=%s)", them, them, them)
+			"tunnelcast-{archiveprune,minfree,sweep,published}.service: [Service] User=%s)", them, them, them)
 	}
 }
 

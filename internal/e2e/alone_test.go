@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,18 +12,38 @@ import (
 	"tunnelcast/internal/e2e/box"
 )
 
-// The README says how to use one program without the other three. Its commands leave the units of that program enabled
-// and active, disable all others, and an upgrade changes nothing of that.
+// docs/one-program.md says how to use one program without the other three. Its commands leave the units of that
+// program enabled and active, disable all others, and its check succeeds. An upgrade changes nothing of that.
 func TestOneProgramAlone(t *testing.T) {
 	b := server(t)
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/one-program.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pattern := regexp.MustCompile("(?m)^\\| `([a-z]+)` \\| (.*) \\| `(systemctl disable [^`]+)` \\|$")
-	rows := pattern.FindAllStringSubmatch(string(readme), -1)
-	if len(rows) != len(programs) {
-		t.Fatalf("the README has commands for %d programs, want %d", len(rows), len(programs))
+	sections := regexp.MustCompile(`(?m)^## `).Split(string(page), -1)
+	// commands returns the blocks of commands in the section with this heading, and the section.
+	commands := func(heading string) (blocks []string, section string) {
+		t.Helper()
+		for _, section = range sections {
+			if strings.HasPrefix(section, heading+"\n") {
+				for _, m := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(section, -1) {
+					blocks = append(blocks, strings.ReplaceAll(m[1], "YOUR_HOST", box.Name))
+				}
+				return blocks, section
+			}
+		}
+		t.Fatalf("the page has no section %s", heading)
+		return nil, ""
+	}
+	bash := func(blocks []string) {
+		t.Helper()
+		for _, block := range blocks {
+			run(t, b, "bash", "-ec", block)
+		}
+	}
+	all, _ := commands("All four again")
+	if len(all) != 1 {
+		t.Fatalf("the section All four again has %d blocks, want 1", len(all))
 	}
 	const file = "/var/cache/alone.deb"
 	deb, err := os.ReadFile(deb(t))
@@ -50,11 +71,6 @@ func TestOneProgramAlone(t *testing.T) {
 		}
 	}
 	certbotLink := box.Links["certhook"]
-	restore := func() {
-		run(t, b, "systemctl", "unmask", "tunnelcast-sync.service", "tunnelcast-certcheck.service")
-		run(t, b, append([]string{"systemctl", "enable", "--now"}, units...)...)
-		run(t, b, "ln", "-sfT", "/usr/sbin/tunnelcast-certhook", certbotLink)
-	}
 	states := func() string {
 		out, _ := b.Gateway.Run(t.Context(), append([]string{"systemctl", "is-enabled"}, units...)...)
 		active, _ := b.Gateway.Run(t.Context(), append([]string{"systemctl", "is-active"}, units...)...)
@@ -62,18 +78,22 @@ func TestOneProgramAlone(t *testing.T) {
 systemctl is-enabled tunnelcast-sync.service tunnelcast-certcheck.service`)
 		return out + active + link
 	}
-	for _, row := range rows {
-		program, keep, command := row[1], row[2], row[3]
+	whole := states()
+	for _, program := range slices.Sorted(maps.Keys(programs)) {
 		t.Run(program, func(t *testing.T) {
-			t.Cleanup(restore)
-			run(t, b, "bash", "-c", command)
-			if program != "updown" {
-				run(t, b, "systemctl", "mask", "tunnelcast-sync.service")
+			blocks, section := commands("Only " + program)
+			if len(blocks) != 2 || !strings.Contains(blocks[1], "tunnelcast-"+program+" check") {
+				t.Fatalf("the section has the blocks %q, want one that switches off and one that checks", blocks)
 			}
-			if program != "certhook" {
-				run(t, b, "systemctl", "mask", "tunnelcast-certcheck.service")
-				run(t, b, "rm", "-f", certbotLink)
-			}
+			_, keep, _ := strings.Cut(section, "stay")
+			keep, _, _ = strings.Cut(keep, ".\n")
+			t.Cleanup(func() {
+				bash(all)
+				if now := states(); now != whole {
+					t.Errorf("after the commands of All four again the units are\n%s, before\n%s", now, whole)
+				}
+			})
+			bash(blocks)
 			for _, unit := range units {
 				kept := strings.Contains(keep, "`"+unit+"`")
 				want := map[string]string{"is-enabled": "disabled", "is-active": "inactive"}
