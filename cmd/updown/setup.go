@@ -22,11 +22,6 @@ func (c settings) isSetUp() bool {
 	return hasSetting(string(c.Config)) || namesUpdown(c.SwanctlDir)
 }
 
-var (
-	setting    = regexp.MustCompile(`^\s*[^#\s]`)
-	updownLine = regexp.MustCompile(`^[^#]*\bupdown\b`)
-)
-
 // linkShared are the keys that links use, too, beside their own.
 var linkShared = []string{"event-timeout", "key", "metrics", "on-event", "server", "ttl", "zone"}
 
@@ -37,6 +32,7 @@ func hasSetting(file string) bool {
 	if err != nil {
 		return !os.IsNotExist(err)
 	}
+	setting := regexp.MustCompile(`^\s*[^#\s]`)
 	ofLink, anyLink, shared := false, false, false
 	for line := range strings.Lines(string(text)) {
 		if name, opens := strings.CutPrefix(strings.ReplaceAll(line, " ", ""), "["); opens {
@@ -57,7 +53,7 @@ func hasSetting(file string) bool {
 
 // namesUpdown reports whether any file of swanctl's configuration has an updown line.
 func namesUpdown(swanctl string) bool {
-	found := false
+	found, updownLine := false, regexp.MustCompile(`^[^#]*\bupdown\b`)
 	filepath.WalkDir(swanctl, func(file string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() && strings.HasSuffix(file, ".conf") && hasLine(file, updownLine) {
 			found = true

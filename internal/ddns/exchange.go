@@ -144,7 +144,7 @@ func (s *Server) sign(m *dns.Msg) (wire []byte, mac string, err error) {
 	if s.Now != nil {
 		now = s.Now
 	}
-	m.SetTsig(s.Key.Name, algorithms[s.Key.Algorithm], fudge, now().Unix())
+	m.SetTsig(s.Key.Name, dns.Fqdn(s.Key.Algorithm), fudge, now().Unix())
 	return dns.TsigGenerate(m, string(s.Key.secret), "", false)
 }
 
@@ -172,7 +172,7 @@ func (s *Server) open(raw []byte, m *dns.Msg, mac string, timersOnly bool) (*dns
 		return nil, badReply{fmt.Errorf("%s, but the reply is not signed: the server does not know TSIG, "+
 			"or another one answered", dns.RcodeToString[reply.Rcode])}
 	case dns.CanonicalName(signature.Hdr.Name) != s.Key.Name ||
-		dns.CanonicalName(signature.Algorithm) != algorithms[s.Key.Algorithm]:
+		dns.CanonicalName(signature.Algorithm) != dns.Fqdn(s.Key.Algorithm):
 		return nil, badReply{errors.New("reply is signed with another key")}
 	case reply.Rcode == dns.RcodeNotAuth:
 		return reply, nil

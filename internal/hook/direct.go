@@ -71,34 +71,43 @@ func (d direct) read(flags reflect.Value) bool {
 }
 
 func (d direct) field(field reflect.StructField, target reflect.Value) bool {
-	if field.Anonymous {
+	switch {
+	case field.Anonymous:
 		return d.read(target)
+	case field.Name == "Config":
+		target.SetString(d.file)
+		return true
+	case len(d.values) > 0:
+		if done, ok := d.fromFile(field, target); done {
+			return ok
+		}
 	}
-	if name, ok := field.Tag.Lookup("toml"); ok {
-		value, ok := d.values[name]
+	value, ok := field.Tag.Lookup("default")
+	return !ok || d.set(target, value)
+}
+
+// fromFile reports whether the file sets the field, and whether it could be set to that
+// value.
+func (d direct) fromFile(field reflect.StructField, target reflect.Value) (done, ok bool) {
+	if name, isTable := field.Tag.Lookup("toml"); isTable {
+		value, done := d.values[name]
 		delete(d.values, name)
-		return !ok || readTable(d.flags, name, target.Addr().Interface().(Table), value) == nil
+		return done, done && readTable(d.flags, name, target.Addr().Interface().(Table), value) == nil
+	}
+	if _, isArgument := field.Tag.Lookup("arg"); isArgument {
+		return false, false
 	}
 	name := field.Tag.Get("name")
 	if name == "" {
 		name = dashed(field.Name)
 	}
-	_, isArgument := field.Tag.Lookup("arg")
-	switch {
-	case name == "config":
-		target.SetString(d.file)
-		return true
-	case isArgument || notSettings[name]:
-		return true
+	value, done := d.values[name]
+	if !done || !isSettingName(name) {
+		return false, false
 	}
-	value, ok := d.values[name]
-	if ok {
-		delete(d.values, name)
-		value, ok = flagValue(value, target.Kind() == reflect.Slice)
-	} else if value, ok = field.Tag.Lookup("default"); !ok {
-		return true
-	}
-	return ok && d.set(target, value)
+	delete(d.values, name)
+	token, ok := flagValue(value, target.Kind() == reflect.Slice)
+	return true, ok && d.set(target, token)
 }
 
 // set parses a value as kong does for a flag, but texts without kong, which would make

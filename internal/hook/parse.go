@@ -202,15 +202,15 @@ func tables(flags reflect.Value) map[string]Table {
 	return all
 }
 
-// notSettings are the flags of every program that are no keys of the file.
-var notSettings = map[string]bool{"help": true, "config": true, "version": true}
+// isSettingName reports whether a flag with this name is a key of the file.
+func isSettingName(flag string) bool { return flag != "help" && flag != "config" && flag != "version" }
 
 // settingNames returns the names of the flags that are settings: flags of the program,
 // not of one of its commands.
 func settingNames(app *kong.Application) []string {
 	var names []string
 	for _, flag := range app.Flags {
-		if !notSettings[flag.Name] {
+		if isSettingName(flag.Name) {
 			names = append(names, flag.Name)
 		}
 	}

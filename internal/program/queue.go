@@ -34,7 +34,11 @@ type Queue string
 const maxCalls = 10_000
 
 // ErrFull reports that a call was dropped because too many wait.
-var ErrFull = fmt.Errorf("%d calls of the program wait already", maxCalls)
+var ErrFull error = full{}
+
+type full struct{}
+
+func (full) Error() string { return fmt.Sprintf("%d calls of the program wait already", maxCalls) }
 
 // Dir is the directory that the path unit watches.
 func (q Queue) Dir() string { return q.file("queue") }
