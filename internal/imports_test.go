@@ -50,8 +50,11 @@ var arrows = map[string][]string{
 		"internal/e2e/box", "internal/ddns", "internal/lease", "internal/vici", "internal/vici/vicitest",
 		"internal/flv", "internal/recording/recordingtest", "packaging",
 	},
-	"internal/e2e":      {"internal/e2e/box"},
-	"internal/promised": {},
+	"internal/e2e/vm":       {"internal/e2e/box", "internal/e2e/vm/wire"},
+	"internal/e2e/vm/agent": {"internal/e2e/vm/wire"},
+	"internal/e2e/vm/wire":  {},
+	"internal/e2e":          {"internal/e2e/box", "internal/e2e/vm"},
+	"internal/promised":     {},
 
 	"internal/e2e/powercut":            {},
 	"internal/hook/hooktest":           {},

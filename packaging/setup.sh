@@ -3,6 +3,7 @@
 # missing, and no daemon: those of the tests are in a tree of their own.
 #
 #   packaging/setup.sh [ARCH]   as root; for other users, it prints the command. ARCH is the target, amd64 or arm64
+#   packaging/setup.sh vm       also what the tests in a virtual machine need
 #   packaging/setup.sh --go     prints the path of the go command to use; the call above may have to fetch it first
 #
 # Any Go that go.mod accepts is used. Otherwise Debian's Go, from backports if the release's own is too old, fetches the
@@ -46,8 +47,8 @@ case ${1-} in
 	find_go "$required" || echo "$fetched"
 	exit
 	;;
-"" | amd64 | arm64) ;;
-*) die "unknown argument $1: --go, amd64 or arm64" ;;
+"" | amd64 | arm64 | vm) ;;
+*) die "unknown argument $1: --go, amd64, arm64 or vm" ;;
 esac
 
 missing=
@@ -84,6 +85,10 @@ need /usr/share/i18n/locales/ja_JP locales
 need chromium chromium
 need curl curl
 need rsync rsync
+[ "${1-}" != vm ] || {
+	need qemu-system-x86_64 qemu-system-x86
+	need qemu-img qemu-utils
+}
 
 go_is=there
 if [ ! -x "$fetched" ] && ! find_go "$required" >/dev/null; then
@@ -92,7 +97,8 @@ if [ ! -x "$fetched" ] && ! find_go "$required" >/dev/null; then
 fi
 
 if [ -n "$missing" ] || [ $go_is = missing ]; then
-	[ "$(id -u)" = 0 ] || die "missing:$missing$([ $go_is = there ] || echo " go"). As root: $PWD/packaging/setup.sh"
+	[ "$(id -u)" = 0 ] ||
+		die "missing:$missing$([ $go_is = there ] || echo " go"). As root: $PWD/packaging/setup.sh ${1-}"
 	export DEBIAN_FRONTEND=noninteractive
 	tmp=$(mktemp -d)
 	policy=

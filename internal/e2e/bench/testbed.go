@@ -47,7 +47,7 @@ func enter(ctx context.Context, o options) error {
 			return fmt.Errorf("%s (package %s) is missing: %w", tool.name, tool.pkg, err)
 		}
 	}
-	_, release, err := box.Tree(ctx, func(what string) { fmt.Fprintln(os.Stderr, "bench:", what) })
+	_, release, err := box.Tree(ctx, "bookworm", func(what string) { fmt.Fprintln(os.Stderr, "bench:", what) })
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func newTestbed(ctx context.Context, dir string) (*testbed, error) {
 		}()
 	}
 	// The outer process holds the lock for as long as this one runs.
-	tree, _, err := box.Tree(ctx, func(string) {})
+	tree, _, err := box.Tree(ctx, "bookworm", func(string) {})
 	if err != nil {
 		return nil, err
 	}

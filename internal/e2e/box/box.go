@@ -128,7 +128,7 @@ func Start(ctx context.Context, options Options) (_ *Box, err error) {
 		return b, nil
 	}
 	b.step("first certificate")
-	if err := b.Gateway.setUp(ctx); err != nil {
+	if err := b.Gateway.Certify(ctx); err != nil {
 		return nil, err
 	}
 	return b, nil

@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strconv"
-	"strings"
 	"sync/atomic"
 )
 
 // A Client is a device with its own network and its own charon.
 type Client struct {
 	*machine
+	Tunnel
 	streams atomic.Int64 // that Publish has sent
 }
 
@@ -24,7 +23,7 @@ func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{machine: m}
+	c := &Client{machine: m, Tunnel: NewTunnel(m, m.name)}
 	address := fmt.Sprintf("198.51.100.%d", b.clients)
 	gateway := filepath.Join(b.namespaces.dir, b.Gateway.name, "net")
 	near := "client" + strconv.Itoa(b.clients)
@@ -66,7 +65,7 @@ func (c *Client) boot(ctx context.Context) error {
 	if err := c.start(ctx, "/usr/sbin/charon-systemd"); err != nil {
 		return err
 	}
-	return c.wait(ctx, "charon of "+c.name, func() (bool, error) {
+	return c.Wait(ctx, "charon of "+c.name, func() (bool, error) {
 		_, err := c.Run(ctx, "swanctl", "--stats")
 		return err == nil, err
 	})
@@ -82,103 +81,24 @@ func (c *Client) Restart(ctx context.Context) error {
 // Close ends the device without a message to the gateway, as a power failure does.
 func (c *Client) Close() { c.stop() }
 
-// Connect establishes the tunnel as one of Users and returns the virtual IP.
-func (c *Client) Connect(ctx context.Context, user string) (address string, err error) {
-	config, err := clientConfig(user)
-	if err != nil {
-		return "", err
-	}
-	if err := c.WriteFile("/etc/swanctl/conf.d/vpn.conf", config, 0o600); err != nil {
-		return "", err
-	}
-	// The cache may hold an earlier certificate of the gateway: see ServerCertSerial.
-	for _, cmd := range [][]string{
-		{"swanctl", "--load-all", "--clear", "--noprompt"},
-		{"swanctl", "--flush-certs"},
-		{"swanctl", "--initiate", "--child", "net", "--timeout", "60"},
-	} {
-		if _, err := c.Run(ctx, cmd...); err != nil {
-			return "", fmt.Errorf("connect %s as %s: %w", c.name, user, err)
-		}
-	}
-	return c.Address(ctx)
-}
-
-var virtualIP = regexp.MustCompile(`local-vips=\[([0-9.]+)`)
-
-// Address returns the device's virtual IP.
-func (c *Client) Address(ctx context.Context) (string, error) {
-	sas, err := c.Run(ctx, "swanctl", "--list-sas", "--raw")
-	if err != nil {
-		return "", err
-	}
-	m := virtualIP.FindStringSubmatch(sas)
-	if m == nil {
-		return "", fmt.Errorf("find the virtual IP of %s: charon has %q", c.name, sas)
-	}
-	return m[1], nil
-}
-
-// Connected reports whether the tunnel is up, according to the device.
-func (c *Client) Connected(ctx context.Context) (bool, error) {
-	sas, err := c.Run(ctx, "swanctl", "--list-sas", "--raw")
-	return strings.Contains(sas, "state=INSTALLED"), err
-}
-
-// Disconnect closes the tunnel and returns when the gateway has answered.
-func (c *Client) Disconnect(ctx context.Context) error {
-	_, err := c.Run(ctx, "swanctl", "--terminate", "--ike", "vpn", "--timeout", "60")
-	return err
-}
-
-// Dig asks the gateway's name server, through the tunnel, for the addresses of a name, and returns none if the name
-// does not exist. It is an error if the server does not answer.
-func (c *Client) Dig(ctx context.Context, name string) ([]string, error) {
-	out, err := c.Run(ctx, "dig", "@"+Inside, "+short", "+time=2", "+tries=2", name+".", "A")
-	if err != nil {
-		return nil, err
-	}
-	return strings.Fields(out), nil
-}
-
-var serial = regexp.MustCompile(`serial: +(\S+)`)
-
-// ServerCertSerial returns the serial number, in upper case hexadecimal, of the certificate that the gateway's charon
-// presented when this device last connected.
-func (c *Client) ServerCertSerial(ctx context.Context) (string, error) {
-	out, err := c.Run(ctx, "swanctl", "--list-certs", "--type", "x509")
-	if err != nil {
-		return "", err
-	}
-	// Newer versions of certbot request certificates without a subject.
-	named := regexp.MustCompile(`altNames: .*\b` + regexp.QuoteMeta(Name) + `\b`)
-	var serials []string
-	for cert := range strings.SplitSeq(out, "\n\n") {
-		if m := serial.FindStringSubmatch(cert); m != nil && named.MatchString(cert) {
-			serials = append(serials, plainSerial(m[1]))
-		}
-	}
-	if len(serials) != 1 {
-		return "", fmt.Errorf("find the gateway's certificate: charon of %s holds %d certificates of %s:\n%s",
-			c.name, len(serials), Name, out)
-	}
-	return serials[0], nil
-}
-
 // Publish sends a test picture and a tone to the gateway, by RTMP through the tunnel, in real time. Each stream has
 // another tone: of two recordings with the same content, recorddone would keep only one MP4.
 func (c *Client) Publish(ctx context.Context, stream string, seconds int) error {
-	length := strconv.Itoa(seconds)
-	tone := 440 + 20*(c.streams.Add(1)%100)
-	_, err := c.net(ctx, "ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error",
-		"-re", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=25",
-		"-re", "-f", "lavfi", "-i", fmt.Sprintf("sine=frequency=%d:sample_rate=48000", tone),
-		"-t", length, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "25",
-		"-c:a", "aac", "-f", "flv", "rtmp://"+Inside+"/live/"+stream)
+	_, err := c.net(ctx, Camera(seconds, int(c.streams.Add(1)), "rtmp://"+Inside+"/live/"+stream)...)
 	if err != nil {
 		return fmt.Errorf("publish %s for %d s: %w", stream, seconds, err)
 	}
 	return nil
+}
+
+// Camera returns the command, for this computer, that sends a test picture and a tone by RTMP in real time. Each number
+// has another tone.
+func Camera(seconds, number int, url string) []string {
+	return []string{"ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error",
+		"-re", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=25",
+		"-re", "-f", "lavfi", "-i", fmt.Sprintf("sine=frequency=%d:sample_rate=48000", 440+20*(number%100)),
+		"-t", strconv.Itoa(seconds), "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "25",
+		"-c:a", "aac", "-f", "flv", url}
 }
 
 // PublishFile sends an FLV file to the gateway unchanged, by RTMP through the tunnel, in real time.

@@ -33,7 +33,7 @@ func (e *CommandError) Unwrap() error { return e.Err }
 
 // ExitCode returns the exit status of the command, or -1 if it did not run or was killed.
 func (e *CommandError) ExitCode() int {
-	var exit *exec.ExitError
+	var exit interface{ ExitCode() int }
 	if errors.As(e.Err, &exit) {
 		return exit.ExitCode()
 	}

@@ -49,9 +49,18 @@ func (m *machine) Path(name string) string {
 // WriteFile writes a file of the machine with exactly the given mode, and creates the directories above it. It refuses
 // to follow links of the machine that, outside, lead out of its tree.
 func (m *machine) WriteFile(name, content string, mode os.FileMode) error {
-	root, err := os.OpenRoot(m.Path("/"))
+	if err := WriteFile(m.Path("/"), name, content, mode); err != nil {
+		return fmt.Errorf("on %s: %w", m.name, err)
+	}
+	return nil
+}
+
+// WriteFile writes a file of the Debian system in the directory tree with exactly the given mode, and creates the
+// directories above it. It refuses to follow links that lead out of the tree.
+func WriteFile(tree, name, content string, mode os.FileMode) error {
+	root, err := os.OpenRoot(tree)
 	if err != nil {
-		return fmt.Errorf("write %s on %s: %w", name, m.name, err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer root.Close()
 	rel := strings.TrimPrefix(name, "/")
@@ -61,21 +70,29 @@ func (m *machine) WriteFile(name, content string, mode os.FileMode) error {
 		root.Chmod(rel, mode),
 	)
 	if err != nil {
-		return fmt.Errorf("write %s on %s: %w", name, m.name, err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
 }
 
 // ReadFile reads a file of the machine.
 func (m *machine) ReadFile(name string) (string, error) {
-	root, err := os.OpenRoot(m.Path("/"))
+	content, err := readFile(m.Path("/"), name)
 	if err != nil {
-		return "", fmt.Errorf("read %s on %s: %w", name, m.name, err)
+		return "", fmt.Errorf("on %s: %w", m.name, err)
+	}
+	return content, nil
+}
+
+func readFile(tree, name string) (string, error) {
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
 	}
 	defer root.Close()
 	data, err := root.ReadFile(strings.TrimPrefix(name, "/"))
 	if err != nil {
-		return "", fmt.Errorf("read %s on %s: %w", name, m.name, err)
+		return "", fmt.Errorf("read %s: %w", name, err)
 	}
 	return string(data), nil
 }
@@ -117,16 +134,16 @@ exec "$@"`
 		m.nspawn.Wait()
 		close(m.done)
 	}()
-	return m.wait(ctx, "the first process of "+m.name, func() (bool, error) {
+	return m.Wait(ctx, "the first process of "+m.name, func() (bool, error) {
 		var err error
 		m.leader, err = m.findLeader()
 		return m.leader != 0, err
 	})
 }
 
-// wait polls until ready returns true. It fails as soon as the machine has ended; its error contains the end of the
+// Wait polls until ready returns true. It fails as soon as the machine has ended; its error contains the end of the
 // machine's console output.
-func (m *machine) wait(ctx context.Context, what string, ready func() (bool, error)) error {
+func (m *machine) Wait(ctx context.Context, what string, ready func() (bool, error)) error {
 	err := PollWhile(ctx, m.done, what, ready)
 	if err != nil {
 		err = fmt.Errorf("%w\nconsole of %s:\n%s", err, m.name, lastLines(m.Console(), 20))

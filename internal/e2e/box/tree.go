@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 )
 
 //go:embed files/tree.sh
@@ -63,45 +62,26 @@ func openTree(ctx context.Context, suite string, bare bool, step func(string)) (
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		return nil, fmt.Errorf("make the cache: %w", err)
 	}
-	t := &tree{dir: filepath.Join(base, treeName(suite, bare))}
-	lockfile := t.dir + ".lock"
-
-	// The tree appears by rename, complete or not at all. The lock makes a second builder wait; then it finds the tree.
-	// flock cannot downgrade an exclusive lock to a shared one atomically, hence the loop.
-	for {
-		if t.lock, err = lock(ctx, lockfile, syscall.LOCK_SH); err != nil {
-			return nil, err
-		}
-		if _, err := os.Stat(t.dir); err == nil {
-			removeOldTrees(base)
-			return t, nil
-		} else if !errors.Is(err, os.ErrNotExist) {
-			t.close()
-			return nil, fmt.Errorf("look for the tree: %w", err)
-		}
-		t.close()
-		if t.lock, err = lock(ctx, lockfile, syscall.LOCK_EX); err != nil {
-			return nil, err
-		}
-		if _, err = os.Stat(t.dir); err != nil {
-			err = t.build(ctx, suite, bare, step)
-		}
-		t.close()
-		if err != nil {
-			return nil, err
-		}
+	dir := filepath.Join(base, treeName(suite, bare))
+	lock, err := Cached(ctx, dir, func(work string, lock *os.File) error {
+		return buildTree(ctx, dir, work, lock, suite, bare, step)
+	})
+	if err != nil {
+		return nil, err
 	}
+	removeOldTrees(base)
+	return &tree{dir, lock}, nil
 }
 
 func (t *tree) close() { t.lock.Close() }
 
-// build builds the tree. The caller must hold the exclusive lock.
-func (t *tree) build(ctx context.Context, suite string, bare bool, step func(string)) error {
+// buildTree builds a tree in the directory work.
+func buildTree(ctx context.Context, dir, work string, lock *os.File, suite string, bare bool, step func(string)) error {
 	mirror, security, err := mirrors(ctx)
 	if err != nil {
 		return err
 	}
-	words := []string{"bare", suite, t.dir + ".new", mirror, security}
+	words := []string{"bare", suite, work, mirror, security}
 	if !bare {
 		under, err := openTree(ctx, suite, true, step)
 		if err != nil {
@@ -111,17 +91,21 @@ func (t *tree) build(ctx context.Context, suite string, bare bool, step func(str
 		words = append(words, under.dir)
 		words[0] = "daemons"
 	}
-	work := t.dir + ".new"
-	if err := os.RemoveAll(work); err != nil {
-		return fmt.Errorf("remove the files of a killed build: %w", err)
-	}
-	defer os.RemoveAll(work)
-	script := t.dir + ".sh"
+	return RunRecipe(ctx, recipe, dir, lock, func(what string) { step(Releases[suite] + " tree: " + what) }, words...)
+}
+
+// RunRecipe runs the shell script recipe, which builds something for the directory dir of the cache, with its own
+// mounts and processes. It calls step for each line "step: WHAT" that the script prints. The whole output is in
+// dir.log. The recipe's processes hold the lock.
+func RunRecipe(
+	ctx context.Context, recipe, dir string, lock *os.File, step func(what string), words ...string,
+) error {
+	script := dir + ".sh"
 	if err := os.WriteFile(script, []byte(recipe), 0o755); err != nil {
 		return fmt.Errorf("write the recipe: %w", err)
 	}
 	defer os.Remove(script)
-	log, err := os.Create(t.dir + ".log")
+	log, err := os.Create(dir + ".log")
 	if err != nil {
 		return fmt.Errorf("write the build's log: %w", err)
 	}
@@ -132,33 +116,26 @@ func (t *tree) build(ctx context.Context, suite string, bare bool, step func(str
 	cmd := command(ctx, unshare, append([]string{"/bin/sh", script}, words...)...)
 	cmd.Stderr = log
 	// If this process is killed, the lock is held until the build's last process has ended.
-	cmd.ExtraFiles = []*os.File{t.lock}
+	cmd.ExtraFiles = []*os.File{lock}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return fmt.Errorf("build the tree: %w", err)
+		return fmt.Errorf("build %s: %w", dir, err)
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("build the tree: %w", err)
+		return fmt.Errorf("build %s: %w", dir, err)
 	}
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
 		if s, ok := strings.CutPrefix(lines.Text(), "step: "); ok {
-			step(Releases[suite] + " tree: " + s)
+			step(s)
 		}
 		fmt.Fprintln(log, lines.Text())
 	}
 	if err := cmd.Wait(); err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("build the tree: %w", ctx.Err())
+			return fmt.Errorf("build %s: %w", dir, ctx.Err())
 		}
-		return fmt.Errorf("build the tree: %w\n%s\nwhole log: %s", err, tail(log.Name(), 20), log.Name())
-	}
-	// Otherwise a power cut could leave a tree without half of its contents, and nobody would notice.
-	if _, err := output(ctx, nil, "sync", "-f", work); err != nil {
-		return err
-	}
-	if err := os.Rename(work, t.dir); err != nil {
-		return fmt.Errorf("publish the tree: %w", err)
+		return fmt.Errorf("build %s: %w\n%s\nwhole log: %s", dir, err, tail(log.Name(), 20), log.Name())
 	}
 	return nil
 }
@@ -230,22 +207,5 @@ func removeOldTrees(base string) {
 	for suite := range Releases {
 		keep[treeName(suite, false)], keep[treeName(suite, true)] = true, true
 	}
-	locks, _ := filepath.Glob(filepath.Join(base, "*.lock"))
-	for _, file := range locks {
-		name := strings.TrimSuffix(filepath.Base(file), ".lock")
-		if keep[name] {
-			continue
-		}
-		f, err := os.OpenFile(file, os.O_RDWR, 0)
-		if err != nil {
-			continue
-		}
-		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-			rest, _ := filepath.Glob(filepath.Join(base, name+"*"))
-			for _, path := range rest {
-				os.RemoveAll(path)
-			}
-		}
-		f.Close()
-	}
+	RemoveUnused(base, func(name string) bool { return keep[name] })
 }
