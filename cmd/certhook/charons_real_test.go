@@ -142,7 +142,7 @@ func daemons(t testing.TB) (tree string) {
 	if lacking != nil {
 		promised.Lacking(t, lacking)
 	}
-	tree, release, err := box.Tree(t.Context(), func(what string) { t.Log(what) })
+	tree, release, err := box.Tree(t.Context(), "bookworm", func(what string) { t.Log(what) })
 	if err != nil {
 		t.Fatal(err)
 	}

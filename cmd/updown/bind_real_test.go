@@ -72,7 +72,7 @@ func tool(t testing.TB, program string) []string {
 	if err := box.Missing(); err != nil {
 		t.Fatal(err)
 	}
-	tree, release, err := box.Tree(t.Context(), func(what string) { t.Log(what) })
+	tree, release, err := box.Tree(t.Context(), "bookworm", func(what string) { t.Log(what) })
 	if err != nil {
 		t.Fatal(err)
 	}
