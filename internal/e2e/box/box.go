@@ -45,7 +45,20 @@ const (
 	Guide Server = iota // set up as the guide describes
 	Stock               // the guide's daemons are installed and not configured
 	Bare                // Debian with systemd, and none of the guide's daemons
+	VPS                 // what a reader of the guide begins with: see vps.go
 )
+
+// tree returns the kind of tree that the server boots.
+func (s Server) tree() kind {
+	switch s {
+	case Bare:
+		return bareKind
+	case VPS:
+		return vpsKind
+	default:
+		return daemonsKind
+	}
+}
 
 // A Box is one run: a gateway and its clients.
 type Box struct {
@@ -102,7 +115,7 @@ func Start(ctx context.Context, options Options) (_ *Box, err error) {
 		options.Suite = "bookworm"
 	}
 	b := &Box{options: options}
-	if b.tree, err = openTree(ctx, options.Suite, options.Server == Bare, b.step); err != nil {
+	if b.tree, err = openTree(ctx, options.Suite, options.Server.tree(), b.step); err != nil {
 		return nil, err
 	}
 	cache, err := CacheDir()

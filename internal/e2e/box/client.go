@@ -18,12 +18,33 @@ type Client struct {
 
 // Client starts a device. Its name appears in messages only; the gateway does not know it.
 func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
+	c, err := b.device(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	root, err := b.Gateway.Root(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for name, content := range map[string]string{
+		"/etc/strongswan.d/charon/kernel-libipsec.conf": own("kernel-libipsec.conf"),
+		"/etc/strongswan.d/log.conf":                    own("client-log.conf"),
+		"/etc/swanctl/x509ca/root.pem":                  root,
+	} {
+		if err := c.WriteFile(name, content, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return c, c.boot(ctx)
+}
+
+// device makes a machine with a cable to the gateway, and does not start it.
+func (b *Box) device(ctx context.Context, name string) (*Client, error) {
 	b.clients++
 	m, err := newMachine(ctx, b.namespaces, b.tree.dir, name+strconv.Itoa(b.clients))
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{machine: m, Tunnel: NewTunnel(m, m.name)}
 	address := fmt.Sprintf("198.51.100.%d", b.clients)
 	gateway := filepath.Join(b.namespaces.dir, b.Gateway.name, "net")
 	near := "client" + strconv.Itoa(b.clients)
@@ -44,20 +65,7 @@ func (b *Box) Client(ctx context.Context, name string) (*Client, error) {
 			return nil, err
 		}
 	}
-	root, err := b.Gateway.Root(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for name, content := range map[string]string{
-		"/etc/strongswan.d/charon/kernel-libipsec.conf": own("kernel-libipsec.conf"),
-		"/etc/strongswan.d/log.conf":                    own("client-log.conf"),
-		"/etc/swanctl/x509ca/root.pem":                  root,
-	} {
-		if err := m.WriteFile(name, content, 0o644); err != nil {
-			return nil, err
-		}
-	}
-	return c, c.boot(ctx)
+	return &Client{machine: m, Tunnel: NewTunnel(m, m.name)}, nil
 }
 
 // boot starts the device's charon and waits until that answers.
@@ -80,6 +88,11 @@ func (c *Client) Restart(ctx context.Context) error {
 
 // Close ends the device without a message to the gateway, as a power failure does.
 func (c *Client) Close() { c.stop() }
+
+// Host runs a command of this computer in the device's network, and returns its standard output.
+func (c *Client) Host(ctx context.Context, args ...string) (string, error) {
+	return c.net(ctx, args...)
+}
 
 // Publish sends a test picture and a tone to the gateway, by RTMP through the tunnel, in real time. Each stream has
 // another tone: of two recordings with the same content, recorddone would keep only one MP4.

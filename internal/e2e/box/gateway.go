@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 
 	"tunnelcast/packaging"
 )
@@ -50,6 +51,9 @@ func (b *Box) startGateway(ctx context.Context) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{m, NewServices(m)}
+	if b.options.Server == VPS {
+		return g, g.bootVPS(ctx)
+	}
 	for _, address := range []string{Inside, Outside} {
 		if _, err := m.net(ctx, "ip", "address", "add", address+"/32", "dev", "lo"); err != nil {
 			return nil, err
@@ -87,18 +91,30 @@ func (g *Gateway) follow(ctx context.Context, suite string) error {
 	if err := Follow(g.Path("/"), suite); err != nil {
 		return err
 	}
-	// The archive is a file system of its own, as on many servers. On overlayfs a file's device differs from that of
-	// its directory, and archiveprune, which stays on one file system, would skip every file.
+	if err := g.mountArchive(ctx); err != nil {
+		return err
+	}
 	const prepare = `set -e
-cd "$1"
-mkdir archive "root$2"
-mount --bind archive "root$2"
-chroot root chown www-data:www-data "$2"
-chroot root chown bind:bind /var/lib/bind/db.example
-systemctl -q --root=root enable pebble.service`
-	_, err := g.namespaces.run(ctx, "/bin/sh", "-c", prepare, "prepare", g.namespaces.dir+"/gateway", Archive)
+chroot "$1" chown www-data:www-data "$2"
+chroot "$1" chown bind:bind /var/lib/bind/db.example
+systemctl -q --root="$1" enable pebble.service`
+	_, err := g.namespaces.run(ctx, "/bin/sh", "-c", prepare, "prepare", g.root(), Archive)
 	return err
 }
+
+// mountArchive makes the archive a file system of its own, as on many servers. On overlayfs a file's device differs
+// from that of its directory, and archiveprune, which stays on one file system, would skip every file.
+func (g *Gateway) mountArchive(ctx context.Context) error {
+	const script = `set -e
+mkdir -p "$1" "$2"
+mount --bind "$1" "$2"`
+	_, err := g.namespaces.run(ctx, "/bin/sh", "-c", script, "mount",
+		filepath.Join(g.root(), "../archive"), g.root()+Archive)
+	return err
+}
+
+// root returns the root directory of the gateway, for commands in the namespaces.
+func (g *Gateway) root() string { return filepath.Join(g.namespaces.dir, g.name, "root") }
 
 // Install installs a Debian package on the running gateway: see InstallFile.
 func (g *Gateway) Install(ctx context.Context, deb string) error {

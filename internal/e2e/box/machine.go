@@ -16,7 +16,8 @@ import (
 type machine struct {
 	namespaces *namespaces
 	name       string
-	leader     int // the PID, outside, of the machine's first process; 0 before start
+	sysctls    bool // whether the machine may set the sysctls of its network
+	leader     int  // the PID, outside, of the machine's first process; 0 before start
 	nspawn     *exec.Cmd
 	done       chan struct{} // closed when nspawn has ended
 	console    lockedBuffer  // the output of nspawn and of the console
@@ -126,6 +127,9 @@ exec "$@"`
 	words := append([]string{"/bin/sh", "-c", join, "join"}, m.namespaces.groups(m.name)...)
 	words = append(append(words, "--"), m.namespaces.enter()...)
 	m.nspawn = command(context.WithoutCancel(ctx), words, nspawn...)
+	if m.sysctls {
+		m.nspawn.Env = append(m.nspawn.Env, "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network")
+	}
 	m.nspawn.Stdout, m.nspawn.Stderr = &m.console, &m.console
 	if err := m.nspawn.Start(); err != nil {
 		return fmt.Errorf("start machine %s: %w", m.name, err)

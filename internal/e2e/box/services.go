@@ -39,9 +39,9 @@ func (s Services) WaitRunning(ctx context.Context) error {
 	})
 }
 
-// Certify obtains the first certificate and loads charon's connection.
-func (s Services) Certify(ctx context.Context) error {
-	if err := s.host.Wait(ctx, "pebble", func() (bool, error) {
+// WaitPebble waits until the ACME server answers.
+func (s Services) WaitPebble(ctx context.Context) error {
+	return s.host.Wait(ctx, "pebble", func() (bool, error) {
 		_, err := s.Root(ctx)
 		if err == nil {
 			return true, nil
@@ -50,7 +50,12 @@ func (s Services) Certify(ctx context.Context) error {
 			return true, fmt.Errorf("pebble has failed: %w", err)
 		}
 		return false, err
-	}); err != nil {
+	})
+}
+
+// Certify obtains the first certificate and loads charon's connection.
+func (s Services) Certify(ctx context.Context) error {
+	if err := s.WaitPebble(ctx); err != nil {
 		return err
 	}
 	if _, err := s.host.Run(ctx, "certbot", "certonly", "--non-interactive", "--agree-tos",

@@ -3,12 +3,12 @@ package box
 import "context"
 
 // TreeName returns the name in the cache of the tree of a suite's boxes. It contains a hash of the recipe.
-func TreeName(suite string) string { return treeName(suite, false) }
+func TreeName(suite string) string { return treeName(suite, daemonsKind) }
 
 // Tree returns the tree of a suite's boxes, for tests that need its daemons and no server. It is built if the cache
 // does not have it. Nobody may write to it. After release it may be removed, once a newer one exists.
 func Tree(ctx context.Context, suite string, step func(what string)) (dir string, release func(), err error) {
-	t, err := openTree(ctx, suite, false, step)
+	t, err := openTree(ctx, suite, daemonsKind, step)
 	if err != nil {
 		return "", nil, err
 	}

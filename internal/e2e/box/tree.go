@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
-	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -13,8 +12,22 @@ import (
 	"strings"
 )
 
-//go:embed files/tree.sh
-var recipe string
+// A kind is a kind of tree.
+type kind string
+
+const (
+	bareKind    kind = "bare"    // Debian with systemd
+	daemonsKind kind = "daemons" // and the guide's daemons
+	vpsKind     kind = "vps"     // a virtual server as a provider delivers it
+)
+
+// recipe returns the script that builds a tree of this kind.
+func (k kind) recipe() string {
+	if k == vpsKind {
+		return own("vps.sh")
+	}
+	return own("tree.sh")
+}
 
 // CacheDir returns the directory for what is built once: $TUNNELCAST_CACHE, or ~/.cache/tunnelcast.
 func CacheDir() (string, error) {
@@ -39,18 +52,14 @@ type tree struct {
 
 // treeName returns the name, in the cache, of a tree that the current recipe builds. The tree is of this computer's
 // architecture, even if the test is emulated.
-func treeName(suite string, bare bool) string {
-	sum := sha256.Sum256([]byte(recipe))
-	kind := "daemons"
-	if bare {
-		kind = "bare"
-	}
-	return fmt.Sprintf("%s-%s-%x", suite, kind, sum[:8])
+func treeName(suite string, k kind) string {
+	sum := sha256.Sum256([]byte(k.recipe()))
+	return fmt.Sprintf("%s-%s-%x", suite, k, sum[:8])
 }
 
 // openTree returns a tree of the current recipe. If the cache has none it is built, which needs the network and takes a
 // minute or two; step is called at the beginning of each part. Unused trees of older recipes are removed.
-func openTree(ctx context.Context, suite string, bare bool, step func(string)) (*tree, error) {
+func openTree(ctx context.Context, suite string, k kind, step func(string)) (*tree, error) {
 	if Releases[suite] == "" {
 		return nil, fmt.Errorf("find the tree of %q: no such release", suite)
 	}
@@ -59,12 +68,15 @@ func openTree(ctx context.Context, suite string, bare bool, step func(string)) (
 		return nil, err
 	}
 	base := filepath.Join(cache, "box")
+	if k == vpsKind { // a directory of its own, because older versions of this package remove what they do not know
+		base = filepath.Join(base, "vps")
+	}
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		return nil, fmt.Errorf("make the cache: %w", err)
 	}
-	dir := filepath.Join(base, treeName(suite, bare))
+	dir := filepath.Join(base, treeName(suite, k))
 	lock, err := Cached(ctx, dir, func(work string, lock *os.File) error {
-		return buildTree(ctx, dir, work, lock, suite, bare, step)
+		return buildTree(ctx, dir, work, lock, suite, k, step)
 	})
 	if err != nil {
 		return nil, err
@@ -76,22 +88,25 @@ func openTree(ctx context.Context, suite string, bare bool, step func(string)) (
 func (t *tree) close() { t.lock.Close() }
 
 // buildTree builds a tree in the directory work.
-func buildTree(ctx context.Context, dir, work string, lock *os.File, suite string, bare bool, step func(string)) error {
+func buildTree(ctx context.Context, dir, work string, lock *os.File, suite string, k kind, step func(string)) error {
 	mirror, security, err := mirrors(ctx)
 	if err != nil {
 		return err
 	}
-	words := []string{"bare", suite, work, mirror, security}
-	if !bare {
-		under, err := openTree(ctx, suite, true, step)
+	words := []string{suite, work, mirror, security}
+	if k != bareKind {
+		under, err := openTree(ctx, suite, bareKind, step)
 		if err != nil {
 			return err
 		}
 		defer under.close()
 		words = append(words, under.dir)
-		words[0] = "daemons"
 	}
-	return RunRecipe(ctx, recipe, dir, lock, func(what string) { step(Releases[suite] + " tree: " + what) }, words...)
+	if k != vpsKind {
+		words = append([]string{string(k)}, words...)
+	}
+	report := func(what string) { step(Releases[suite] + " tree: " + what) }
+	return RunRecipe(ctx, k.recipe(), dir, lock, report, words...)
 }
 
 // RunRecipe runs the shell script recipe, which builds something for the directory dir of the cache, with its own
@@ -205,7 +220,9 @@ func resolveMirror(uri string) string {
 func removeOldTrees(base string) {
 	keep := make(map[string]bool)
 	for suite := range Releases {
-		keep[treeName(suite, false)], keep[treeName(suite, true)] = true, true
+		for _, k := range []kind{bareKind, daemonsKind, vpsKind} {
+			keep[treeName(suite, k)] = true
+		}
 	}
 	RemoveUnused(base, func(name string) bool { return keep[name] })
 }

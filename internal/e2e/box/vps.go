@@ -1,0 +1,85 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"strings"
+)
+
+// PublicName is the name of a VPS in the public DNS, for which /etc/hosts stands.
+const PublicName = "vpn.example.net"
+
+// The VPS and the computers of its users are the bare machines on which the pages in docs are run as they are written.
+// This file is the one place for what the box replaces without the text:
+//
+//   - kernel-libipsec, ESP in user space, stands for the kernel's ESP.
+//   - pebble on the VPS stands for Let's Encrypt: certbot asks it by root's own cli.ini, and users' computers have its
+//     root certificate under a name of Let's Encrypt's.
+//   - /etc/hosts stands for the public DNS, a directory of packages for Debian's mirrors.
+//   - A user's ssh accepts the VPS's host key without a question.
+func vpsFiles() map[string]string {
+	return map[string]string{
+		"/etc/strongswan.d/box.conf":     "charon-systemd {\nplugins {\n" + own("kernel-libipsec.conf") + "}\n}\n",
+		"/etc/hosts":                     "127.0.0.1 localhost\n" + Outside + " " + PublicName + "\n",
+		"/etc/resolv.conf":               "nameserver 127.0.0.1\n",
+		"/etc/ssh/ssh_config.d/box.conf": "StrictHostKeyChecking accept-new\n",
+	}
+}
+
+// bootVPS boots the gateway as a VPS on which nothing was done, and returns when it has booted.
+func (g *Gateway) bootVPS(ctx context.Context) error {
+	if _, err := g.net(ctx, "ip", "address", "add", Outside+"/32", "dev", "lo"); err != nil {
+		return err
+	}
+	ca := map[string]string{
+		"/root/.config/letsencrypt/cli.ini":  "server = https://localhost:14000/dir\n",
+		"/etc/pebble/pebble.json":            strings.Replace(own("pebble.json"), "5002", "80", 1),
+		"/etc/systemd/system/pebble.service": own("pebble.service"),
+	}
+	if err := errors.Join(g.writeFiles(vpsFiles()), g.writeFiles(ca), g.mountArchive(ctx)); err != nil {
+		return err
+	}
+	if _, err := g.namespaces.run(ctx, "systemctl", "-q", "--root="+g.root(), "enable", "pebble.service"); err != nil {
+		return err
+	}
+	g.sysctls = true
+	if err := g.start(ctx); err != nil {
+		return err
+	}
+	if err := g.WaitRunning(ctx); err != nil {
+		return err
+	}
+	return g.WaitPebble(ctx)
+}
+
+// Computer boots a computer of a user of the VPS, with the same Debian and nothing of ours.
+func (b *Box) Computer(ctx context.Context, name string) (*Client, error) {
+	c, err := b.device(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	root, err := b.Gateway.Root(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(c.writeFiles(vpsFiles()),
+		c.WriteFile("/etc/ssl/certs/ISRG_Root_pebble.pem", root, 0o644))
+	if err != nil {
+		return nil, err
+	}
+	c.sysctls = true
+	if err := c.start(ctx); err != nil {
+		return nil, err
+	}
+	return c, NewServices(c).WaitRunning(ctx)
+}
+
+// writeFiles writes files with mode 0644.
+func (m *machine) writeFiles(files map[string]string) error {
+	for name, content := range files {
+		if err := m.WriteFile(name, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
