@@ -53,9 +53,10 @@ var arrows = map[string][]string{
 	"internal/e2e/vm":       {"internal/e2e/box", "internal/e2e/vm/wire"},
 	"internal/e2e/vm/agent": {"internal/e2e/vm/wire"},
 	"internal/e2e/vm/wire":  {},
-	"internal/e2e":          {"internal/e2e/box", "internal/e2e/vm"},
+	"internal/e2e":          {"internal/e2e/box", "internal/e2e/guide", "internal/e2e/vm"},
 	"internal/promised":     {},
 
+	"internal/e2e/guide":               {},
 	"internal/e2e/powercut":            {},
 	"internal/hook/hooktest":           {},
 	"internal/recording/recordingtest": {"internal/flv", "internal/promised"},
