@@ -53,7 +53,7 @@ done
 # The package has all pages in one directory, so links lose their folders. CONTRIBUTING.md is for people who have the
 # source: its name remains, without a link.
 mkdir "$STAGE/doc"
-for page in README.md README.ja.md SECURITY.md docs/*.md; do
+for page in README.md README.ja.md SECURITY.md SECURITY.ja.md docs/*.md; do
 	sed 's|](docs/|](|g; s|](\.\./|](|g; s|\[\([^]]*\)\](CONTRIBUTING\.md)|\1|g' "$page" >"$STAGE/doc/${page##*/}"
 done
 

@@ -107,7 +107,6 @@ var japanese = map[string]string{
 	"NAME": "名前", "SYNOPSIS": "書式", "DESCRIPTION": "説明", "COMMANDS": "コマンド", "OPTIONS": "オプション",
 	"CONFIGURATION": "設定", "FILE SYSTEMS": "ファイルシステム", "SESSIONS": "セッション", "EVENTS": "イベント",
 	"LINKS": "リンク", "EXIT STATUS": "終了ステータス", "FILES": "ファイル", "EXAMPLES": "例", "SEE ALSO": "関連項目",
-	`\fIREADME.md\fP`: `\fIREADME.ja.md\fP`,
 }
 
 var (
@@ -169,6 +168,23 @@ func manSections(page string) (title string, sections []manSection) {
 	return title, sections
 }
 
+// inJapanese returns what the Japanese pages have in place of a text in bold or italic: the name of a section, or of a
+// document if it exists in Japanese; otherwise the text itself.
+func inJapanese(marked string) string {
+	text := strings.TrimSuffix(marked[len(`\fB`):], `\fP`)
+	if heading, ok := japanese[text]; ok && strings.HasPrefix(marked, `\fB`) {
+		return strings.Replace(marked, text, heading, 1)
+	}
+	if document, ok := strings.CutSuffix(text, ".md"); ok {
+		for _, dir := range []string{"..", "../docs"} {
+			if _, err := os.Stat(filepath.Join(dir, document+".ja.md")); err == nil {
+				return strings.Replace(marked, text, document+".ja.md", 1)
+			}
+		}
+	}
+	return marked
+}
+
 // TestJapaneseManPages compares the pages in Japanese with the English ones, which other tests compare with the
 // programs: sections, flags and other tags, examples, everything in bold or italic, and numbers. Japanese writes some
 // numbers in digits that are words in English.
@@ -208,12 +224,7 @@ func TestJapaneseManPages(t *testing.T) {
 			}
 			marked := map[string]bool{}
 			for text := range en.marked {
-				if other, ok := japanese[text]; ok {
-					text = other
-				} else if other, ok := japanese[strings.TrimSuffix(strings.TrimPrefix(text, `\fB`), `\fP`)]; ok {
-					text = `\fB` + other + `\fP`
-				}
-				marked[text] = true
+				marked[inJapanese(text)] = true
 			}
 			if !maps.Equal(ja.marked, marked) {
 				t.Errorf("%s: bold and italic are\n%q\nwant\n%q", where,
