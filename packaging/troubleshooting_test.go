@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode"
 )
 
 // This file keeps three texts for a person whose server does not work in agreement: the explanations of journalctl -x
@@ -64,7 +65,11 @@ func like(text string) *regexp.Regexp {
 	end := 0
 	for _, at := range hole.FindAllStringIndex(text, -1) {
 		b.WriteString(regexp.QuoteMeta(text[end:at[0]]))
-		b.WriteString(`\S+`)
+		if text[at[0]] == 0 {
+			b.WriteString(`.+?`) // a program may insert several words
+		} else {
+			b.WriteString(`\S+`)
+		}
 		end = at[1]
 	}
 	b.WriteString(regexp.QuoteMeta(text[end:]))
@@ -140,6 +145,7 @@ type event struct {
 type code struct {
 	events map[string]*event   // by MESSAGE_ID
 	texts  map[string][]string // by program: every text, with \x00 for each value that is inserted
+	whole  map[string]string   // the texts that are not parts of others, and where they are
 }
 
 var (
@@ -173,7 +179,7 @@ func template(expr ast.Expr) (string, bool) {
 // parseCode parses the programs and their packages.
 func parseCode(t *testing.T) code {
 	t.Helper()
-	c := code{events: map[string]*event{}, texts: map[string][]string{}}
+	c := code{events: map[string]*event{}, texts: map[string][]string{}, whole: map[string]string{}}
 	set := token.NewFileSet()
 	packages := map[string][]*ast.File{}
 	for _, top := range []string{"../cmd", "../internal"} {
@@ -218,14 +224,14 @@ func parseCode(t *testing.T) code {
 			})
 		}
 		for _, file := range files {
-			c.read(file, program, byName)
+			c.read(set, file, program, byName)
 		}
 	}
 	return c
 }
 
 // read reads the uses of a package's events in one file, and its texts.
-func (c code) read(file *ast.File, program string, byName map[string]*event) {
+func (c code) read(set *token.FileSet, file *ast.File, program string, byName map[string]*event) {
 	ordinary := map[*ast.Ident]bool{}
 	ast.Inspect(file, func(node ast.Node) bool {
 		call, ok := node.(*ast.CallExpr)
@@ -246,10 +252,31 @@ func (c code) read(file *ast.File, program string, byName map[string]*event) {
 		}
 		return true
 	})
+	inner := map[ast.Node]bool{} // parts of texts
+	addText := func(expr ast.Expr) {
+		text, ok := template(expr)
+		if !ok {
+			return
+		}
+		c.texts[program] = append(c.texts[program], text)
+		if !inner[expr] && strings.ContainsFunc(text, unicode.IsLetter) {
+			c.whole[text] = set.Position(expr.Pos()).String()
+		}
+		if sum, ok := expr.(*ast.BinaryExpr); ok {
+			ast.Inspect(sum, func(part ast.Node) bool { inner[part] = true; return true })
+		}
+	}
 	ast.Inspect(file, func(node ast.Node) bool {
 		switch n := node.(type) {
 		case *ast.ImportSpec:
 			return false
+		case *ast.Field: // its tag is no text
+			inner[n.Tag] = true
+		case *ast.CallExpr:
+			if called(n) == "regexp.MustCompile" {
+				ast.Inspect(n, func(part ast.Node) bool { inner[part] = true; return true })
+			}
+			addText(n)
 		case *ast.ValueSpec:
 			for _, name := range n.Names { // a declaration, not a use
 				ordinary[name] = true
@@ -259,9 +286,7 @@ func (c code) read(file *ast.File, program string, byName map[string]*event) {
 				e.ordinary = false
 			}
 		case ast.Expr:
-			if text, ok := template(n); ok {
-				c.texts[program] = append(c.texts[program], text)
-			}
+			addText(n)
 		}
 		return true
 	})
@@ -298,7 +323,9 @@ var joint = regexp.MustCompile(`: |; | \(|\): | by |, but |, although `)
 var (
 	// placeholders are the words in a quoted line that stand for a value.
 	placeholders = regexp.MustCompile(`…|\b(?:ADDRESS|AGE|ALGORITHM|ARGUMENTS|CAUSE|CODEC|DIRECTORY|EVENT|FILE|FLAG|` +
-		`IDENTITY|KEY|LABEL|MODE|N|NAMES?|SHARE|SIZE|STATE|TIME|UNIT)\b|\b(?:privkey|cert)\.pem\b`)
+		`IDENTITY|KEY|KIND|LABEL|MODE|N|NAMES?|PROGRAM|SERVER|SHARE|SIZE|STATE|TIME|TYPE|UNIT|USER|ZONE)\b|` +
+		`\b(?:privkey|cert)\.pem\b`)
+	checked   = regexp.MustCompile(`^(?:FAIL|ok  )  (.*)$`)
 	attribute = regexp.MustCompile(` ([a-z]+)=`)
 	quoted    = regexp.MustCompile(`^tunnelcast-([a-z]+)(?:: (.*))?$`)
 )
@@ -353,6 +380,40 @@ func TestTypedText(t *testing.T) {
 	}
 }
 
+// unmarked matches a command in a text of a program.
+var unmarked = regexp.MustCompile(`(?:^|[\s(;:])(?:` +
+	`(?:systemctl|journalctl|rndc|chmod|chown|chgrp|chattr|lsattr|setfacl|namei|findmnt) [-a-z@/=+\x00]|` +
+	`(?:apparmor_parser|named-checkconf|df|dig|ss|apt-get) [-a-z@/=+\x00]|` +
+	`tsig-keygen [A-Z]|certbot (?:cert|renew)|swanctl --|ipsec re|` +
+	`tunnelcast-(?:[a-z]+|\x00) (?:check|sync|list|links|deploy|sweep|-)|runuser -u|sysctl -|ln -s|mkdir -|` +
+	`rm (?:/|-|\x00)|install -|ip link|nginx -)`)
+
+// TestRemediesOfThePrograms checks that the programs have in backquotes what a person types, and nothing else, and that
+// the guide or its page for faults has it.
+func TestRemediesOfThePrograms(t *testing.T) {
+	c, all := parseCode(t), strings.Split(guide(t), "\n")
+	has := 0
+	for text, at := range c.whole {
+		if strings.HasPrefix(text, "<!DOCTYPE") || strings.Contains(at, "/iproute/") {
+			continue // a page; commands that are reported as done
+		}
+		if strings.Count(text, "`")%2 != 0 {
+			t.Errorf("%s: a backquote has no partner: %q", at, text)
+			continue
+		}
+		if m := unmarked.FindString(span.ReplaceAllString(text, "")); m != "" {
+			t.Errorf("%s: the command %q is not in backquotes: %q", at, m, text)
+		}
+		for _, remedy := range spans(text) {
+			has++
+			if !slices.ContainsFunc(all, like(remedy).MatchString) {
+				t.Errorf("%s: neither docs/guide.md nor docs/troubleshooting.md has %q", at, remedy)
+			}
+		}
+	}
+	t.Logf("%d remedies", has)
+}
+
 // guide returns what the guide and its page for faults have a person type.
 func guide(t *testing.T) string {
 	t.Helper()
@@ -373,6 +434,15 @@ func TestTroubleshooting(t *testing.T) {
 		at := "docs/troubleshooting.md:" + strconv.Itoa(r.line)
 		program := ""
 		for _, line := range spans(r.cells[0]) {
+			if m := checked.FindStringSubmatch(line); m != nil {
+				parts, _ := fragments(m[1])
+				for _, part := range parts {
+					if !c.logs("", part) && !slices.ContainsFunc(slices.Collect(maps.Keys(c.texts)),
+						func(program string) bool { return c.logs(program, part) }) {
+						t.Errorf("%s: no check prints %q", at, part)
+					}
+				}
+			}
 			m := quoted.FindStringSubmatch(line)
 			if m == nil {
 				continue

@@ -35,7 +35,8 @@ func (h *host) check(ctx context.Context) error {
 		if len(h.archives) > 1 {
 			limits += "of " + *a.Archive + ": "
 		}
-		checks.Say(limits+a.limits(), err, "set max-age, max-size or min-free")
+		checks.Say(limits+a.limits(), err,
+			"`max-age = \"14d\"` in /etc/tunnelcast/archiveprune.toml, or max-size, or min-free")
 	}
 	for _, a := range h.archives {
 		dir := *a.Archive
@@ -50,7 +51,7 @@ func (h *host) check(ctx context.Context) error {
 			checks.Say(what, errors.New(strings.Join(lines, ", ")), "remove the line: it does not know these limits")
 		case blind:
 			checks.Unknown(what+", as far as this user may see; users' crontabs are root's to read",
-				"run this check as root too")
+				"`tunnelcast-archiveprune check` as root")
 		default:
 			checks.Say(what, nil, "")
 		}
@@ -61,7 +62,7 @@ func (h *host) check(ctx context.Context) error {
 			err = fmt.Errorf("%s has record_path %s, which is not in an archive", place.From, place.Dir)
 		}
 		checks.Say("recordings of nginx in "+place.Dir+" are pruned", err,
-			"archive = \""+place.Dir+"\" in /etc/tunnelcast/archiveprune.toml, or one [[archive]] for each")
+			"`archive = \""+place.Dir+"\"` in /etc/tunnelcast/archiveprune.toml, or one [[archive]] for each")
 	}
 
 	remedy, err := units.Check(ctx, timer)

@@ -237,7 +237,7 @@ func (p *pruner) remove(f *archive.File, reason retention.Reason) (outcome, erro
 		p.report.leave(leftInUse, f.Path)
 		return inUse, nil
 	case errors.Is(err, syscall.EROFS):
-		err = fmt.Errorf("%w (the disk is, or ProtectSystem= of the unit: see tunnelcast-archiveprune check)", err)
+		err = fmt.Errorf("%w (the disk is, or ProtectSystem= of the unit: see `tunnelcast-archiveprune check`)", err)
 		return failed, hook.With(err, archiveReadOnly)
 	default:
 		p.report.fail(f.Path(), err)

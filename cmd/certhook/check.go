@@ -141,7 +141,7 @@ func (h *host) charonFault(ctx context.Context, s *hostSnapshot) (remedy string,
 				fmt.Errorf("%v, although %s is active", s.down, h.cli.Unit)
 		}
 	}
-	return "systemctl start " + h.cli.Unit, s.down
+	return "`systemctl start " + h.cli.Unit + "`", s.down
 }
 
 // checkHost reports whether the host is ready for a renewal.
@@ -161,7 +161,7 @@ func (h *host) checkHost(ctx context.Context, r report, s *hostSnapshot) {
 	timerRemedy, timerErr := units.Check(ctx, timer)
 	r.Say("unit "+timer, timerErr, timerRemedy)
 	_, missing := os.Stat(h.cli.Swanctl)
-	r.Say("loader "+h.cli.Swanctl, missing, "install strongswan-swanctl")
+	r.Say("loader "+h.cli.Swanctl, missing, "`apt-get install -y strongswan-swanctl`")
 	if len(s.dirs) == 0 && s.fault == nil {
 		h.checkNoLineage(r, s)
 	}
@@ -172,12 +172,12 @@ const timer = "tunnelcast-certcheck.timer"
 // checkNoLineage reports why there is nothing to look after.
 func (h *host) checkNoLineage(r report, s *hostSnapshot) {
 	cause := fmt.Errorf("no connection in %s names a certificate of certbot", filepath.Join(s.Dir, "swanctl.conf"))
-	remedy := "certs = /etc/letsencrypt/live/NAME/cert.pem in its local section"
+	remedy := "`certs = /etc/letsencrypt/live/NAME/cert.pem` in its local section"
 	for _, dir := range filesIn(filepath.Join(h.root, liveDir), ".") {
 		if plan, err := s.decide(dir); err == nil && plan.Reason.Kind == rotation.IPsec {
 			cause = fmt.Errorf("%s is not served from swanctl.conf but from %s, which strongswan-starter reads",
 				dir, s.IPsecConf)
-			remedy = "a deploy hook of your own with ipsec rereadall and ipsec reload, or charon-systemd"
+			remedy = "a deploy hook of your own with `ipsec rereadall` and `ipsec reload`, or charon-systemd"
 		}
 	}
 	r.Say("lineages", cause, remedy)
@@ -207,8 +207,8 @@ func (h *host) checkConnections(r report, s *hostSnapshot) {
 		for _, file := range section.Certs {
 			_, err := os.Stat(file.Path)
 			r.Say(fmt.Sprintf("certs of connection %s, %s", section.Connection, file.Path), err,
-				"certs = /etc/letsencrypt/live/NAME/cert.pem in its local section; "+
-					"certbot certificates lists the names")
+				"`certs = /etc/letsencrypt/live/NAME/cert.pem` in its local section; "+
+					"`certbot certificates` lists the names")
 		}
 		if section.Identity != "" || len(section.Certs) == 0 || section.Certs[0].First == nil {
 			continue
@@ -216,7 +216,7 @@ func (h *host) checkConnections(r report, s *hostSnapshot) {
 		leaf := section.Certs[0].First
 		if names := lineage.Names(leaf); len(names) > 0 {
 			r.Say(fmt.Sprintf("id of connection %s: none, so it offers %q; clients that ask for %s by name are "+
-				"refused (id = %[3]s in its local section)", section.Connection, leaf.Subject, names[0]), nil, "")
+				"refused (`id = %[3]s` in its local section)", section.Connection, leaf.Subject, names[0]), nil, "")
 		}
 	}
 	var starting []string
@@ -224,7 +224,7 @@ func (h *host) checkConnections(r report, s *hostSnapshot) {
 		if section.Starts && len(section.Certs) > 0 && !slices.Contains(starting, section.Connection) {
 			starting = append(starting, section.Connection)
 			r.Say(fmt.Sprintf("start_action of connection %s: start, so a renewal leaves the connection as it is, "+
-				"and swanctl --load-conns would close its tunnel", section.Connection), nil, "")
+				"and `swanctl --load-conns` would close its tunnel", section.Connection), nil, "")
 		}
 	}
 	if s.Charon == nil || s.conf == nil {
@@ -256,7 +256,7 @@ func (h *host) checkIssuers(r report, s *hostSnapshot) {
 			return !errors.Is(err, fs.ErrNotExist)
 		})
 		if gone {
-			r.Say("issuer "+file.Path, fmt.Errorf("the lineage %s is gone", name), "rm "+file.Path)
+			r.Say("issuer "+file.Path, fmt.Errorf("the lineage %s is gone", name), "`rm "+file.Path+"`")
 		}
 	}
 }

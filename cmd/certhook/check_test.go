@@ -55,7 +55,7 @@ func TestAccessAsksTheKernel(t *testing.T) {
 		want   string // in the error
 	}{
 		"allowed":   {"allow 0x00000006\ndeny 0x00000000\naudit 0x00000000\nquiet 0x00000000\n", ""},
-		"denied":    {"allow 0x00000002\ndeny 0x00000004\naudit 0x00000000\nquiet 0x00000000\n", `it lacks "`},
+		"denied":    {"allow 0x00000002\ndeny 0x00000004\naudit 0x00000000\nquiet 0x00000000\n", "it lacks the line `"},
 		"no answer": {"nothing\n", "has no line allow"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -45,7 +45,7 @@ func (h *host) checkHooks(r report, s *hostSnapshot) {
 		} else if !installed {
 			err = errors.New("no program there is tunnelcast-certhook")
 		}
-		remedy := "ln -s /usr/sbin/tunnelcast-certhook " + filepath.Join(dir, "tunnelcast")
+		remedy := "`ln -s /usr/sbin/tunnelcast-certhook " + filepath.Join(dir, "tunnelcast") + "`"
 		r.Say("certbot's hook in "+dir, err, remedy)
 		for _, file := range slices.Concat(others, renewalHooks(configDir)) {
 			r.Say("certbot's hook "+file,

@@ -80,7 +80,7 @@ func runCommand(ctx context.Context, env hook.Env) error {
 		dir := env.Getenv("RENEWED_LINEAGE")
 		if dir == "" {
 			return hook.Usagef("RENEWED_LINEAGE is not set: certbot sets it for its deploy hooks; " +
-				"by hand use tunnelcast-certhook deploy --lineage DIR")
+				"by hand use `tunnelcast-certhook deploy --lineage DIR`")
 		}
 		env.Metrics.Begin(c.Metrics, metrics...)
 		_, err := h.deploy(ctx, dir)

@@ -126,7 +126,7 @@ func TestADeniedKeyIsCritical(t *testing.T) {
 	leaf := g.renew()
 	for range 2 { // in every run, until it is mended
 		_, err := h.deploy(t.Context(), g.live)
-		wantFinding(t, err, 1, rotation.KeyDenied, `archive/*/privkey*.pem r,"`)
+		wantFinding(t, err, 1, rotation.KeyDenied, "archive/*/privkey*.pem r,`")
 	}
 	if !g.presented("c1").Equal(leaf) {
 		t.Error("the next client does not see the new certificate")

@@ -62,7 +62,8 @@ func (h *host) status(s *hostSnapshot, dir string) (status, error) {
 		}
 	}
 	if least := h.warnDays(leaf); st.DaysLeft < least {
-		return st, fmt.Errorf("%d days left, fewer than %d: is certbot.timer running?", st.DaysLeft, least)
+		return st, fmt.Errorf("%d days left, fewer than %d: is certbot.timer running? "+
+			"(`systemctl enable --now certbot.timer`; `certbot renew --dry-run`)", st.DaysLeft, least)
 	}
 	return st, nil
 }
@@ -72,12 +73,12 @@ func (h *host) status(s *hostSnapshot, dir string) (status, error) {
 func (h *host) unserved(plan *rotation.Plan) error {
 	switch f := plan.Reason; {
 	case len(plan.Steps) > 0:
-		return fmt.Errorf("%w (tunnelcast-certhook deploy --lineage %s)", f, plan.Lineage.Dir)
+		return fmt.Errorf("%w (`tunnelcast-certhook deploy --lineage %s`)", f, plan.Lineage.Dir)
 	case f.Kind != rotation.Current:
 		return failure(f)
 	}
 	if name := plan.NotLoaded(); name != "" {
-		return fmt.Errorf("charon has not loaded connection %s (swanctl --load-conns says why)", name)
+		return fmt.Errorf("charon has not loaded connection %s (`swanctl --load-conns` says why)", name)
 	}
 	return h.survives(plan.Lineage.Dir, plan)
 }

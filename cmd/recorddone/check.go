@@ -51,7 +51,7 @@ func (h *host) check(ctx context.Context) error {
 			err = fmt.Errorf("%s has record_path %s, which is not in an archive", place.From, place.Dir)
 		}
 		checks.Say("recordings of nginx in "+place.Dir+" are swept", err,
-			"archive = \""+place.Dir+"\" in /etc/tunnelcast/archiveprune.toml, or one [[archive]] for each")
+			"`archive = \""+place.Dir+"\"` in /etc/tunnelcast/archiveprune.toml, or one [[archive]] for each")
 	}
 	if h.Archive != nil {
 		checks.Say("archive "+*h.Archive+" is archiveprune's too", h.sameArchives(),
@@ -60,21 +60,22 @@ func (h *host) check(ctx context.Context) error {
 	slots, err := publish.OpenSlots(lockDir, lockName, h.Jobs)
 	slots.Close()
 	checks.Say("job locks in "+lockDir, err,
-		"install -d -m 1777 "+lockDir+"; without them, all recordings are worked on at once")
+		"`install -d -m 1777 "+lockDir+"`; without them, all recordings are worked on at once")
 	what := "exec_record_done in /etc/nginx"
 	file, err := nginx.RecordDone("/etc/nginx", "tunnelcast-recorddone")
 	if err == nil {
 		what += ", " + file
 	}
 	checks.Say(what, err,
-		"exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname; "+
-			"in the application's section; nginx -s reload")
+		"`exec_record_done /etc/nginx/conf.d/record_done.sh $path $filename $basename $dirname;` "+
+			"in the application's section; `nginx -s reload`")
 	remedy, err := units.Check(ctx, sweepTimer)
 	checks.Say("unit "+sweepTimer, err, remedy)
 	h.checkCalls(ctx, checks)
 	checks.CheckMetrics(h.Metrics)
 	if h.Sandbox { // last, because it restricts this process too
-		checks.Say("sandbox", sandbox.Restrict(), "a kernel with CONFIG_SECURITY_LANDLOCK, or sandbox = false")
+		checks.Say("sandbox", sandbox.Restrict(),
+			"a kernel with CONFIG_SECURITY_LANDLOCK, or `sandbox = false` in /etc/tunnelcast/recorddone.toml")
 	}
 	return checks.Err()
 }

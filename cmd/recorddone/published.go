@@ -177,7 +177,7 @@ func (h *host) checkCalls(ctx context.Context, checks *hook.Checks) {
 		made, failed := program.Queue(h.Queue).Counts()
 		what += fmt.Sprintf(": called %d times since boot, failed %d, %d wait", made, failed, waiting)
 	}
-	checks.Say(what, program.Check(h.OnPublished), "tunnelcast-recorddone check --test-event calls it once")
+	checks.Say(what, program.Check(h.OnPublished), "`tunnelcast-recorddone check --test-event` calls it once")
 	remedy, err := units.Check(ctx, publishedPath)
 	checks.Say("unit "+publishedPath, err, remedy)
 }

@@ -700,7 +700,7 @@ func TestBindFrozenZone(t *testing.T) {
 	g := newTestGateway(t, b)
 	g.sync()
 	b.rndc("freeze", "example")
-	const want = "REFUSED: the key local-ddns. has no grant for this, the zone is frozen (rndc thaw), or the " +
+	const want = "REFUSED: the key local-ddns. has no grant for this, the zone is frozen (`rndc thaw`), or the " +
 		"server is its secondary"
 	g.Timeout = time.Minute // a refusal is not waited for
 	start := time.Now()

@@ -131,7 +131,7 @@ func (h *host) checkLine(c *hook.Checks) {
 	default:
 		err = errors.New("no child of a connection has one")
 	}
-	c.Say(what, err, "updown = /etc/swanctl/script/updown.sh iptables in the child's section; swanctl --load-conns")
+	c.Say(what, err, "`updown = /etc/swanctl/script/updown.sh iptables` in the child's section; `swanctl --load-conns`")
 }
 
 func (h *host) checkCharon(ctx context.Context, c *hook.Checks, leases []lease.Lease, pools lease.Pools, err error) {
@@ -164,7 +164,7 @@ func (h *host) charonRemedy(ctx context.Context, err error, state units.State) s
 	case errors.Is(err, os.ErrPermission):
 		return "run it as root"
 	case !errors.Is(err, charon.ErrNotRunning):
-		return "the key vici in /etc/tunnelcast/updown.toml; systemctl status " + h.Unit
+		return "the key vici in /etc/tunnelcast/updown.toml; `systemctl status " + h.Unit + "`"
 	case state.Active == "active" && h.Unit != starterUnit:
 		return fmt.Sprintf("%s runs: the key vici in /etc/tunnelcast/updown.toml must be its socket, "+
 			"charon.plugins.vici.socket in strongswan.conf", h.Unit)
@@ -173,5 +173,5 @@ func (h *host) charonRemedy(ctx context.Context, err error, state units.State) s
 		return fmt.Sprintf("%s runs: its charon needs the vici plugin of the package strongswan-swanctl, "+
 			"and the key unit must name it", starterUnit)
 	}
-	return "systemctl start " + h.Unit
+	return "`systemctl start " + h.Unit + "`"
 }

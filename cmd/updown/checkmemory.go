@@ -60,5 +60,6 @@ func (h *host) checkMemory(ctx context.Context, c *hook.Checks) {
 	}
 	c.Say(fmt.Sprintf("%d names inside the pools that this gateway did not add, which stay: %s "+
 		"(if they are left over from another program: "+
-		"tunnelcast-updown sync --dry-run --force, then without --dry-run)", len(kept), some(texts)), nil, "")
+		"`tunnelcast-updown sync --dry-run --force` lists what `tunnelcast-updown sync --force` removes)",
+		len(kept), some(texts)), nil, "")
 }

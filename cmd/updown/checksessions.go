@@ -30,7 +30,7 @@ func (h *host) checkSessions(ctx context.Context, c *hook.Checks) {
 	if h.Page != "" {
 		remedy, err := units.CheckWrites(ctx, syncService, h.pageDir())
 		if _, statErr := os.Stat(h.pageDir()); statErr != nil {
-			remedy, err = "mkdir -p "+h.pageDir(), statErr
+			remedy, err = "`mkdir -p "+h.pageDir()+"`", statErr
 		}
 		c.Say(fmt.Sprintf("page %s, which %s may write", h.Page, syncService), err, remedy)
 	}
@@ -42,7 +42,7 @@ func (h *host) checkSessions(ctx context.Context, c *hook.Checks) {
 		made, failed := eventQueue(h.RunDir).Counts()
 		what += fmt.Sprintf(": called %d times since boot, failed %d, %d wait", made, failed, n)
 	}
-	c.Say(what, program.Check(h.OnEvent), "tunnelcast-updown sync --test-event calls it once")
+	c.Say(what, program.Check(h.OnEvent), "`tunnelcast-updown sync --test-event` calls it once")
 	h.checkUnit(ctx, c, eventsPath)
 }
 

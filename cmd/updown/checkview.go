@@ -71,7 +71,7 @@ func (h *host) checkView(ctx context.Context, pools lease.Pools, rr lease.RR) (l
 		line.remedy = "clients may be in another view of named than updates: match-clients in named.conf"
 		switch {
 		case line.unknown:
-			line.remedy = fmt.Sprintf("on a client: dig SOA %s", h.rules.Zone)
+			line.remedy = fmt.Sprintf("on a client: `dig SOA %s`", h.rules.Zone)
 		case len(nameservers) > 0 && (errors.Is(err, ddns.ErrNoReply) || errors.Is(err, syscall.ECONNREFUSED)):
 			line.remedy = "listen-on in named.conf, or dns in the pool's section in swanctl.conf"
 		case len(nameservers) > 0:

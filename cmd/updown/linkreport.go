@@ -134,7 +134,7 @@ func (h *host) checkLinks(ctx context.Context, c *hook.Checks) {
 			continue
 		case link == nil:
 			missing := errors.New("there is no such interface, and pppd has reported no such ipparam")
-			c.Say("link "+name, missing, "ip link lists the interfaces")
+			c.Say("link "+name, missing, "`ip link` lists the interfaces")
 			continue
 		case !link.Up:
 			c.Say("link "+name, errors.New("it is down"), "")
@@ -159,7 +159,7 @@ func (h *host) checkLinks(ctx context.Context, c *hook.Checks) {
 	}
 	for _, step := range plan.Steps {
 		c.Say("routes and rules", fmt.Errorf("not done yet: %s", step.Command()),
-			"tunnelcast-updown links does it, and so does its timer every minute")
+			"`tunnelcast-updown links` does it, and so does its timer every minute")
 	}
 	for _, of := range records {
 		h.checkLinkName(ctx, c, of)
@@ -176,7 +176,7 @@ func (h *host) checkKernel(c *hook.Checks, section links.Section, link links.Lin
 				"if the main table sends the answer elsewhere")
 		}
 		c.Say("rp_filter of "+link.Name, err, fmt.Sprintf(
-			"sysctl -w net.ipv4.conf.%s.rp_filter=2, and the same line in /etc/sysctl.d",
+			"`sysctl -w net.ipv4.conf.%s.rp_filter=2`, and the same line in /etc/sysctl.d",
 			strings.ReplaceAll(link.Name, ".", "/")))
 	}
 	for _, ipv6 := range []bool{false, true} {
@@ -191,7 +191,7 @@ func (h *host) checkKernel(c *hook.Checks, section links.Section, link links.Lin
 		if err == nil && !on {
 			err = errors.New("it is off, so the networks behind the peer reach no other host than this one")
 		}
-		c.Say("forwarding on "+link.Name, err, fmt.Sprintf("sysctl -w %s=1, and the same line in /etc/sysctl.d", key))
+		c.Say("forwarding on "+link.Name, err, fmt.Sprintf("`sysctl -w %s=1`, and the same line in /etc/sysctl.d", key))
 	}
 }
 
@@ -213,7 +213,7 @@ func (h *host) checkLinkName(ctx context.Context, c *hook.Checks, records []link
 	if err == nil && len(change.Add)+len(change.Remove) > 0 {
 		err = fmt.Errorf("it differs from the link: %s", some(changeTexts(change)))
 	}
-	c.Say(what, err, "run tunnelcast-updown links, which reports why an update fails")
+	c.Say(what, err, "run `tunnelcast-updown links`, which reports why an update fails")
 }
 
 func changeTexts(change lease.Change) []string {
@@ -233,5 +233,5 @@ func (h *host) checkLinkUnits(ctx context.Context, c *hook.Checks) {
 	if err == nil && state.Active != "active" {
 		err = fmt.Errorf("it is %s", state.Active)
 	}
-	c.Say("unit "+linksTimer, err, "systemctl start tunnelcast-links.service starts it where a link is configured")
+	c.Say("unit "+linksTimer, err, "`systemctl start tunnelcast-links.service` starts it where a link is configured")
 }

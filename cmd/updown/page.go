@@ -165,7 +165,7 @@ func (h *host) writePage(rows []row, clients int) error {
 	}
 	err := file.Replace(h.Page, []byte(page(rows, clients, h.rules.Zone, now)), 0o644, file.InMemory)
 	if errors.Is(err, syscall.EROFS) {
-		return fmt.Errorf("%w: %s must not write there; tunnelcast-updown check names the line that lets it", err,
+		return fmt.Errorf("%w: %s must not write there; `tunnelcast-updown check` names the line that lets it", err,
 			syncService)
 	}
 	return err

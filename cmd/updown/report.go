@@ -54,7 +54,7 @@ func (h *host) logKept(kept []lease.RR) {
 		texts[i] = text(rr)
 	}
 	h.env.Log.Warn(fmt.Sprintf("%d names inside the pools are not this gateway's and stay: %s; "+
-		"if they are left over from another program, tunnelcast-updown sync --force removes them",
+		"if they are left over from another program, `tunnelcast-updown sync --force` removes them",
 		len(kept), some(texts)), namesKept, "count", len(kept))
 }
 

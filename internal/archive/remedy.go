@@ -18,9 +18,10 @@ import (
 func Remedy(dir string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Sprintf("install -d -o www-data -g www-data %s, or name another with the key archive", dir)
+		return fmt.Sprintf("`install -d -o www-data -g www-data %s`, or name another with the key archive", dir)
 	case errors.Is(err, syscall.EROFS):
-		return "findmnt -T " + dir + "; mount -o remount,rw it, and see the kernel's log for why it was not"
+		return "`findmnt -T " + dir + "` shows where it is mounted; `journalctl -k -p err` why it is read-only; " +
+			"`mount -o remount,rw DIRECTORY`"
 	case errors.Is(err, fs.ErrPermission):
 		at := dir
 		var inside *fs.PathError
@@ -33,7 +34,7 @@ func Remedy(dir string, err error) string {
 		}
 		return permit(at, errors.Is(err, syscall.EPERM))
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "df " + dir + "; tunnelcast-archiveprune --dry-run --max-age 24h shows what could be removed"
+		return "`df " + dir + "`; `tunnelcast-archiveprune --dry-run --max-age 24h` shows what could be removed"
 	}
 	return "it must be a directory that www-data may write to; the clock must be right"
 }
@@ -48,27 +49,27 @@ func permit(path string, protected bool) string {
 			continue
 		}
 		if above := path[:i]; errors.Is(unix.Faccessat(unix.AT_FDCWD, above, unix.X_OK, unix.AT_EACCESS), unix.EACCES) {
-			return fmt.Sprintf("setfacl -m u:%s:x %s, or chmod o+x: %s may not pass it", me, above, me)
+			return fmt.Sprintf("`setfacl -m u:%s:x %s`, or `chmod o+x %[2]s`: %[1]s may not pass it", me, above)
 		}
 	}
 	if protected {
-		return fmt.Sprintf("lsattr -d %s %s; chattr -i -a what should not be protected, and "+
-			"chmod -t a directory that need not be sticky", filepath.Dir(path), path)
+		return fmt.Sprintf("`lsattr -d %s %s`; `chattr -i -a FILE` if it should not be protected, and "+
+			"`chmod -t DIRECTORY` if that need not be sticky", filepath.Dir(path), path)
 	}
 	var stat unix.Stat_t
 	if err := unix.Stat(path, &stat); err != nil {
-		return "namei -l " + path
+		return "`namei -l " + path + "`"
 	}
 	switch owner := int(stat.Uid); {
 	case owner == self:
-		return "chmod u+rwx " + path
+		return "`chmod u+rwx " + path + "`"
 	case owner == 0:
-		return fmt.Sprintf("chown %s %s: nginx records there as %s, and so must this run", me, path, me)
+		return fmt.Sprintf("`chown %s %s`: nginx records there as %s, and so must this run", me, path, me)
 	default:
 		// chown would keep the other user from recording there.
 		them := userName(owner)
-		return fmt.Sprintf("it belongs to %s: if nginx records as %s, so must these runs (systemctl edit "+
-			"tunnelcast-{archiveprune,minfree,sweep,published}.service: [Service] User=%s)", them, them, them)
+		return fmt.Sprintf("it belongs to %s: if nginx records as %s, so must these runs (`systemctl edit "+
+			"tunnelcast-{archiveprune,minfree,sweep,published}.service`: `[Service]` `User=%s`)", them, them, them)
 	}
 }
 

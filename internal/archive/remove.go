@@ -62,9 +62,9 @@ func (d *dir) protects(what owner) error {
 	const protected = unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND
 	switch self := uint32(unix.Geteuid()); {
 	case d.owner.attributes&protected != 0:
-		return fmt.Errorf("%w: %s is immutable or append-only (lsattr -d)", unix.EPERM, d.path)
+		return fmt.Errorf("%w: %s is immutable or append-only (`lsattr -d`)", unix.EPERM, d.path)
 	case what.attributes&protected != 0:
-		return fmt.Errorf("%w: it is immutable or append-only (lsattr -d)", unix.EPERM)
+		return fmt.Errorf("%w: it is immutable or append-only (`lsattr -d`)", unix.EPERM)
 	case d.owner.mode&unix.S_ISVTX != 0 && self != d.owner.uid && self != what.uid && !mayRemoveOthers():
 		return fmt.Errorf("%w: %s is sticky, so only an owner may", unix.EPERM, d.path)
 	}

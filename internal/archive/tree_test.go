@@ -273,8 +273,8 @@ func TestRemovableForesees(t *testing.T) {
 		}
 	}
 	const immutable, appendOnly, www = 0x10, 0x20, archivetest.WWWData
-	const protected = "operation not permitted: it is immutable or append-only (lsattr -d)"
-	const protectedDir = "operation not permitted: DIR is immutable or append-only (lsattr -d)"
+	const protected = "operation not permitted: it is immutable or append-only (`lsattr -d`)"
+	const protectedDir = "operation not permitted: DIR is immutable or append-only (`lsattr -d`)"
 	const sticky = "operation not permitted: DIR is sticky, so only an owner may"
 	cases := map[string]struct {
 		prepare func(path string)

@@ -151,7 +151,7 @@ func TestReplies(t *testing.T) {
 		"done":         {reply(dns.RcodeSuccess), ""},
 		"prerequisite": {reply(dns.RcodeYXDomain), "the name has changed meanwhile (YXDOMAIN)"},
 		"no grant": {reply(dns.RcodeRefused), "REFUSED: the key ddns. has no grant for this, " +
-			"the zone is frozen (rndc thaw), or the server is its secondary"},
+			"the zone is frozen (`rndc thaw`), or the server is its secondary"},
 		"not served":   {reply(dns.RcodeNotAuth), "NOTAUTH: the server is not the zone's primary"},
 		"outside":      {reply(dns.RcodeNotZone), "NOTZONE: a name is outside"},
 		"cannot write": {reply(dns.RcodeServerFailure), "SERVFAIL: "},

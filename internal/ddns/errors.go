@@ -45,7 +45,8 @@ func (badReply) Is(target error) bool { return target == ErrBadReply }
 func (s *Server) answer(reply *dns.Msg) error {
 	switch reply.Rcode {
 	case dns.RcodeServerFailure:
-		return fmt.Errorf("%w (SERVFAIL): it could not load the zone; see its log and named-checkconf -zj", ErrNotReady)
+		return fmt.Errorf("%w (SERVFAIL): it could not load the zone; see its log and `named-checkconf -zj`",
+			ErrNotReady)
 	case dns.RcodeRefused:
 		return fmt.Errorf("%w: the server does not have the zone, or does not answer this host (allow-query)",
 			ErrRefused)
@@ -72,10 +73,10 @@ func (s *Server) verdict(reply *dns.Msg) error {
 		return fmt.Errorf("%w: the server is not the zone's primary; check zone and server", ErrNotAuth)
 	case dns.RcodeRefused:
 		if s.Key == nil {
-			return fmt.Errorf("%w: the server requires a signature, the zone is frozen (rndc thaw), "+
+			return fmt.Errorf("%w: the server requires a signature, the zone is frozen (`rndc thaw`), "+
 				"or the server is its secondary", ErrRefused)
 		}
-		return fmt.Errorf("%w: the key %s has no grant for this, the zone is frozen (rndc thaw), "+
+		return fmt.Errorf("%w: the key %s has no grant for this, the zone is frozen (`rndc thaw`), "+
 			"or the server is its secondary", ErrRefused, s.Key.Name)
 	case dns.RcodeNotZone:
 		return fmt.Errorf("%w: a name is outside the zone", errNotZone)

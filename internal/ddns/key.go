@@ -89,7 +89,7 @@ func readSecret(file string) (string, error) {
 		return "", fmt.Errorf("%s: not a regular file", file)
 	}
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		return "", fmt.Errorf("%s: mode %04o makes the key accessible to all users (chmod o= %s)", file, mode, file)
+		return "", fmt.Errorf("%s: mode %04o makes the key accessible to all users (`chmod o= %s`)", file, mode, file)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err == nil && len(text) > maxKeyFile {

@@ -206,5 +206,5 @@ func (c *Checks) CheckMetrics(dir string) {
 		f.Close()
 		err = os.Remove(f.Name())
 	}
-	c.Say("metrics in "+dir, err, "chgrp www-data "+dir+" && chmod g+w "+dir)
+	c.Say("metrics in "+dir, err, "`chgrp www-data "+dir+" && chmod g+w "+dir+"`")
 }

@@ -72,7 +72,7 @@ func ParseSection(env Env, cli any, description string, values map[string]any) (
 	}
 	parsed, err := parser.Parse(env.Args)
 	if err != nil {
-		return "", Usagef("%w (try %s --help)", err, name)
+		return "", Usagef("%w (try `%s --help`)", err, name)
 	}
 	command, _, _ = strings.Cut(parsed.Command(), " ")
 	if env.catchSignals != nil {

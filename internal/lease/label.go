@@ -33,7 +33,7 @@ func (r Rules) label(identity string) (string, error) {
 	}
 	if _, err := netip.ParseAddr(identity); err == nil {
 		return "", fmt.Errorf("identity %q: an IP address, not a user name "+
-			"(eap_id = %%any in the connection's remote section)", identity)
+			"(`eap_id = %%any` in the connection's remote section)", identity)
 	}
 	name := identity
 	if strings.Contains(name, "=") {

@@ -81,7 +81,7 @@ func TestLabelSaysWhatToDo(t *testing.T) {
 		"first.last": `"first.last" is not one DNS label ` +
 			`([names] in updown.toml gives an identity its name, mend = true)`,
 		"m??ller":     "some of it cannot be printed ([names] in updown.toml",
-		"192.168.1.5": "an IP address, not a user name (eap_id = %any in the connection's remote section)",
+		"192.168.1.5": "an IP address, not a user name (`eap_id = %any` in the connection's remote section)",
 		"fe80::1":     "eap_id = %any",
 		"C=US, O=Acme, Inc., CN=alice": `"Inc." is not a part of a distinguished name: ` +
 			`charon does not escape a comma inside a value ([names]`,

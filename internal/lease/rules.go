@@ -141,7 +141,7 @@ func (r Rules) held(rrs []RR) error {
 			}
 			if r.mayHave(rr.Addr) {
 				return fmt.Errorf("%w: %s has the address %s, which this gateway did not add "+
-					"(tunnelcast-updown sync --force removes it)", ErrHeld, rr.Owner, rr.Addr)
+					"(`tunnelcast-updown sync --force` removes it)", ErrHeld, rr.Owner, rr.Addr)
 			}
 			return fmt.Errorf("%w: %s has the address %s, which is in none of the gateway's pools",
 				ErrHeld, rr.Owner, rr.Addr)

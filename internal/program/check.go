@@ -44,7 +44,7 @@ func Check(command []string) error {
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("the program %s is not a file", path)
 	case info.Mode()&0o111 == 0 || syscall.Access(real, 1) != nil: // X_OK
-		return fmt.Errorf("the program %s is not executable: chmod +x %s", path, real)
+		return fmt.Errorf("the program %s is not executable: `chmod +x %s`", path, real)
 	}
 	// Whoever may write to a directory may put another file in the place of this one.
 	for _, what := range []string{real, filepath.Dir(real), filepath.Dir(path)} {
@@ -61,11 +61,11 @@ func safe(path string) error {
 		return err
 	}
 	if info.Mode()&0o022 != 0 {
-		return fmt.Errorf("%w: %s has the mode %#o: chmod go-w %[2]s", ErrUnsafe, path, info.Mode().Perm())
+		return fmt.Errorf("%w: %s has the mode %#o: `chmod go-w %[2]s`", ErrUnsafe, path, info.Mode().Perm())
 	}
 	owner := info.Sys().(*syscall.Stat_t).Uid
 	if owner != 0 && int(owner) != os.Geteuid() {
-		return fmt.Errorf("%w: %s belongs to the user %d: chown root %[2]s", ErrUnsafe, path, owner)
+		return fmt.Errorf("%w: %s belongs to the user %d: `chown root %[2]s`", ErrUnsafe, path, owner)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func TestCheck(t *testing.T) {
 		"relative":          {"notify", "absolute path"},
 		"missing":           {"/nowhere/notify", "the program /nowhere/notify: no such file or directory"},
 		"a directory":       {t.TempDir(), "is not a file"},
-		"not executable":    {mode(script(t, ""), 0o644), "is not executable: chmod +x"},
+		"not executable":    {mode(script(t, ""), 0o644), "is not executable: `chmod +x"},
 		"others may write":  {mode(script(t, ""), 0o757), "chmod go-w"},
 		"a group may write": {mode(script(t, ""), 0o775), "chmod go-w"},
 		"its directory":     {openDir, "others may write to it: " + filepath.Dir(openDir)},

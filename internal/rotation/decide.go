@@ -277,9 +277,9 @@ func (p *Plan) otherSent(held Credentials) Finding {
 		if i >= len(chain) || !sameIssuer(chain[i], issuer.cert) {
 			continue
 		}
-		remedy := "systemctl restart " + p.snapshot.Unit
+		remedy := "`systemctl restart " + p.snapshot.Unit + "`"
 		for _, rival := range p.rivals() {
-			remedy = "rm " + rival.Path + " && " + remedy
+			remedy = "`rm " + rival.Path + "`; " + remedy
 		}
 		return find(OtherSent, "charon sends another chain: %s signed by %s in place of that by %s, so clients that "+
 			"trust only the root of chain.pem refuse it; charon forgets it only when it restarts (%s)",

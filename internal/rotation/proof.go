@@ -31,8 +31,8 @@ func (p *Plan) Verify(e Evidence) Finding {
 	case !held:
 		return fail("charon did not get %s: certs in swanctl.conf names another path", lineage.Describe(pair.Leaf))
 	case !key:
-		return fail("charon has lost the key of %s: something ran swanctl --load-creds, which did not find it in %s, "+
-			"or AppArmor keeps swanctl from reading it",
+		return fail("charon has lost the key of %s: something ran `swanctl --load-creds`, "+
+			"which did not find it in %s, or AppArmor keeps swanctl from reading it",
 			lineage.Describe(pair.Leaf), path.Join(p.snapshot.Dir, "private"))
 	}
 	for _, issuer := range p.issuers {

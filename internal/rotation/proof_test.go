@@ -40,7 +40,7 @@ func TestVerify(t *testing.T) {
 		},
 		"charon lost the key": {
 			change: func(_ *situation, e *rotation.Evidence) { e.Certificates[len(e.Certificates)-1].HasKey = false },
-			want:   "charon has lost the key of the renewed certificate: something ran swanctl --load-creds",
+			want:   "charon has lost the key of the renewed certificate: something ran `swanctl --load-creds`",
 		},
 		"charon did not get an issuer": {
 			change: func(_ *situation, e *rotation.Evidence) { e.Certificates = slices.Delete(e.Certificates, 1, 2) },
@@ -137,7 +137,7 @@ func TestSurvives(t *testing.T) {
 			func(s *situation) { s.snapshot.Keys = nil },
 			rotation.KeyNotKept,
 			"the next reload of strongswan.service loses the key: no file in /etc/swanctl/private holds it " +
-				"(ln -s /le/live/vpn/privkey.pem /etc/swanctl/private/vpn.pem)",
+				"(`ln -s /le/live/vpn/privkey.pem /etc/swanctl/private/vpn.pem`)",
 		},
 		"the key is in the wrong directory": {
 			func(s *situation) {
@@ -145,7 +145,7 @@ func TestSurvives(t *testing.T) {
 			},
 			rotation.KeyNotKept,
 			"from rsa swanctl loads RSA keys only, which this ECDSA P-256 key NEWKEY is not " +
-				"(mv /etc/swanctl/rsa/vpn.pem /etc/swanctl/private/)",
+				"(`mv /etc/swanctl/rsa/vpn.pem /etc/swanctl/private/`)",
 		},
 		"AppArmor denies the key": {
 			func(s *situation) {
@@ -154,7 +154,8 @@ func TestSurvives(t *testing.T) {
 				}
 			},
 			rotation.KeyDenied,
-			`it does not let swanctl read /le/archive/vpn/privkey2.pem: it lacks "/le/archive/*/privkey*.pem r,"`,
+			"it does not let swanctl read /le/archive/vpn/privkey2.pem: " +
+				"it lacks the line `/le/archive/*/privkey*.pem r,`",
 		},
 		"AppArmor denies the certificate": {
 			func(s *situation) {
@@ -198,8 +199,9 @@ func TestBroken(t *testing.T) {
 	if len(broken) != 1 {
 		t.Fatalf("got %v, want the connection old alone", broken)
 	}
-	s.wantFinding(broken[0], rotation.OtherBroken, "the next reload of strongswan.service (swanctl --load-all) fails "+
-		"at connection old: certs: open /le/live/gone/cert.pem: no such file")
+	s.wantFinding(broken[0], rotation.OtherBroken,
+		"the next reload of strongswan.service (`swanctl --load-all`) "+
+			"fails at connection old: certs: open /le/live/gone/cert.pem: no such file")
 	if all := s.snapshot.Broken(nil); len(all) != 2 {
 		t.Errorf("without an exception: got %v, want two", all)
 	}

@@ -8,7 +8,7 @@ import (
 
 // Remedy is how a rule that AppArmor lacks is added.
 const Remedy = "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and run " +
-	"apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl"
+	"`apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl`"
 
 // Survives returns what would be lost by the next reload of charon's unit, which loads
 // everything from files. The lineage must be valid.
@@ -17,13 +17,13 @@ func (p *Plan) Survives() []Finding {
 	key, unit := p.Lineage.Pair.Key, p.snapshot.Unit
 	if p.snapshot.keyFile(key.ID()) == nil {
 		private := path.Join(p.snapshot.Dir, "private")
-		why := fmt.Sprintf("no file in %s holds it (ln -s %s/privkey.pem %[1]s/%[3]s.pem)",
+		why := fmt.Sprintf("no file in %s holds it (`ln -s %s/privkey.pem %[1]s/%[3]s.pem`)",
 			private, p.Lineage.Dir, path.Base(p.Lineage.Dir))
 		for _, k := range p.snapshot.Keys {
 			if k.Key.ID() == key.ID() {
 				kind := path.Base(path.Dir(k.Path))
 				why = fmt.Sprintf("%s holds it, and from %s swanctl loads %s keys only, which this %s is not "+
-					"(mv %[1]s %[5]s/)", k.Path, kind, strings.ToUpper(kind), key, private)
+					"(`mv %[1]s %[5]s/`)", k.Path, kind, strings.ToUpper(kind), key, private)
 			}
 		}
 		lost = append(lost, find(KeyNotKept,
@@ -35,7 +35,7 @@ func (p *Plan) Survives() []Finding {
 	}
 	for _, rival := range p.rivals() {
 		lost = append(lost, find(RivalIssuer, "charon sends its issuers now, but the next reload or restart of %s may "+
-			"send another certificate of %s, signed by %s: it is in %s, left by something else (rm %[4]s)",
+			"send another certificate of %s, signed by %s: it is in %s, left by something else (`rm %[4]s`)",
 			unit, rival.First.Subject.CommonName, rival.First.Issuer.CommonName, rival.Path))
 	}
 	return lost
@@ -67,7 +67,7 @@ func (a Access) Error() string {
 	if a.Err != nil {
 		return a.Err.Error()
 	}
-	return fmt.Sprintf("it does not let swanctl read %s: it lacks %q", a.Denied, a.Rule)
+	return fmt.Sprintf("it does not let swanctl read %s: it lacks the line `%s`", a.Denied, a.Rule)
 }
 
 // Unwrap returns why AppArmor gave no answer.
@@ -83,8 +83,8 @@ func (s *Snapshot) Broken(except *Lineage) []Finding {
 			if file.ReadError == nil || except != nil && except.has(file) {
 				continue
 			}
-			all = append(all, find(OtherBroken, "the next reload of %s (swanctl --load-all) fails at connection %s: "+
-				"certs: %w (certbot certificates lists what there is)", s.Unit, section.Connection, file.ReadError))
+			all = append(all, find(OtherBroken, "the next reload of %s (`swanctl --load-all`) fails at connection %s: "+
+				"certs: %w (`certbot certificates` lists what there is)", s.Unit, section.Connection, file.ReadError))
 		}
 	}
 	return all

@@ -67,7 +67,7 @@ func (s *Snapshot) unused(l *Lineage) Finding {
 	// Before what charon holds: from ipsec.conf it has the certificate with its key, too.
 	if slices.ContainsFunc(s.IPsec, l.has) {
 		return find(IPsec, "not served from swanctl.conf but from %s, which strongswan-starter reads: "+
-			"after a renewal run ipsec rereadall and ipsec reload, or move the connection to swanctl.conf "+
+			"after a renewal run `ipsec rereadall` and `ipsec reload`, or move the connection to swanctl.conf "+
 			"(charon-systemd)", s.IPsecConf)
 	}
 	if s.Charon != nil {

@@ -96,14 +96,14 @@ func CheckWrites(ctx context.Context, unit, dir string) (remedy string, err erro
 // Fault returns what keeps the service from writing to an existing directory, or from starting at
 // all, and the remedy. It follows symbolic links, as systemd does in its settings.
 func (s Service) Fault(unit, dir string) (remedy string, err error) {
-	edit := func(line string) string { return "systemctl edit " + unit + ": [Service] " + line }
+	edit := func(line string) string { return "`systemctl edit " + unit + "`: `[Service]` `" + line + "`" }
 	switch {
 	case s.Load == "not-found":
-		return "apt-get install --reinstall tunnelcast", errors.New("it is not installed")
+		return "`apt-get install --reinstall tunnelcast`", errors.New("it is not installed")
 	case s.Load != "loaded":
-		return "systemctl unmask " + unit, fmt.Errorf("it is %s", s.Load)
+		return "`systemctl unmask " + unit + "`", fmt.Errorf("it is %s", s.Load)
 	case s.Stale:
-		return "systemctl daemon-reload", errors.New("its files have changed since systemd read them")
+		return "`systemctl daemon-reload`", errors.New("its files have changed since systemd read them")
 	case s.Root != "" && s.Root != "/":
 		return edit("RootDirectory="), fmt.Errorf("RootDirectory=%s gives it another root directory", s.Root)
 	}
@@ -281,7 +281,7 @@ func (s Service) userMayWrite(dir string) error {
 		return fmt.Errorf("its User=%s: %w, so systemd cannot start it", s.User, err)
 	}
 	if me := os.Geteuid(); me != 0 && account.Uid != strconv.Itoa(me) {
-		return fmt.Errorf("it runs as %s: repeat this check as that user, runuser -u %s", s.User, s.User)
+		return fmt.Errorf("it runs as %s: repeat this check as that user, `runuser -u %s`", s.User, s.User)
 	} else if me == 0 {
 		return modeAllows(account, dir)
 	}

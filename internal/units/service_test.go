@@ -88,6 +88,7 @@ func TestServiceFault(t *testing.T) {
 				test.service.Load = "loaded"
 			}
 			remedy, err := test.service.Fault(unit, test.dir)
+			remedy = strings.ReplaceAll(remedy, "`", "") // around what is typed
 			text := ""
 			if err != nil {
 				text = err.Error()

@@ -23,12 +23,12 @@ func (s State) Stopped() bool { return s.Active == "inactive" || s.Active == "fa
 // Fault returns what keeps a timer or a path unit of our package from working, now or
 // after the next boot, and the remedy.
 func (s State) Fault(unit string) (remedy string, err error) {
-	remedy = "systemctl enable --now " + unit
+	remedy = "`systemctl enable --now " + unit + "`"
 	switch {
 	case s.Load == "not-found":
-		return "apt-get install --reinstall tunnelcast", errors.New("it is not installed")
+		return "`apt-get install --reinstall tunnelcast`", errors.New("it is not installed")
 	case s.Load == "masked":
-		return "systemctl unmask " + unit + " && " + remedy, errors.New("it is masked")
+		return "`systemctl unmask " + unit + " && systemctl enable --now " + unit + "`", errors.New("it is masked")
 	case s.Active != "active":
 		return remedy, fmt.Errorf("it is %s", s.Active)
 	case s.File == "disabled":
