@@ -44,3 +44,16 @@ func BenchmarkPlan(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkName finds the owner name of an identity, as each run of the hook does.
+func BenchmarkName(b *testing.B) {
+	r := Rules{Zone: "example.", Reserved: []string{"www", "mail"}}
+	for _, identity := range []string{"alice", "alice@example.org", `DOM\alice`, "C=JP, O=x, CN=alice", "*.evil"} {
+		b.Run(identity, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = r.Name(identity)
+			}
+		})
+	}
+}
