@@ -54,7 +54,7 @@ func TestManPagesRender(t *testing.T) {
 				t.Fatal(err)
 			}
 			cmd := exec.Command("man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-P", "cat", page)
-			cmd.Env = append(os.Environ(), "MANROFFSEQ=", "MANWIDTH=80", "LC_ALL=C.UTF-8")
+			cmd.Env = append(os.Environ(), "MANROFFSEQ=", "MANWIDTH=80", "GROFF_NO_SGR=1", "LC_ALL=C.UTF-8")
 			var warnings bytes.Buffer
 			cmd.Stderr = &warnings
 			text, err := cmd.Output()
@@ -116,10 +116,11 @@ var (
 	number    = regexp.MustCompile(`\d[\d,.]*\d|\d`)
 )
 
-// manSections parses a page.
+// manSections parses a page, which must have a line .TH.
 func manSections(page string) (title string, sections []manSection) {
 	lines := strings.Split(strings.TrimSpace(page), "\n")
-	title, lines = lines[0], lines[1:]
+	first := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, ".TH ") })
+	title, lines = lines[first], lines[first+1:]
 	s := &manSection{}
 	for i := 0; i < len(lines); i++ {
 		line := lines[i]
