@@ -262,7 +262,11 @@ func TestRecords(t *testing.T) {
 				"set allow-private if it is wanted there\n"},
 		"allowed": {Sections{"ppp0": {Name: "home.example.", Target: target, AllowPrivate: true}},
 			[]Link{ppp("ppp0", 5, "203.0.113.5", "192.0.2.1", "fe80::2", "fe80::1")},
-			"home.example. A 203.0.113.5\nhome.example. AAAA fe80::2\n"},
+			"home.example. A 203.0.113.5\n"},
+		"allowed, a private prefix": {
+			Sections{"ppp0": {Name: "home.example.", Target: target, AllowPrivate: true}},
+			[]Link{ppp("ppp0", 5, "169.254.7.7", "192.0.2.1", "fe80::2", "fe80::1", "fd00::7", "fe80::1")},
+			"home.example. A 169.254.7.7\nhome.example. AAAA fd00::7\n"},
 		"a public one is better": {Sections{"eth0": {Name: "home.example.", Target: target, AllowPrivate: true}},
 			[]Link{card("eth0", 2, "fd00::1", "2a00::1", "fe80::2", "10.0.0.1")},
 			"home.example. A 10.0.0.1\nhome.example. AAAA 2a00::1\n"},

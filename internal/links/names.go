@@ -99,10 +99,10 @@ func publishable(link Link, ipv6, allowPrivate bool) (addrs []netip.Addr, why st
 		found := scopes[scope]
 		switch {
 		case len(found) == 0:
+		case scope == linkLocal && ipv6:
+			// Every link has one. It is of no use in DNS: without the interface nobody can connect to it.
 		case allowPrivate:
 			return found, ""
-		case scope == linkLocal && ipv6:
-			// Every link has one; it says nothing about the others.
 		default:
 			return nil, fmt.Sprintf("%s of %s, %s,", found[0], link.Name, scope)
 		}
