@@ -68,7 +68,7 @@ func runLinkHook(env hook.Env, link string) error {
 	if i, err := net.InterfaceByName(link); err == nil { // after ip-down it may be gone
 		index = i.Index
 	}
-	return hook.With(h.linkDir().Request(link, index, ipparam), linkFailed)
+	return hook.With(h.linkDir().Request(link, index, ipparam, env.Getenv("PPPD_PID")), linkFailed)
 }
 
 // links makes the kernel's routes and rules, and the names that follow links, as the settings want them.

@@ -21,7 +21,7 @@ import (
 //
 //	request          exists while a hook asks for a run; tunnelcast-links.path watches it under this name
 //	lock             held exclusively by the one run
-//	params/LINK      the link's index and pppd's ipparam for it
+//	params/LINK      the link's index and pppd's ipparam for it; in a second line, the number of that pppd's process
 //	seen             since when each link has its addresses
 //
 // tunnelcast-links.service removes the request before the run looks at the kernel, so a request that is made during a
@@ -52,14 +52,14 @@ func (d Links) Lock(ctx context.Context) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// Request asks for a run, for a link that has this index now. The ipparam is saved if there is one; index 0 means
-// that the link is gone.
-func (d Links) Request(link string, index int, ipparam string) error {
+// Request asks for a run, for a link that has this index now. The ipparam is saved if there is one, with the process
+// number of the pppd that called; index 0 means that the link is gone.
+func (d Links) Request(link string, index int, ipparam, pppd string) error {
 	err := os.MkdirAll(d.path("params"), 0o755)
 	if err == nil && index != 0 && ipparam != "" {
 		err = file.Replace(
 			d.path(filepath.Join("params", link)),
-			[]byte(strconv.Itoa(index)+" "+ipparam+"\n"),
+			fmt.Appendf(nil, "%d %s\n%s\n", index, ipparam, pppd),
 			0o644,
 			file.InMemory,
 		)
@@ -73,17 +73,36 @@ func (d Links) Request(link string, index int, ipparam string) error {
 	return nil
 }
 
-// Param returns the ipparam that pppd has for the link with this index, or an empty string.
+// Param returns the ipparam that pppd has for the link with this index, or an empty string. When pppd dials again, it
+// makes a new interface of the same name, and it calls no script for that while one is still running. Therefore the
+// ipparam also holds for another index, as long as the link belongs to the same pppd.
 func (d Links) Param(link string, index int) string {
 	text, err := os.ReadFile(d.path(filepath.Join("params", link)))
 	if err != nil {
 		return ""
 	}
-	number, param, _ := strings.Cut(strings.TrimSuffix(string(text), "\n"), " ")
-	if number != strconv.Itoa(index) { // an earlier interface of that name
+	lines := strings.Split(string(text), "\n")
+	number, param, _ := strings.Cut(lines[0], " ")
+	same := number == strconv.Itoa(index)
+	if !same && len(lines) > 1 && lines[1] != "" {
+		same = lines[1] == d.pppd(link)
+	}
+	if !same { // an interface of that name which had another pppd, or none
 		return ""
 	}
 	return param
+}
+
+// pppd returns the process number that pppd has written into its file for the link, which it does when it makes the
+// interface. Since version 2.5 the file is in a directory of pppd's.
+func (d Links) pppd(link string) string {
+	run := filepath.Dir(filepath.Dir(string(d))) // /run
+	for _, dir := range []string{run, filepath.Join(run, "pppd")} {
+		if text, err := os.ReadFile(filepath.Join(dir, link+".pid")); err == nil {
+			return strings.TrimSpace(string(text))
+		}
+	}
+	return ""
 }
 
 // Seen is what the last run saw of a link.
