@@ -259,26 +259,28 @@ func TestDisk(t *testing.T) {
 // TestExt4 makes a log of what debugfs writes when it adds a file, without any order: a name without its
 // content is then a state.
 func TestExt4(t *testing.T) {
-	promised.Program(t, "mkfs.ext4")
 	promised.Program(t, "e2fsck")
-	debugfs := promised.Program(t, "debugfs")
 	dir := t.TempDir()
 	image, file := filepath.Join(dir, "image"), filepath.Join(dir, "content")
-	if err := MakeExt4(t.Context(), image, 8<<20, 33, 33); err != nil {
-		t.Fatal(err)
+	text := bytes.Repeat([]byte("recording "), 4096)
+	for name, content := range map[string][]byte{image: make([]byte, 8<<20), file: text} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+	run := func(program string, args ...string) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), promised.Program(t, program), args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v: %s", program, err, out)
+		}
+	}
+	run("mkfs.ext4", "-q", "-F", image)
 	before, err := os.ReadFile(image)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := bytes.Repeat([]byte("recording "), 4096)
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.CommandContext(t.Context(), debugfs, "-w", "-R", "write "+file+" cam.mp4", image).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	run("debugfs", "-w", "-R", "write "+file+" cam.mp4", image)
 	after, err := os.ReadFile(image)
 	if err != nil {
 		t.Fatal(err)

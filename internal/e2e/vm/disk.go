@@ -39,6 +39,7 @@ func (q *qemu) Plug(ctx context.Context, d Disk) (string, error) {
 			return "", fmt.Errorf("plug disk %s: %w", d.Name, err)
 		}
 		node["driver"], node["log"], node["log-sector-size"] = "blklogwrites", log, 512
+		node["log-super-update-interval"] = 1 // so that the log always has its number of entries
 	}
 	if err := q.monitor.do("blockdev-add", node, nil); err != nil {
 		return "", err
