@@ -46,7 +46,9 @@ func readDirectly(env Env, cli any) bool {
 		return false
 	}
 	d := direct{file: file, values: map[string]any{}, mappers: kong.NewRegistry().RegisterDefaults()}
-	if setsAny(text) && toml.Unmarshal(text, &d.values) != nil {
+	// TOML's parser takes longer for the comments of the file in the package than for
+	// the settings in it.
+	if lines := settingLines(text); len(lines) > 0 && toml.Unmarshal(lines, &d.values) != nil {
 		return false
 	}
 	d.flags = reflect.ValueOf(cli).Elem()
@@ -127,12 +129,18 @@ func (d direct) set(target reflect.Value, value any) bool {
 	return d.mappers.ForValue(target).Decode(context, target) == nil
 }
 
-// setsAny reports whether a file has more than comments, unlike the one in the package.
-func setsAny(text []byte) bool {
+// settingLines returns the lines of a file without comments and empty ones: of the file
+// in the package, which explains all settings, nothing is left. A text in three quotes
+// may have such lines, so a file with one is returned as it is.
+func settingLines(text []byte) []byte {
+	if bytes.Contains(text, []byte(`"""`)) || bytes.Contains(text, []byte("'''")) {
+		return text
+	}
+	var left []byte
 	for line := range bytes.Lines(text) {
-		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
-			return true
+		if start := bytes.TrimSpace(line); len(start) > 0 && start[0] != '#' {
+			left = append(left, line...)
 		}
 	}
-	return false
+	return left
 }

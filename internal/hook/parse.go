@@ -138,7 +138,7 @@ func readSettings(file string, app *kong.Application, part section) (settings, e
 		return settings{}, fmt.Errorf("read configuration: %w", err)
 	}
 	s := settings{file: file, text: string(text)}
-	if !setsAny(text) {
+	if len(settingLines(text)) == 0 {
 		// toml.Unmarshal takes long for the comments
 	} else if err := toml.Unmarshal(text, &s.values); err != nil {
 		var syntax toml.ParseError

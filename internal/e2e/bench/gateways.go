@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -81,7 +80,7 @@ func (b *bench) gateways(ctx context.Context) error {
 	var all [2][]client
 	var gws [2]*updown
 	var pools [2]string
-	settings := [2][]string{{"--reverse-zones", reverseZone}}
+	settings := [2][]string{{fmt.Sprintf("reverse-zones = %q", reverseZone)}}
 	for i := range gws {
 		name := fmt.Sprint("gw", i+1)
 		key, err := primary.keyFile(name)
@@ -92,9 +91,12 @@ func (b *bench) gateways(ctx context.Context) error {
 		all[i] = everybody[i*count : (i+1)*count]
 		pools[i] = all[i][0].addr + "-" + all[i][count-1].addr
 		socket, runDir := "/run/"+name+".vici", "/run/tunnelcast-"+name
-		flags := append(settings[i], "--server", primaryAddr+":53", "--key", key,
-			"--vici", socket, "--run-dir", runDir, "--pools", pools[i])
-		gws[i], err = b.startUpdown(ctx, socket, runDir, flags...)
+		for _, setting := range [][2]string{
+			{"server", primaryAddr}, {"key", key}, {"vici", socket}, {"run-dir", runDir}, {"pools", pools[i]},
+		} {
+			settings[i] = append(settings[i], fmt.Sprintf("%s = %q", setting[0], setting[1]))
+		}
+		gws[i], err = b.startUpdown(ctx, socket, runDir, settings[i]...)
 		if err != nil {
 			return err
 		}
@@ -159,15 +161,13 @@ func (b *bench) roams(ctx context.Context, primary *named, gws [2]*updown, all [
 // adopts has a gateway remove the names of another one that is dead. It did not add them, so it keeps them until sync
 // runs with --force and the dead gateway's pool.
 func (b *bench) adopts(ctx context.Context, primary *named, alive *updown, pool string) error {
-	heir := *alive
-	heir.flags = append(slices.Clone(alive.flags), "--pools", pool)
+	heir := []string{"--pools", pool}
 	for _, turn := range []struct {
-		by    *updown
 		flags []string
 		least int
 		most  int
-	}{{alive, nil, 2, math.MaxInt}, {&heir, nil, 2, math.MaxInt}, {&heir, []string{"--force"}, 1, 1}} {
-		if _, err := turn.by.sync(ctx, turn.flags...); err != nil {
+	}{{nil, 2, math.MaxInt}, {heir, 2, math.MaxInt}, {append(heir, "--force"), 1, 1}} {
+		if _, err := alive.sync(ctx, turn.flags...); err != nil {
 			return err
 		}
 		names, err := primary.names(ctx)

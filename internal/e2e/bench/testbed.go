@@ -206,8 +206,12 @@ func (t *testbed) program(name string) string {
 
 // ours returns the words that start one of our programs, with the settings that the package installs.
 func (t *testbed) ours(name string, args ...string) []string {
-	settings := filepath.Join(t.dir, "deb/etc/tunnelcast", name+".toml")
-	return append([]string{t.program(name), "--config", settings}, args...)
+	return append([]string{t.program(name), "--config", t.settings(name)}, args...)
+}
+
+// settings returns the path of the settings that the package installs.
+func (t *testbed) settings(name string) string {
+	return filepath.Join(t.dir, "deb/etc/tunnelcast", name+".toml")
 }
 
 // theirs returns the words that start a daemon of the tree, with the tree's loader and libraries.

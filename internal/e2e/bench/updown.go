@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,13 +16,14 @@ import (
 // An updown is our updown as one gateway has it, with the charon that it serves, which is a fake.
 type updown struct {
 	*testbed
-	charon *fakeCharon
-	runDir string
-	flags  []string
+	charon   *fakeCharon
+	runDir   string
+	settings string // its updown.toml
 }
 
-// startUpdown starts the fake charon and runs sync once, from which the hook learns the pools.
-func (t *testbed) startUpdown(ctx context.Context, socket, runDir string, flags ...string) (*updown, error) {
+// startUpdown starts the fake charon and runs sync once, from which the hook learns the pools. The settings are lines of
+// TOML that are added to the file of the package.
+func (t *testbed) startUpdown(ctx context.Context, socket, runDir string, settings ...string) (*updown, error) {
 	charon, err := startFakeCharon(socket)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,16 @@ func (t *testbed) startUpdown(ctx context.Context, socket, runDir string, flags 
 	if err := os.MkdirAll(state, 0o755); err != nil {
 		return nil, err
 	}
-	u := &updown{testbed: t, charon: charon, runDir: runDir, flags: append(slices.Clone(flags), "--state-dir", state)}
+	u := &updown{testbed: t, charon: charon, runDir: runDir,
+		settings: filepath.Join(t.scratch(), "updown-"+filepath.Base(runDir)+".toml")}
+	packaged, err := os.ReadFile(t.settings("updown"))
+	if err != nil {
+		return nil, err
+	}
+	text := fmt.Sprintf("state-dir = %q\n%s\n%s", state, strings.Join(settings, "\n"), packaged)
+	if err := os.WriteFile(u.settings, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
 	_, err = u.sync(ctx)
 	return u, err
 }
@@ -50,12 +59,13 @@ func (t *testbed) startGuide(ctx context.Context) (*named, *updown, error) {
 
 // sync runs the reconciler once.
 func (u *updown) sync(ctx context.Context, flags ...string) (usage, error) {
-	return run(ctx, process{args: u.ours("updown", slices.Concat(u.flags, []string{"sync"}, flags)...), memory: true})
+	words := append([]string{u.program("updown"), "--config", u.settings, "sync"}, flags...)
+	return run(ctx, process{args: words, memory: true})
 }
 
 // hook returns the value of updown in the gateway's swanctl.conf.
 func (u *updown) hook() hook {
-	return hook(strings.Join(u.ours("updown", append(slices.Clone(u.flags), "iptables")...), " "))
+	return hook(strings.Join([]string{u.program("updown"), "--config", u.settings, "iptables"}, " "))
 }
 
 // guideHook returns the same value with the guide's script.
