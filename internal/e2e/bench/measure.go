@@ -17,10 +17,11 @@ import (
 type usage struct {
 	wall, cpu time.Duration // cpu: user and system, of the process and the children it waited for
 	peak      int64         // the most memory, in bytes; 0 if it was not measured
+	faults    int64         // page faults that read no disk, of the same processes as cpu
 }
 
 func (u usage) plus(v usage) usage {
-	return usage{wall: u.wall + v.wall, cpu: u.cpu + v.cpu, peak: max(u.peak, v.peak)}
+	return usage{wall: u.wall + v.wall, cpu: u.cpu + v.cpu, peak: max(u.peak, v.peak), faults: u.faults + v.faults}
 }
 
 // A process is a program to run from its fork to its end, as charon, nginx or certbot runs it: its output is a pipe
@@ -54,9 +55,10 @@ func run(ctx context.Context, p process) (usage, error) {
 	}
 	err := cmd.Wait()
 	u := usage{
-		wall: time.Since(start),
-		cpu:  cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
-		peak: peak(),
+		wall:   time.Since(start),
+		cpu:    cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
+		peak:   peak(),
+		faults: cmd.ProcessState.SysUsage().(*syscall.Rusage).Minflt,
 	}
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() && p.mayFail {
 		err = nil
@@ -158,6 +160,8 @@ func (s *side) turn(round int) error {
 
 func (s *side) wall() sample { return s.each(func(u usage) float64 { return u.wall.Seconds() }) }
 func (s *side) peak() sample { return s.each(func(u usage) float64 { return float64(u.peak) }) }
+
+func (s *side) faults() sample { return s.each(func(u usage) float64 { return float64(u.faults) }) }
 
 // cpu returns nil if the processor time was not measured.
 func (s *side) cpu() sample {

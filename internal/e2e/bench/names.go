@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -58,10 +59,17 @@ func (b *bench) connect(ctx context.Context) error {
 		return usage{wall: time.Since(start)}, err
 	}}
 
+	// A program that does nothing, and a hook with nothing to do, which reads its settings.
+	program := func(words []string, verb, prefix string) *side {
+		return &side{work: func(round int) (usage, error) {
+			return run(ctx, process{args: words, env: pluto(verb, who(prefix, round), round)})
+		}}
+	}
+	empty := program([]string{filepath.Join(b.dir, "empty")}, "none", "none")
+	idle := program(strings.Fields(string(ours)), "none", "none")
+
 	up := &side{work: call(ours, "up-client", "up")}
-	bare := &side{work: func(round int) (usage, error) {
-		return run(ctx, process{args: strings.Fields(string(ours)), env: pluto("up-client", who("bare", round), round)})
-	}}
+	bare := program(strings.Fields(string(ours)), "up-client", "bare")
 	again := &side{before: untimed(call(ours, "up-client", "again")), work: call(ours, "up-client", "again")}
 	down := &side{
 		before: untimed(call(ours, "up-client", "down")),
@@ -73,7 +81,7 @@ func (b *bench) connect(ctx context.Context) error {
 	nsupdateUp := &side{work: lines(replace, "alone")}
 	nsupdateDown := &side{before: untimed(lines(replace, "alone-out")), work: lines(remove, "alone-out")}
 	err = measure(ctx, rounds,
-		shell, answer, up, bare, again, down, scriptUp, scriptDown, nsupdateUp, nsupdateDown)
+		shell, answer, empty, idle, up, bare, again, down, scriptUp, scriptDown, nsupdateUp, nsupdateDown)
 	if err != nil {
 		return err
 	}
@@ -84,6 +92,17 @@ func (b *bench) connect(ctx context.Context) error {
 	b.add(row{Work: "... of it the shell"}.of(shell, nil))
 	b.add(row{Work: "... of it bind9's answer",
 		Note: "bind9 syncs its journal to the disk first, on both sides"}.of(answer, nil))
+	const nothing = "an empty Go program"
+	b.add(row{Work: "start of the hook", Against: nothing, Goal: times(2),
+		Note: "a call for which the hook has nothing to do"}.of(idle, empty))
+	b.add(row{Work: "start of the hook, page faults", Unit: counted, Ours: idle.faults(),
+		Against: nothing, Theirs: empty.faults(), Goal: times(2)})
+	waits := answer.wall().median()
+	own := bare.each(func(u usage) float64 { return u.wall.Seconds() - waits })
+	b.add(row{Work: "one connect, no shell and no waiting for bind9", Unit: inSeconds, Ours: own, OursCPU: bare.cpu(),
+		Against: nothing, Theirs: empty.wall(), TheirsCPU: empty.cpu(), Goal: times(2)})
+	b.add(row{Work: "one connect, page faults", Unit: counted, Ours: bare.faults(),
+		Against: nothing, Theirs: empty.faults(), Goal: times(2)})
 	b.add(row{Work: "the connect's next pair of selectors", Against: script}.of(again, scriptUp))
 	b.add(row{Work: "one disconnect", Against: script,
 		Note: "the sync that follows removes the name; charon does not wait for it"}.of(down, scriptDown))

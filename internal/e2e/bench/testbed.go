@@ -81,9 +81,13 @@ func enter(ctx context.Context, o options) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
+	if err := os.WriteFile(dir+"/empty.go", []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
+		return err
+	}
 	for _, cmd := range [][]string{
 		{"dpkg-deb", "--extract", o.deb, dir + "/deb"},
 		{"go", "test", "-c", "-o", dir + "/certhook.test", "tunnelcast/cmd/certhook"},
+		{"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir + "/empty", dir + "/empty.go"},
 	} {
 		if out, err := exec.CommandContext(ctx, cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w\n%s", strings.Join(cmd, " "), err, out)

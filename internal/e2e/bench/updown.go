@@ -21,8 +21,8 @@ type updown struct {
 	settings string // its updown.toml
 }
 
-// startUpdown starts the fake charon and runs sync once, from which the hook learns the pools. The settings are lines of
-// TOML that are added to the file of the package.
+// startUpdown starts the fake charon and runs sync once, from which the hook learns the pools. The settings are lines
+// of TOML that are added to the file of the package.
 func (t *testbed) startUpdown(ctx context.Context, socket, runDir string, settings ...string) (*updown, error) {
 	charon, err := startFakeCharon(socket)
 	if err != nil {
