@@ -34,6 +34,7 @@ type reader struct {
 	computers map[string]computer // by the name that blocks have; "" is the server
 	values    map[string]string   // of the placeholders
 	beside    []<-chan error      // the results of commands that run beside others, in this section
+	before    map[string]func()   // what happens before the first block of a section, by its heading
 }
 
 // read returns a page of docs.
@@ -66,6 +67,9 @@ func (r *reader) follow(name string) {
 				r.Logf("%s: %s: %v", name, section, time.Since(start).Round(time.Millisecond))
 			}
 			section, start = b.Section, time.Now()
+			if do := r.before[section]; do != nil {
+				do()
+			}
 		}
 		var output *guide.Block
 		if i+1 < len(page.Blocks) && page.Blocks[i+1].Kind == guide.Output {
