@@ -197,6 +197,10 @@ func TestJapaneseManPages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			// Without these lines, groff adjusts lines that have too few spaces, and groff 1.23 warns.
+			if i == 1 && !regexp.MustCompile(`(?m)^\.ds AD l\n\.TH .*\n\.ad l$`).Match(page) {
+				t.Errorf("%s/%s lacks .ds AD l before .TH, or .ad l after it", dir, name)
+			}
 			var title string
 			title, sections[i] = manSections(string(page))
 			program, section, _ := strings.Cut(name, ".")
