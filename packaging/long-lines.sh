@@ -4,8 +4,8 @@
 #
 #   packaging/long-lines.sh [FILE...]
 #
-# Three kinds of line may be longer, because nobody can fold them: a row of a Markdown table, one with a URL, and
-# test data. packaging/deb/copyright is generated.
+# These may be longer, because nobody can fold them: a row of a table and a line of a fenced block in Markdown, a line
+# with a URL, and test data. packaging/deb/copyright is generated.
 set -eu
 export LC_ALL=C.UTF-8
 cd "$(dirname "$0")/.."
@@ -15,8 +15,12 @@ git ls-files -- "$@" | grep -vE '/testdata/|^packaging/deb/copyright$' | {
 	status=0
 	while read -r file; do
 		[ -f "$file" ] || continue
-		long=$(expand -t 4 <"$file" | grep -nE '^.{121}' | grep -vE 'https?://') || continue
-		case $file in *.md) long=$(printf '%s\n' "$long" | grep -vE '^[0-9]+: *\|') || continue ;; esac
+		text=$(expand -t 4 <"$file")
+		case $file in *.md)
+			text=$(printf '%s\n' "$text" | awk '/^ *```/ { block = !block } block || /^ *\|/ { $0 = "" } 1')
+			;;
+		esac
+		long=$(printf '%s\n' "$text" | grep -nE '^.{121}' | grep -vE 'https?://') || continue
 		printf '%s\n' "$long" | sed "s|^\([0-9]*\):.*|$file:\1: more than 120 columns|"
 		status=1
 	done
