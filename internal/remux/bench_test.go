@@ -28,7 +28,8 @@ func BenchmarkRun(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := Run(b.Context(), Input{Path: path, File: file, Part: part, Plain: plain}, out, true); err != nil {
+				in := Input{Path: path, File: file, Part: part, Plain: plain}
+				if _, err := Run(b.Context(), in, out, true); err != nil {
 					b.Fatal(err)
 				}
 			}

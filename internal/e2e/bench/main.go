@@ -28,6 +28,8 @@ func main() {
 		"the bench.json of an earlier run on this computer: print what is slower now, and fail if anything is")
 	flag.BoolVar(&o.quick, "quick", false,
 		"small sizes and few rounds: a minute instead of half an hour, and numbers that mean little")
+	flag.StringVar(&o.document, "document", "",
+		"measure nothing: write the numbers and charts of this bench.json to the pages in docs")
 	flag.StringVar(&o.inside, "inside", "",
 		"for internal use: the directory of the run, whose namespaces this process is in")
 	flag.BoolVar(&o.one, "one", false, "for internal use: this process and all that it starts have one processor")
@@ -35,8 +37,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	work := benchmark
-	if o.inside != "" {
+	switch {
+	case o.inside != "":
 		work = measureAll
+	case o.document != "":
+		work = func(context.Context, options) error { return document(o.document, "docs") }
 	}
 	err := work(ctx, o)
 	switch {
@@ -56,8 +61,8 @@ func main() {
 }
 
 type options struct {
-	deb, out, run, compare, inside string
-	quick, one                     bool
+	deb, out, run, compare, document, inside string
+	quick, one                               bool
 }
 
 // resultName is the name of the file in -out that has all numbers.
@@ -128,12 +133,19 @@ func (b *bench) pick(full, quick int) int {
 	return full
 }
 
-// rounds does the same for a number of rounds, of which a run with one processor makes half.
+// rounds does the same for a number of rounds, of which a run with one processor makes a third.
 func (b *bench) rounds(full, quick int) int {
 	if b.one {
-		full = (full + 1) / 2
+		full = (full + 2) / 3
 	}
 	return b.pick(full, quick)
+}
+
+// progress prints what is being done now, in a group that takes minutes.
+func (b *bench) progress(format string, args ...any) {
+	if !b.quick {
+		fmt.Fprintf(os.Stderr, "bench: %s: %s ...\n", b.group, fmt.Sprintf(format, args...))
+	}
 }
 
 // measureAll measures all selected groups. If one fails, the others are measured all the same.

@@ -112,6 +112,7 @@ func (b *bench) remux(ctx context.Context) error {
 	if err := usual.record(master, int(size/(usual.bytes()/int64(len(usual.media))))); err != nil {
 		return err
 	}
+	b.progress("%s, against cp and ffmpeg", describe(size))
 	ours, cp, copied, fast := r.hook(), r.cp(), r.ffmpeg(), r.ffmpeg("-movflags", "+faststart")
 	if err := measure(ctx, b.rounds(5, 1), ours, cp, copied, fast); err != nil {
 		return err
@@ -138,6 +139,7 @@ func (b *bench) remux(ctx context.Context) error {
 	if err := low.record(master, packets); err != nil {
 		return err
 	}
+	b.progress("%s packets, against ffmpeg", grouped(packets))
 	ours, copied, fast = r.hook(), r.ffmpeg(), r.ffmpeg("-movflags", "+faststart")
 	if err := measure(ctx, b.rounds(3, 1), ours, copied, fast); err != nil {
 		return err

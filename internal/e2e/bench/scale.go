@@ -40,6 +40,7 @@ func (b *bench) scaleClients(ctx context.Context) error {
 		return err
 	}
 	for _, count := range counts {
+		b.progress("%s clients", grouped(count))
 		server, gw, err := b.startGuide(ctx)
 		if err != nil {
 			return err
@@ -106,6 +107,7 @@ func (b *bench) scalePackets(ctx context.Context) error {
 		return err
 	}
 	for count := 10_000; count <= b.pick(10_000_000, 100_000); count *= 10 {
+		b.progress("%s packets", grouped(count))
 		if err := low.record(master, count); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 // so BenchmarkSwitch there does the work.
 func (b *bench) switches(ctx context.Context) error {
 	rotations := b.rounds(300, 3)
+	b.progress("%d rotations on each side", rotations)
 	test := exec.CommandContext(ctx, filepath.Join(b.dir, "certhook.test"), "-test.run=^$", "-test.bench=Switch",
 		fmt.Sprintf("-test.benchtime=%dx", rotations), "-certhook", b.program("certhook"))
 	test.Env = append(os.Environ(), "TUNNELCAST_E2E=1") // selects the tree's charon
