@@ -13,8 +13,8 @@ import (
 	"tunnelcast/internal/rotation"
 )
 
-// swanctlLabel is the profile of swanctl on Debian and Ubuntu.
-const swanctlLabel = "/usr/sbin/swanctl"
+// swanctlProgram is what a profile of swanctl confines, and on Debian and Ubuntu its name.
+const swanctlProgram = "/usr/sbin/swanctl"
 
 // appArmorDir is below the host's root.
 const appArmorDir = "sys/kernel/security/apparmor"
@@ -28,21 +28,34 @@ var (
 
 // appArmor asks the kernel whether AppArmor lets swanctl read files. It does not read
 // rules: only the kernel knows which are loaded and what a rule with deny, owner or a
-// variable means. A host without AppArmor, a profile that is not loaded and one in
-// complain mode allow everything.
+// variable means. A host without AppArmor and one where no profile of swanctl is loaded
+// allow everything. A profile in complain mode allows everything but what a deny rule
+// forbids.
 type appArmor struct {
 	root string
 
-	asked    bool
-	enforced bool
+	asked   bool
+	profile profile
+}
+
+// A profile is one that is loaded.
+type profile struct {
+	label string // its name; "" if swanctl has no profile that restricts it
+	mode  string
 }
 
 func (a *appArmor) access(file string) rotation.Access {
 	real, err := filepath.EvalSymlinks(file)
-	if err != nil || !a.enforces() {
+	if err != nil {
 		return rotation.Access{} // what is wrong with the file is reported elsewhere
 	}
-	allowed, err := queryAppArmor(filepath.Join(a.root, appArmorDir, ".access"), real)
+	if !a.asked {
+		a.asked, a.profile = true, a.find()
+	}
+	if a.profile.label == "" {
+		return rotation.Access{}
+	}
+	answer, err := queryAppArmor(filepath.Join(a.root, appArmorDir, ".access"), a.profile.label, real)
 	switch {
 	case errors.Is(err, errNoProfile):
 		return rotation.Access{}
@@ -50,29 +63,48 @@ func (a *appArmor) access(file string) rotation.Access {
 		return rotation.Access{Err: errReadOnly}
 	case err != nil:
 		return rotation.Access{Err: fmt.Errorf("ask AppArmor whether swanctl may read %s: %w", real, err)}
-	case !allowed:
-		return rotation.Access{Denied: real, Rule: rule(real)}
+	case answer["allow"]:
+		return rotation.Access{}
+	// aa_audit_file in security/apparmor/file.c: complain mode lets pass what would be logged.
+	case a.profile.mode == "complain" && !answer["quiet"]:
+		return rotation.Access{}
+	case answer["quiet"] || answer["deny"]:
+		return rotation.Access{Denied: real}
 	}
-	return rotation.Access{}
+	return rotation.Access{Denied: real, Rule: rule(real)}
 }
 
-// enforces reports whether the profile of swanctl is loaded and enforced. If the list of
-// profiles cannot be read, it may be.
-func (a *appArmor) enforces() bool {
-	if a.asked {
-		return a.enforced
+// find returns the profile that confines swanctl. If the list of profiles cannot be read,
+// there may be one of the usual name.
+func (a *appArmor) find() profile {
+	p := profile{}
+	dirs, _ := filepath.Glob(filepath.Join(a.root, appArmorDir, "policy/profiles/*"))
+	for _, dir := range dirs {
+		if line(filepath.Join(dir, "attach")) == swanctlProgram {
+			p = profile{line(filepath.Join(dir, "name")), line(filepath.Join(dir, "mode"))}
+		}
 	}
-	a.asked = true
-	profiles, err := os.ReadFile(filepath.Join(a.root, appArmorDir, "profiles"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false
+	if p.label == "" {
+		profiles, err := os.ReadFile(filepath.Join(a.root, appArmorDir, "profiles"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return profile{swanctlProgram, "enforce"}
+		}
+		for line := range strings.Lines(string(profiles)) {
+			if name, mode, _ := strings.Cut(strings.TrimSpace(line), " ("); name == swanctlProgram {
+				p = profile{name, strings.TrimSuffix(mode, ")")}
+			}
+		}
 	}
-	a.enforced = err != nil
-	for line := range strings.Lines(string(profiles)) {
-		name, mode, _ := strings.Cut(strings.TrimSpace(line), " (")
-		a.enforced = a.enforced || name == swanctlLabel && (mode == "enforce)" || mode == "kill)")
+	if p.mode == "unconfined" {
+		return profile{}
 	}
-	return a.enforced
+	return p
+}
+
+// line returns the only line of a file of the kernel, or "".
+func line(file string) string {
+	data, _ := os.ReadFile(file) // the profile may have been removed meanwhile
+	return strings.TrimSpace(string(data))
 }
 
 // rule returns the rule that lets swanctl read a file: in certbot's archive, one for every
@@ -86,35 +118,40 @@ func rule(file string) string {
 }
 
 // queryAppArmor asks a file of the kernel, which answers what was written to it before
-// (query_label in security/apparmor/apparmorfs.c). The query is label, class and path; the
-// answer has a line "allow 0x...".
-func queryAppArmor(access, path string) (allowed bool, err error) {
+// (query_label in security/apparmor/apparmorfs.c). The query is label, class and path. The
+// answer has lines such as "allow 0x..."; of each, the result is whether it includes reading.
+// The rules for the owner apply as if the file were root's.
+func queryAppArmor(access, label, path string) (map[string]bool, error) {
 	const (
 		classFile = "\x02"
 		mayRead   = 4
 	)
 	f, err := os.OpenFile(access, os.O_RDWR, 0)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer f.Close()
-	_, err = f.WriteString("label\x00" + swanctlLabel + "\x00" + classFile + path)
+	_, err = f.WriteString("label\x00" + label + "\x00" + classFile + path)
 	if errors.Is(err, syscall.ENOENT) {
-		return false, errNoProfile
+		return nil, errNoProfile
 	}
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	answer := make([]byte, 4096)
-	n, err := f.Read(answer)
+	text := make([]byte, 4096)
+	n, err := f.Read(text)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	for line := range strings.Lines(string(answer[:n])) {
-		if bits, ok := strings.CutPrefix(strings.TrimSpace(line), "allow "); ok {
-			allow, err := strconv.ParseUint(strings.TrimSpace(bits), 0, 32)
-			return allow&mayRead != 0, err
+	answer := map[string]bool{}
+	for line := range strings.Lines(string(text[:n])) {
+		kind, bits, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if value, err := strconv.ParseUint(bits, 0, 32); err == nil {
+			answer[kind] = value&mayRead != 0
 		}
 	}
-	return false, fmt.Errorf("its answer %q has no line allow", answer[:n])
+	if _, ok := answer["allow"]; !ok {
+		return nil, fmt.Errorf("its answer %q has no line allow", text[:n])
+	}
+	return answer, nil
 }

@@ -281,7 +281,7 @@ func (h *host) checkAppArmor(r report, s *hostSnapshot) {
 	case errors.Is(denied, errReadOnly):
 		r.Say(fmt.Sprintf("AppArmor profile of swanctl was not checked: %v", denied), nil, "")
 	case denied != (rotation.Access{}):
-		r.Say("AppArmor profile of swanctl", denied, rotation.Remedy)
+		r.Say("AppArmor profile of swanctl", denied, denied.Remedy())
 	default:
 		r.Say("AppArmor profile of swanctl", nil, "")
 	}

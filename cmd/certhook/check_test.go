@@ -21,9 +21,9 @@ import (
 
 func TestAccessWithoutAnEnforcedProfile(t *testing.T) {
 	for name, profiles := range map[string]string{
-		"no AppArmor":   "",
-		"complain mode": "/usr/sbin/named (enforce)\n/usr/sbin/swanctl (complain)\n",
-		"unconfined":    "/usr/sbin/swanctl (unconfined)\n",
+		"no AppArmor": "",
+		"no profile":  "/usr/sbin/named (enforce)\n",
+		"unconfined":  "/usr/sbin/swanctl (unconfined)\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
@@ -50,13 +50,22 @@ func TestAccessWithoutAnEnforcedProfile(t *testing.T) {
 // The kernel's file answers what was written to it. The test has a terminal in raw mode in its
 // place, whose other end plays the kernel.
 func TestAccessAsksTheKernel(t *testing.T) {
+	const (
+		allowed = "allow 0x00000006\ndeny 0x00000000\naudit 0x00000000\nquiet 0x00000000\n"
+		lacking = "allow 0x00000002\ndeny 0x00000000\naudit 0x00000000\nquiet 0x00000000\n"
+		denied  = "allow 0x00000002\ndeny 0x00000000\naudit 0x00000000\nquiet 0x00000004\n"
+	)
 	for name, test := range map[string]struct {
-		answer string
-		want   string // in the error
+		mode, answer string
+		want         string // in the error
 	}{
-		"allowed":   {"allow 0x00000006\ndeny 0x00000000\naudit 0x00000000\nquiet 0x00000000\n", ""},
-		"denied":    {"allow 0x00000002\ndeny 0x00000004\naudit 0x00000000\nquiet 0x00000000\n", "it lacks the line `"},
-		"no answer": {"nothing\n", "has no line allow"},
+		"allowed":               {"enforce", allowed, ""},
+		"no rule":               {"enforce", lacking, "it lacks the line `"},
+		"a deny rule":           {"enforce", denied, "a deny rule forbids that"},
+		"complain: no rule":     {"complain", lacking, ""},
+		"complain: a deny rule": {"complain", denied, "a deny rule forbids that"},
+		"kill":                  {"kill", lacking, "it lacks the line `"},
+		"no answer":             {"enforce", "nothing\n", "has no line allow"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			kernel, access := pseudoTerminal(t)
@@ -64,7 +73,7 @@ func TestAccessAsksTheKernel(t *testing.T) {
 			dir, key := filepath.Join(root, appArmorDir), filepath.Join(root, "privkey.pem")
 			err := errors.Join(os.WriteFile(key, nil, 0o600), os.MkdirAll(dir, 0o755),
 				os.Symlink(access, filepath.Join(dir, ".access")),
-				os.WriteFile(filepath.Join(dir, "profiles"), []byte("/usr/sbin/swanctl (enforce)\n"), 0o644))
+				os.WriteFile(filepath.Join(dir, "profiles"), []byte("/usr/sbin/swanctl ("+test.mode+")\n"), 0o644))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,6 +124,26 @@ func TestAccessAsksTheKernel(t *testing.T) {
 			t.Errorf("got %v, want %v", got, errReadOnly)
 		}
 	})
+}
+
+// A profile need not be named after the program that it confines.
+func TestProfileOfAnotherName(t *testing.T) {
+	root := t.TempDir()
+	for name, content := range map[string]string{
+		"profiles":                       "swanctl (enforce)\n/usr/sbin/named (enforce)\n",
+		"policy/profiles/swanctl.1/name": "swanctl\n", "policy/profiles/swanctl.1/mode": "enforce\n",
+		"policy/profiles/swanctl.1/attach": "/usr/sbin/swanctl\n",
+		"policy/profiles/named.2/name":     "/usr/sbin/named\n", "policy/profiles/named.2/mode": "enforce\n",
+		"policy/profiles/named.2/attach": "/usr/sbin/named\n",
+	} {
+		file := filepath.Join(root, appArmorDir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := (&appArmor{root: root}).find(), (profile{"swanctl", "enforce"}); got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }
 
 // pseudoTerminal returns one end of a terminal in raw mode, and the path of the other.

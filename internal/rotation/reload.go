@@ -6,9 +6,14 @@ import (
 	"strings"
 )
 
-// Remedy is how a rule that AppArmor lacks is added.
-const Remedy = "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and run " +
-	"`apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl`"
+// Remedy returns what to do about a file that AppArmor denies.
+func (a Access) Remedy() string {
+	const load = "`apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl`"
+	if a.Denied != "" && a.Rule == "" {
+		return "remove the deny rule, which no other rule outweighs, and run " + load
+	}
+	return "add the line to /etc/apparmor.d/local/usr.sbin.swanctl and run " + load
+}
 
 // Survives returns what would be lost by the next reload of charon's unit, which loads
 // everything from files. The lineage must be valid.
@@ -31,7 +36,7 @@ func (p *Plan) Survives() []Finding {
 	}
 	if access := p.Access(); access.Denied != "" {
 		lost = append(lost, find(KeyDenied, "charon serves it now, but AppArmor's profile of swanctl is in the way "+
-			"of the next reload of %s: %w (%s)", unit, access, Remedy))
+			"of the next reload of %s: %w (%s)", unit, access, access.Remedy()))
 	}
 	for _, rival := range p.rivals() {
 		lost = append(lost, find(RivalIssuer, "charon sends its issuers now, but the next reload or restart of %s may "+
@@ -66,6 +71,9 @@ func (p *Plan) Access() Access {
 func (a Access) Error() string {
 	if a.Err != nil {
 		return a.Err.Error()
+	}
+	if a.Rule == "" {
+		return fmt.Sprintf("it does not let swanctl read %s: a deny rule forbids that", a.Denied)
 	}
 	return fmt.Sprintf("it does not let swanctl read %s: it lacks the line `%s`", a.Denied, a.Rule)
 }

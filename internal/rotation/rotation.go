@@ -65,7 +65,7 @@ type File struct {
 // charon's unit. The zero value is yes.
 type Access struct {
 	Denied string // the file that it may not read, with all links followed
-	Rule   string // what the profile lacks
+	Rule   string // what the profile lacks; "" if it has a rule that denies it
 	Err    error  // why AppArmor gave no answer
 }
 
