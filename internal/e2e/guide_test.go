@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -28,13 +29,19 @@ func (p publisher) Run(ctx context.Context, args ...string) (string, error) {
 	return p.Client.Host(ctx, args...)
 }
 
+// A process is a command that runs until Ctrl-C.
+type process struct {
+	stop  context.CancelFunc // Ctrl-C
+	ended <-chan error       // what it returned
+}
+
 // A reader takes the steps of pages on the machines of one box.
 type reader struct {
 	*testing.T
-	computers map[string]computer // by the name that blocks have; "" is the server
-	values    map[string]string   // of the placeholders
-	beside    []<-chan error      // the results of commands that run beside others, in this section
-	before    map[string]func()   // what happens before the first block of a section, by its heading
+	computers  map[string]computer // by the name that blocks have; "" is the server
+	values     map[string]string   // of the placeholders
+	before     map[string]func()   // what happens before the first block of a section, by its heading
+	background []process           // what runs until Ctrl-C
 }
 
 // read returns a page of docs.
@@ -59,14 +66,10 @@ func (r *reader) follow(name string) {
 	// Only the run knows these.
 	r.values["YOUR_PACKAGE"] = filepath.Base(os.Getenv("TUNNELCAST_DEB"))
 	delete(r.values, "YOUR_KEY")
-	section, start := "", time.Now()
+	section := ""
 	for i, b := range page.Blocks {
 		if b.Section != section {
-			r.join(name)
-			if section != "" {
-				r.Logf("%s: %s: %v", name, section, time.Since(start).Round(time.Millisecond))
-			}
-			section, start = b.Section, time.Now()
+			section = b.Section
 			if do := r.before[section]; do != nil {
 				do()
 			}
@@ -75,23 +78,30 @@ func (r *reader) follow(name string) {
 		if i+1 < len(page.Blocks) && page.Blocks[i+1].Kind == guide.Output {
 			output = &page.Blocks[i+1]
 		}
+		began := time.Now()
 		if err := r.take(b, output); err != nil {
 			r.Fatalf("docs/%s:%d: %v", name, b.Line, err)
 		}
-	}
-	r.join(name)
-	r.Logf("%s: %s: %v", name, section, time.Since(start).Round(time.Millisecond))
-}
-
-// join waits for the commands that run beside others.
-func (r *reader) join(name string) {
-	r.Helper()
-	for _, done := range r.beside {
-		if err := <-done; err != nil {
-			r.Fatalf("docs/%s: %v", name, err)
+		if took := time.Since(began); took > 5*time.Second {
+			r.Logf("docs/%s:%d took %v", name, b.Line, took.Round(time.Millisecond))
 		}
 	}
-	r.beside = nil
+}
+
+// interrupt ends what runs in the background. It is an error if that has ended before.
+func (r *reader) interrupt() error {
+	var errs []error
+	for _, p := range r.background {
+		select {
+		case err := <-p.ended:
+			errs = append(errs, errors.Join(errors.New("the command in the background has ended"), err))
+		default:
+			p.stop()
+			<-p.ended
+		}
+	}
+	r.background = nil
+	return errors.Join(errs...)
 }
 
 // take does what a block says. output is the block with what the commands should print, or nil.
@@ -126,33 +136,32 @@ func (r *reader) take(b guide.Block, output *guide.Block) error {
 			return err
 		}
 	}
-	once := func() error {
-		ctx, cancel := context.WithTimeout(r.Context(), soon)
-		defer cancel()
+	once := func(ctx context.Context) error {
 		got, err := c.Run(ctx, "env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb",
 			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"bash", "-ec", "cd; exec 2>&1\n"+text)
-		if os.Getenv("GUIDE_SHOW") != "" {
-			r.Logf("%s%s", text, got)
-		}
 		if err != nil || output == nil {
 			return err
 		}
 		return guide.Match(want, got)
 	}
-	if b.Beside {
-		done := make(chan error, 1)
-		go func() { done <- once() }()
-		r.beside = append(r.beside, done)
+	if b.Until {
+		ctx, stop := context.WithCancel(r.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- once(ctx) }()
+		r.background = append(r.background, process{stop, ended})
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), soon)
+	defer cancel()
 	if !b.Retry {
-		return once()
+		return once(ctx)
 	}
-	return box.Poll(r.Context(), soon, strings.TrimSpace(b.Text), func() (bool, error) {
-		err := once()
+	err = box.Poll(ctx, soon, strings.TrimSpace(b.Text), func() (bool, error) {
+		err := once(ctx)
 		return err == nil, err
 	})
+	return errors.Join(err, r.interrupt())
 }
 
 // writePart writes a file or the end of one.
@@ -174,7 +183,12 @@ func writePart(c computer, b guide.Block, text string) error {
 // TestGuide takes every step of the guide on a VPS on which nothing was done, in each language.
 func TestGuide(t *testing.T) {
 	deb := deb(t)
-	for _, name := range []string{"guide.md"} {
+	guides, err := filepath.Glob("../../docs/guide*.md")
+	if err != nil || len(guides) == 0 {
+		t.Fatal("no guide", err)
+	}
+	for _, file := range guides {
+		name := filepath.Base(file)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), boot)
@@ -192,6 +206,9 @@ func TestGuide(t *testing.T) {
 					t.Log(journal, err)
 				}
 			})
+			if err := b.Internet(ctx); err != nil {
+				t.Fatal(err)
+			}
 			client, err := b.Computer(ctx, "client")
 			if err != nil {
 				t.Fatal(err)

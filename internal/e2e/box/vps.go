@@ -6,6 +6,12 @@ import (
 	"strings"
 )
 
+// SiteName is the name of a computer on the Internet, which answers to ping and has no route into the VPN.
+const SiteName = "www.debian.org"
+
+// firstDevice is the address of that computer, the first device of each box.
+const firstDevice = "198.51.100.1"
+
 // PublicName is the name of a VPS in the public DNS, for which /etc/hosts stands.
 const PublicName = "vpn.example.net"
 
@@ -15,12 +21,14 @@ const PublicName = "vpn.example.net"
 //   - kernel-libipsec, ESP in user space, stands for the kernel's ESP.
 //   - pebble on the VPS stands for Let's Encrypt: certbot asks it by root's own cli.ini, and users' computers have its
 //     root certificate under a name of Let's Encrypt's.
-//   - /etc/hosts stands for the public DNS, a directory of packages for Debian's mirrors.
+//   - /etc/hosts stands for the public DNS, one computer with SiteName for the Internet, and a directory of packages
+//     for Debian's mirrors.
 //   - A user's ssh accepts the VPS's host key without a question.
 func vpsFiles() map[string]string {
 	return map[string]string{
-		"/etc/strongswan.d/box.conf":     "charon-systemd {\nplugins {\n" + own("kernel-libipsec.conf") + "}\n}\n",
-		"/etc/hosts":                     "127.0.0.1 localhost\n" + Outside + " " + PublicName + "\n",
+		"/etc/strongswan.d/box.conf": own("vps-charon.conf"),
+		"/etc/hosts": "127.0.0.1 localhost\n" +
+			Outside + " " + PublicName + "\n" + firstDevice + " " + SiteName + "\n",
 		"/etc/resolv.conf":               "nameserver 127.0.0.1\n",
 		"/etc/ssh/ssh_config.d/box.conf": "StrictHostKeyChecking accept-new\n",
 	}
@@ -39,7 +47,8 @@ func (g *Gateway) bootVPS(ctx context.Context) error {
 	if err := errors.Join(g.writeFiles(vpsFiles()), g.writeFiles(ca), g.mountArchive(ctx)); err != nil {
 		return err
 	}
-	if _, err := g.namespaces.run(ctx, "systemctl", "-q", "--root="+g.root(), "enable", "pebble.service"); err != nil {
+	enable := []string{"systemctl", "-q", "--root=" + g.root(), "enable", "pebble.service"}
+	if _, err := g.namespaces.run(ctx, enable...); err != nil {
 		return err
 	}
 	g.sysctls = true
@@ -50,6 +59,12 @@ func (g *Gateway) bootVPS(ctx context.Context) error {
 		return err
 	}
 	return g.WaitPebble(ctx)
+}
+
+// Internet makes the computer with SiteName. It must be the first device of the box.
+func (b *Box) Internet(ctx context.Context) error {
+	_, err := b.device(ctx, "internet")
+	return err
 }
 
 // Computer boots a computer of a user of the VPS, with the same Debian and nothing of ours.

@@ -5,7 +5,7 @@
 //
 //	```sh                    commands, as root on the server
 //	```sh client             commands, as root on another machine
-//	```sh background         commands that run beside those of the following blocks, until the section ends
+//	```sh background         commands that run until Ctrl-C, which comes after the next retry block
 //	```sh retry              commands that are repeated until they print what the next block shows
 //	```text                  what the commands of the block before print; … stands for any text
 //	```conf /etc/x.conf      a file on the server, whole
@@ -51,7 +51,7 @@ type Block struct {
 	Info    string // the info string
 	Machine string // "" is the server
 	Retry   bool   // of a command: repeat it until it succeeds and its output matches
-	Beside  bool   // of a command: it runs beside the following blocks
+	Until   bool   // of a command: it runs until Ctrl-C, which comes after the next block with Retry
 	Path    string // of a file
 	Append  bool   // of a file: its end, not the whole
 	Reason  string // of a block that is not run
@@ -109,6 +109,9 @@ func Parse(text string) (*Page, error) {
 		if b.Kind == Output && (i == 0 || p.Blocks[i-1].Kind != Command) {
 			return nil, fmt.Errorf("line %d: output without a command before it", b.Line)
 		}
+		if b.Until && !slices.ContainsFunc(p.Blocks[i:], func(b Block) bool { return b.Retry }) {
+			return nil, fmt.Errorf("line %d: a command runs in the background, and no retry block ends it", b.Line)
+		}
 		if b.Retry && (i+1 == len(p.Blocks) || p.Blocks[i+1].Kind != Output) {
 			return nil, fmt.Errorf("line %d: a command is repeated, but no output is expected", b.Line)
 		}
@@ -143,7 +146,7 @@ func (b *Block) parseInfo(paragraph string) error {
 		case w == "retry" && b.Kind == Command:
 			b.Retry = true
 		case w == "background" && b.Kind == Command:
-			b.Beside = true
+			b.Until = true
 		case w == "append" && b.Kind == File:
 			b.Append = true
 		case path.MatchString(w) && b.Kind == File:

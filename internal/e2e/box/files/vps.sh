@@ -10,8 +10,10 @@ set -eu
 suite=$1 tree=$2 mirror=$3 security=$4 bare=$5
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-# What every image of a provider has, and pebble, which stands for the certificate authority.
-present="apparmor bash-completion curl iproute2 iputils-ping less nano netbase openssh-server procps sudo openssl pebble"
+# What every image of a provider has (the modules of Python are cloud-init's), and pebble, which stands for the
+# certificate authority.
+present="apparmor bash-completion curl iproute2 iputils-ping less nano netbase openssh-server procps sudo openssl pebble
+	python3-configobj python3-cryptography python3-requests python3-yaml"
 
 # What the pages install, with all that these packages recommend.
 archive="bind9 bind9-dnsutils certbot charon-systemd strongswan-swanctl libcharon-extauth-plugins
