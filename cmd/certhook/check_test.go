@@ -137,7 +137,8 @@ func TestProfileOfAnotherName(t *testing.T) {
 		"policy/profiles/named.2/attach": "/usr/sbin/named\n",
 	} {
 		file := filepath.Join(root, appArmorDir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
+		err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644))
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

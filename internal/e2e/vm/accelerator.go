@@ -37,9 +37,9 @@ func (a accelerator) args() []string {
 	return []string{"-accel", "tcg,thread=multi,tb-size=512", "-cpu", "qemu64"}
 }
 
-// findAccelerator chooses the accelerator, and returns it with a sentence about the choice. The device /dev/kvm proves
-// nothing: on some virtual computers it exists and runs no kernel. Therefore an image is tried, once for each processor,
-// kernel and qemu.
+// findAccelerator chooses the accelerator, and returns it with a few words about the choice. The device /dev/kvm proves
+// nothing: on some virtual computers it exists and runs no kernel. Therefore an image is tried, once for each
+// processor, kernel and qemu.
 func findAccelerator(ctx context.Context, base, image, version string) (accelerator, string, error) {
 	device, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
@@ -62,16 +62,16 @@ func findAccelerator(ctx context.Context, base, image, version string) (accelera
 	if string(verdict) == "true" {
 		return kvm, "KVM", nil
 	}
-	return tcg, fmt.Sprintf("plain emulation, which is slow (/dev/kvm exists, but ran no kernel within %v; "+
-		"remove %s to have it tried again)", trialTime, memo), nil
+	return tcg, fmt.Sprintf("plain emulation, which is slow (/dev/kvm exists, but ran no kernel within %v, as %s "+
+		"remembers)", trialTime, memo), nil
 }
 
 // trial reports whether the kernel of an image starts its first process.
 func trial(ctx context.Context, a accelerator, image string) bool {
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(a.args(), "-m", "512", "-display", "none", "-nodefaults",
-		"-no-user-config", "-no-reboot", "-kernel", filepath.Join(image, "vmlinuz"),
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(a.args(), "-m", "512", "-display", "none",
+		"-nodefaults", "-no-user-config", "-no-reboot", "-kernel", filepath.Join(image, "vmlinuz"),
 		"-initrd", filepath.Join(image, "initrd"), "-append", commandLine+" vm.trial", "-serial", "stdio")...)
 	cmd.Env = box.Environ()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -31,7 +31,8 @@ cp -a /etc/strongswan.d "$dir/"
 printf 'resolve {\n load = no\n}\n' >"$dir/strongswan.d/charon/resolve.conf"
 echo 'include conf.d/*.conf' >"$dir/swanctl/swanctl.conf"
 curl -sSf https://localhost:15000/roots/0 >"$dir/swanctl/x509ca/root.pem"
-systemd-run --quiet --collect --unit="$name" --property=PrivateNetwork=yes --property=TemporaryFileSystem='/run /var/log' \
+systemd-run --quiet --collect --unit="$name" --property=PrivateNetwork=yes \
+	--property=TemporaryFileSystem='/run /var/log' \
 	--property=BindPaths="$dir/swanctl:/etc/swanctl $dir/strongswan.d:/etc/strongswan.d" \
 	/usr/local/lib/client/charon-systemd
 pid=$(systemctl show --property=MainPID --value "$name")

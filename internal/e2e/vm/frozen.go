@@ -16,11 +16,14 @@ import (
 	"tunnelcast/internal/e2e/box"
 )
 
-// sources are the files of which the image and the frozen machines are made. Their hash is part of the name in the
-// cache.
-//
-//go:embed files agent wire image.go frozen.go accelerator.go
-var sources embed.FS
+// The files of which an image is made, and those of which a frozen machine is made besides. Their hashes are part of
+// the names in the cache.
+var (
+	//go:embed files agent wire image.go
+	imageSources embed.FS
+	//go:embed frozen.go accelerator.go qemu.go
+	machineSources embed.FS
+)
 
 // A frozen machine is what a clone goes on from: directories of the cache, locked against removal.
 type frozen struct {
@@ -73,7 +76,7 @@ func open(ctx context.Context, options Options) (_ *frozen, err error) {
 		now := time.Now()
 		return dir, os.Chtimes(dir, now, now)
 	}
-	image := sum(box.TreeName(suite), box.GuideSum(suite), sourceSum())
+	image := sum(box.TreeName(suite), box.GuideSum(suite), sourceSum(imageSources))
 	f.image, err = cached("image", image, func(dir, work string, lock *os.File) error {
 		return buildImage(ctx, dir, work, lock, suite, options.Step)
 	})
@@ -88,7 +91,7 @@ func open(ctx context.Context, options Options) (_ *frozen, err error) {
 	if f.accelerator == kvm {
 		hardware += processor() + kernel()
 	}
-	template := sum(string(image), string(f.accelerator), hardware)
+	template := sum(string(image), sourceSum(machineSources), string(f.accelerator), hardware)
 	dir, err := cached("template", template, func(_, work string, _ *os.File) error {
 		options.Step("boot of the machine with " + choice)
 		return f.build(ctx, work, func(m *Machine) error {
@@ -109,7 +112,8 @@ func open(ctx context.Context, options Options) (_ *frozen, err error) {
 			return nil, fmt.Errorf("install the package: %w", err)
 		}
 		content := sha256.Sum256(deb)
-		dir, err := cached("installed", sum(string(template), string(content[:])), func(_, work string, _ *os.File) error {
+		installed := sum(string(template), string(content[:]))
+		dir, err := cached("installed", installed, func(_, work string, _ *os.File) error {
 			options.Step("installation of the package")
 			return f.build(ctx, work, func(m *Machine) error { return m.Install(ctx, options.Deb) })
 		})
@@ -123,8 +127,8 @@ func open(ctx context.Context, options Options) (_ *frozen, err error) {
 	return f, nil
 }
 
-// sourceSum returns the hash of the sources.
-func sourceSum() string {
+// sourceSum returns the hash of sources.
+func sourceSum(sources embed.FS) string {
 	h := sha256.New()
 	err := fs.WalkDir(sources, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -98,7 +98,8 @@ func (q *qemu) start(ctx context.Context, m *memory) (err error) {
 		"-kernel", filepath.Join(q.image, "vmlinuz"), "-initrd", filepath.Join(q.image, "initrd"),
 		"-append", commandLine, "-serial", "stdio",
 		"-add-fd", "fd=5,set=1", "-blockdev", string(encode(q.chain())), "-device", "virtio-blk-pci,drive=root",
-		"-device", "virtio-serial-pci", "-chardev", "socket,id=run,fd=3", "-device", "virtserialport,chardev=run,name=run",
+		"-device", "virtio-serial-pci",
+		"-chardev", "socket,id=run,fd=3", "-device", "virtserialport,chardev=run,name=run",
 		"-device", "virtio-rng-pci",
 		"-chardev", "socket,id=mon,fd=4", "-mon", "chardev=mon,mode=control")
 	machine, dir := "pc", "/"

@@ -4,8 +4,8 @@
 // namespaces of it.
 //
 // An image is built from the box's tree, booted once and frozen with its memory; a test gets a clone of it, which
-// answers after about a second. All that is built once is in the cache (see box.CacheDir), and appears there complete or
-// not at all. KVM is used if it runs a guest; otherwise qemu emulates the processor, which takes about ten times as
+// answers after about a second. All that is built once is in the cache (see box.CacheDir), and appears there complete
+// or not at all. KVM is used if it runs a guest; otherwise qemu emulates the processor, which takes about ten times as
 // long.
 //
 // Nothing of a machine outlives its process, even if that is killed: the kernel kills qemu with it, and the machine's
@@ -47,7 +47,7 @@ type Machine struct {
 // Missing returns an error that lists, in one line, what this computer lacks to run a machine.
 func Missing() error {
 	if runtime.GOARCH != "amd64" {
-		return fmt.Errorf("the virtual machine is for amd64: this computer is %s, whose kernel and qemu it does not know",
+		return fmt.Errorf("the virtual machine is for amd64, whose kernel it boots, and this computer is %s",
 			runtime.GOARCH)
 	}
 	var missing []string
