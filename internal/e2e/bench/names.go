@@ -26,7 +26,7 @@ func (b *bench) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rounds := b.rounds(100, 10)
+	rounds := b.rounds(60, 10)
 	who := func(prefix string, round int) client { return clients(prefix, rounds)[round] }
 	// Each side uses its own names, new in every round; disconnects remove what the connects added.
 	call := func(h hook, verb, prefix string) func(int) (usage, error) {
@@ -120,7 +120,7 @@ func (b *bench) crowd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all, rounds, wrong := clients("guest", b.pick(1000, 40)), b.rounds(3, 1), 0
+	all, rounds, wrong := clients("guest", b.pick(1000, 40)), b.rounds(2, 1), 0
 	holds := func(want []client) func(int) error { return func(int) error { return server.holds(ctx, want) } }
 	// If their script leaves a wrong zone, that is counted in the row, and is no error.
 	judge := func(want []client) func(int) error {
@@ -187,7 +187,7 @@ func (b *bench) hung(ctx context.Context) error {
 	if err := server.daemon.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	if err := measure(ctx, b.rounds(3, 1), ours, theirs); err != nil {
+	if err := measure(ctx, b.rounds(2, 1), ours, theirs); err != nil {
 		return err
 	}
 	const script = "the guide's script"

@@ -189,7 +189,7 @@ func (b *bench) prune(ctx context.Context) error {
 		b.draw("files", find, inSeconds, true, p.count, p.theirs.wall())
 	}
 	for size := 1000; size < count; size *= 10 {
-		p := &pruning{files: grow(size), limit: byAge, rounds: b.rounds(5, 1)}
+		p := &pruning{files: grow(size), limit: byAge, rounds: b.rounds(3, 1)}
 		if err := b.prunings(ctx, p); err != nil {
 			return err
 		}
@@ -201,7 +201,7 @@ func (b *bench) prune(ctx context.Context) error {
 	many := grouped(count/1000) + " directories"
 	warm := &pruning{files: grow(count), limit: byAge, rounds: rounds}
 	cold := &pruning{files: grow(count), limit: byAge, rounds: fewer, cold: true}
-	one := &pruning{files: files{count: count, dirs: 1}, limit: byAge, rounds: rounds}
+	one := &pruning{files: files{count: count, dirs: 1}, limit: byAge, rounds: fewer}
 	bySize := &pruning{
 		files: files{count: count, dirs: count / 1000, blocks: true},
 		limit: fmt.Sprintf("--max-size=%dB", count/2*block), rounds: fewer,
