@@ -3,6 +3,7 @@ package box
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 )
 
@@ -23,7 +24,8 @@ const PublicName = "vpn.example.net"
 //     root certificate under a name of Let's Encrypt's.
 //   - /etc/hosts stands for the public DNS, one computer with SiteName for the Internet, and a directory of packages
 //     for Debian's mirrors.
-//   - A user's ssh accepts the VPS's host key without a question.
+//   - A user's computer has an SSH key, because ssh-keygen asks questions. Its ssh accepts the VPS's host
+//     key without a question.
 func vpsFiles() map[string]string {
 	return map[string]string{
 		"/etc/strongswan.d/box.conf": own("vps-charon.conf"),
@@ -78,12 +80,16 @@ func (b *Box) Computer(ctx context.Context, name string) (*Client, error) {
 		return nil, err
 	}
 	err = errors.Join(c.writeFiles(vpsFiles()),
-		c.WriteFile("/etc/ssl/certs/ISRG_Root_pebble.pem", root, 0o644))
+		c.WriteFile("/etc/ssl/certs/ISRG_Root_pebble.pem", root, 0o644),
+		os.MkdirAll(c.Path("/root/.ssh"), 0o700))
 	if err != nil {
 		return nil, err
 	}
 	c.sysctls = true
 	if err := c.start(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := c.Run(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519"); err != nil {
 		return nil, err
 	}
 	return c, NewServices(c).WaitRunning(ctx)
