@@ -59,8 +59,8 @@ ExecStart=
 ExecStart=/usr/local/bin/look
 `
 	const metrics = "/var/lib/prometheus/node-exporter"
-	web := []string{"/run/lock", "/run/tunnelcast-published", "/var/lib/nginx/body", "/var/lib/nginx/fastcgi", "/var/lib/nginx/proxy",
-		"/var/lib/nginx/scgi", "/var/lib/nginx/uwsgi", "/var/www/html/archive"}
+	web := []string{"/run/lock", "/run/tunnelcast-published", "/var/lib/nginx/body", "/var/lib/nginx/fastcgi",
+		"/var/lib/nginx/proxy", "/var/lib/nginx/scgi", "/var/lib/nginx/uwsgi", "/var/www/html/archive"}
 	want := map[string][]string{
 		"tunnelcast-archiveprune": web,
 		"tunnelcast-minfree":      web,
