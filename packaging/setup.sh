@@ -74,6 +74,7 @@ need lintian lintian
 need debootstrap debootstrap
 need systemd-nspawn systemd-container
 need ip iproute2
+need ping iputils-ping
 need mkfs.ext4 e2fsprogs
 need ffmpeg ffmpeg
 need nsupdate bind9-dnsutils

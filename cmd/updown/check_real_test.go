@@ -219,6 +219,17 @@ func TestBindCheckClientsAskAnotherServer(t *testing.T) {
 		`FAIL  what clients see of zone example\. at 127\.0\.0\.2:[0-9]+, A: .*REFUSED.* names another server\)`)
 }
 
+// The named of this host may be a secondary of a primary elsewhere, and clients ask it.
+func TestBindCheckClientsAskTheSecondaryHere(t *testing.T) {
+	primary, here := startBind(t), startBind(t)
+	here.write("swanctl.conf", "pools { a { addrs = 10.0.0.0/24\n dns = 127.0.0.1 } }\n")
+	g := newTestGateway(t, primary, "--server", udpForwarder(t, "127.0.0.2:0", primary.addr))
+	g.SwanctlDir = here.dir
+	_, g.clientPort, _ = net.SplitHostPort(here.addr)
+	wantLine(t, g.checked(),
+		`\?     what clients see of zone example\. at 127\.0\.0\.1:[0-9]+, A: it has the zone, and new names later, .*`)
+}
+
 // A check that was killed leaves a name, which the next one removes.
 func TestBindCheckTakesAwayWhatIsLeft(t *testing.T) {
 	b := startBind(t)

@@ -48,7 +48,7 @@ func (h *host) checkView(ctx context.Context, pools lease.Pools, rr lease.RR) (l
 		askCtx, cancel := context.WithTimeout(ctx, viewTimeout)
 		seen, err := s.Lookup(askCtx, rr.Owner)
 		there := err == nil && slices.Contains(seen.Holds, rr)
-		later := err == nil && !there && s.Addr != h.Server && !isOwn(s.Addr) && s.Knows(askCtx, h.rules.Zone)
+		later := err == nil && !there && h.isElsewhere(s.Addr) && s.Knows(askCtx, h.rules.Zone)
 		cancel()
 		line := result{what: fmt.Sprintf("what clients see of zone %s at %s, %s", h.rules.Zone, s.Addr, rr.Type)}
 		if s.From.IsValid() {
@@ -80,6 +80,15 @@ func (h *host) checkView(ctx context.Context, pools lease.Pools, rr lease.RR) (l
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// isElsewhere reports whether a DNS server is another one than that of the settings. Two addresses of this host are
+// those of one named.
+func (h *host) isElsewhere(server string) bool {
+	if addr, err := netip.ParseAddrPort(h.Server); err == nil && !isOwn(h.Server) {
+		return server != addr.String()
+	}
+	return server != h.Server && !isOwn(server)
 }
 
 // isOwn reports whether an address with a port is one of this host.

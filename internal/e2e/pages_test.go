@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -172,17 +174,9 @@ ip address add 192.168.1.5/24 dev eth0`)
 ip link del ppp0 2>/dev/null
 ip link del eth0
 rm -rf /usr/sbin/pppd /etc/ppp/peers /etc/ppp/chap-secrets`)
-	// The box may not write to /proc/sys. The kernel makes the temporary address.
-	enter := []string{"nsenter", "--target", b.Gateway.Enter()[2], "--net", "--"}
-	for _, args := range [][]string{
-		{"sysctl", "-qw", "net.ipv6.conf.eth0.use_tempaddr=2"},
-		{"ip", "address", "add", "2a00:77::5/64", "dev", "eth0", "mngtmpaddr"},
-	} {
-		args = append(enter, args...)
-		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, out)
-		}
-	}
+	// The kernel makes the temporary address.
+	onNetwork(t, b, "sysctl", "-qw", "net.ipv6.conf.eth0.use_tempaddr=2")
+	onNetwork(t, b, "ip", "address", "add", "2a00:77::5/64", "dev", "eth0", "mngtmpaddr")
 	err := box.Poll(t.Context(), soon, "a temporary address", func() (bool, error) {
 		out, err := b.Gateway.Run(t.Context(), "ip", "-6", "address", "show", "dev", "eth0", "-tentative")
 		return strings.Contains(out, "temporary"), err
@@ -202,5 +196,105 @@ rm -rf /usr/sbin/pppd /etc/ppp/peers /etc/ppp/chap-secrets`)
 	r.followAndGoBack("home-server.md", b)
 	if got := run(t, b, "dig", "@127.0.0.1", "+short", "home.example", "ANY"); got != "" {
 		t.Errorf("home.example is still there: %s", got)
+	}
+}
+
+// onNetwork runs a command of this computer in a gateway's network: the box may not write to /proc/sys.
+func onNetwork(t *testing.T, b *box.Box, args ...string) {
+	t.Helper()
+	args = append([]string{"nsenter", "--target", b.Gateway.Enter()[2], "--net", "--"}, args...)
+	if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+}
+
+// pinger is a computer whose ping is that of this computer: the box's tree has none.
+type pinger struct{ *box.Gateway }
+
+func (p pinger) Run(ctx context.Context, args ...string) (string, error) {
+	before, ping, found := strings.Cut(args[len(args)-1], "\nping ")
+	if !found {
+		return p.Gateway.Run(ctx, args...)
+	}
+	out, err := p.Gateway.Run(ctx, append(slices.Clone(args[:len(args)-1]), before)...)
+	if err != nil {
+		return out, err
+	}
+	enter := []string{"--target", p.Enter()[2], "--net", "--", "ping"}
+	replies, err := exec.CommandContext(ctx, "nsenter", append(enter, strings.Fields(ping)...)...).CombinedOutput()
+	return out + string(replies), err
+}
+
+// docs/lans.md and docs/gateways.md, on two servers that are joined by a cable. It stands for the Internet, and for
+// lans.md's link, too.
+func TestTwoServers(t *testing.T) {
+	b := server(t)
+	deb, err := filepath.Abs(deb(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := begin(t, "bookworm", box.Guide).box
+	if err := second.Gateway.Install(t.Context(), deb); err != nil {
+		t.Fatal(err)
+	}
+	pid := func(b *box.Box) string { return b.Gateway.Enter()[2] }
+	cable := func(name string) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "ip", "link", "add", name, "netns", pid(b), "type", "veth",
+			"peer", "name", name, "netns", pid(second)).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	cable("internet")
+	cable("ppp0")
+	for b, commands := range map[*box.Box]string{
+		b: `ip address add 203.0.113.1/24 dev internet
+ip address add 192.168.1.1/32 dev lo
+ip address add 10.255.0.1 peer 10.255.0.2 dev ppp0`,
+		second: `ip address add 203.0.113.2/24 dev internet
+ip address add 192.168.2.1/32 dev lo
+ip address add 10.255.0.2 peer 10.255.0.1 dev ppp0`,
+	} {
+		run(t, b, "sh", "-ec", commands+"\nip link set internet up\nip link set ppp0 up")
+		onNetwork(t, b, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+	}
+	defer run(t, b, "sh", "-ec", "ip link del internet; ip address del 192.168.1.1/32 dev lo")
+	keepUpdownToml(t, second)
+	r := readerOn(t, b)
+	r.computers[""], r.computers["second"] = pinger{b.Gateway}, pinger{second.Gateway}
+	settings := run(t, b, "cat", "/etc/bind/named.conf.local", "/etc/bind/named.conf.options")
+
+	// A tunnel's packets go by the public addresses, so the link that would carry them, too, is gone by then.
+	r.before["strongSwan alone"] = func() { run(t, b, "ip", "link", "del", "ppp0") }
+	r.followAndGoBack("lans.md", b)
+
+	laptop := client(t, b, "laptop")
+	phone, err := second.Client(t.Context(), "phone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect(t, laptop, "alice")
+	r.before["Check"] = func() { connect(t, phone, "bob") }
+	r.before["The second server"] = func() {
+		key, err := b.Gateway.ReadFile("/etc/bind/gw2.key")
+		if err == nil {
+			err = second.Gateway.WriteFile("/etc/bind/gw2.key", key, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.before["Go back"] = func() {
+		if _, err := second.Gateway.Run(t.Context(), "sh", "-c",
+			`printf 'server 203.0.113.1\nzone example\nupdate add ns.example. 60 A 10.0.1.1\nsend\n' |
+	nsupdate -k /etc/bind/gw2.key`); err == nil {
+			t.Error("the second server may change the name of the name server")
+		}
+	}
+	r.followAndGoBack("gateways.md", b)
+	want(t, b, "bob")
+	if now := run(t, b, "cat", "/etc/bind/named.conf.local", "/etc/bind/named.conf.options"); now != settings {
+		t.Errorf("the settings of bind9 are\n%s\nbefore\n%s", now, settings)
 	}
 }
