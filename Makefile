@@ -36,7 +36,7 @@ LIBAV = P=$$(packaging/libav/build.sh $(ARCH)) && export CGO_ENABLED=1 $(CROSS_$
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: help root amd64 terminal setup build test test-vm lint bench bench-docs demo box package deb clean
+.PHONY: help root amd64 terminal setup build test test-vm lint bench bench-docs screenshots demo box package deb clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
@@ -127,6 +127,10 @@ bench: root package ## measure the programs beside what they replace: half an ho
 
 bench-docs: ## write the numbers and charts of bin/bench.json to the pages in docs
 	@CGO_ENABLED=0 $(GO) run ./internal/e2e/bench -document bin/bench.json
+
+screenshots: root package ## make the pictures in docs of what a viewer sees
+	@packaging/setup.sh pictures
+	@$(GO) run ./internal/e2e/screenshots -deb $(DEB) -out docs
 
 demo: root package ## show the programs at work on the guide's server: 10 minutes the first time, then 1
 	@$(GO) run ./internal/e2e/demo -deb $(DEB)

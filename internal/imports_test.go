@@ -46,6 +46,7 @@ var arrows = map[string][]string{
 	"internal/archive/archivetest": {"internal/promised"},
 	"internal/e2e/box":             {"packaging"},
 	"internal/e2e/demo":            {"internal/e2e/box"},
+	"internal/e2e/screenshots":     {"internal/e2e/box", "packaging"},
 	"internal/e2e/bench": {
 		"internal/e2e/box", "internal/ddns", "internal/lease", "internal/vici", "internal/vici/vicitest",
 		"internal/flv", "internal/recording/recordingtest", "packaging",

@@ -4,6 +4,7 @@
 #
 #   packaging/setup.sh [ARCH]   as root; for other users, it prints the command. ARCH is the target, amd64 or arm64
 #   packaging/setup.sh vm       also what the tests in a virtual machine need
+#   packaging/setup.sh pictures also what make screenshots needs
 #   packaging/setup.sh --go     prints the path of the go command to use; the call above may have to fetch it first
 #
 # Any Go that go.mod accepts is used. Otherwise Debian's Go, from backports if the release's own is too old, fetches the
@@ -47,8 +48,8 @@ case ${1-} in
 	find_go "$required" || echo "$fetched"
 	exit
 	;;
-"" | amd64 | arm64 | vm) ;;
-*) die "unknown argument $1: --go, amd64, arm64 or vm" ;;
+"" | amd64 | arm64 | vm | pictures) ;;
+*) die "unknown argument $1: --go, amd64, arm64, vm or pictures" ;;
 esac
 
 missing=
@@ -86,6 +87,11 @@ need /usr/share/i18n/locales/ja_JP locales
 need chromium chromium
 need curl curl
 need rsync rsync
+[ "${1-}" != pictures ] || {
+	need pngquant pngquant
+	need /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core
+	need /usr/share/fonts/truetype/vlgothic/VL-Gothic-Regular.ttf fonts-vlgothic
+}
 [ "${1-}" != vm ] || {
 	need qemu-system-x86_64 qemu-system-x86
 	need qemu-img qemu-utils

@@ -126,11 +126,16 @@ func (c *Client) PublishFile(ctx context.Context, stream, file string) error {
 
 // Browse opens a page in this computer's Chromium, without a window and in the device's network, until ctx ends.
 func (c *Client) Browse(ctx context.Context, url string) error {
+	return c.Look(ctx, url, "--autoplay-policy=no-user-gesture-required")
+}
+
+// Look opens a page as Browse does, with more flags of Chromium: such as --screenshot, after which Chromium ends.
+func (c *Client) Look(ctx context.Context, url string, flags ...string) error {
 	profile := filepath.Join(c.namespaces.dir, c.name, "chromium")
-	_, err := c.net(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
-		"--autoplay-policy=no-user-gesture-required", "--user-data-dir="+profile, url)
-	if err != nil {
+	args := append([]string{"chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+		"--no-proxy-server", "--user-data-dir=" + profile}, flags...)
+	if _, err := c.net(ctx, append(args, url)...); err != nil {
 		return fmt.Errorf("browse %s: %w", url, err)
 	}
 	return nil
