@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/exec"
@@ -40,8 +41,7 @@ func TestMigration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := begin(t, "bookworm", box.Guide)
-	b := l.box
+	b := begin(t, cmp.Or(os.Getenv("TUNNELCAST_SUITE"), "bookworm"), box.Guide).box
 	for _, f := range []struct {
 		name, content string
 		mode          os.FileMode
@@ -139,6 +139,8 @@ func TestLab(t *testing.T) {
 	run(t, b, "systemctl", "restart", "strongswan.service") // other tests may have left sessions
 	laptop := client(t, b, "laptop")
 	connect(t, laptop, "alice")
+	keepUpdownToml(t, b)
+	run(t, b, "sh", "-c", `echo 'page = "/var/www/html/clients.html"' >>`+updownToml) // as the guide does
 	readerOn(t, b).followAndGoBack("lab.md", b)
 	run(t, b, "systemctl", "start", "tunnelcast-sync.service")
 	wantConnected(t, laptop, true)
@@ -166,6 +168,7 @@ func TestHomeServer(t *testing.T) {
 	}
 	run(t, b, "sh", "-ec", `mkdir -p /etc/ppp/peers /etc/ppp/ip-up.d
 : >/etc/ppp/chap-secrets
+: >/etc/ppp/pap-secrets
 ip link add eth0 type veth peer name eth0-router
 ip link set eth0-router up
 ip link set eth0 up
@@ -173,7 +176,7 @@ ip address add 192.168.1.5/24 dev eth0`)
 	defer run(t, b, "sh", "-c", `systemctl stop pppoe.service 2>/dev/null
 ip link del ppp0 2>/dev/null
 ip link del eth0
-rm -rf /usr/sbin/pppd /etc/ppp/peers /etc/ppp/chap-secrets`)
+rm -rf /usr/sbin/pppd /etc/ppp/peers /etc/ppp/*-secrets`)
 	// The kernel makes the temporary address.
 	onNetwork(t, b, "sysctl", "-qw", "net.ipv6.conf.eth0.use_tempaddr=2")
 	onNetwork(t, b, "ip", "address", "add", "2a00:77::5/64", "dev", "eth0", "mngtmpaddr")
@@ -233,7 +236,7 @@ func TestTwoServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := begin(t, "bookworm", box.Guide).box
+	second := begin(t, cmp.Or(os.Getenv("TUNNELCAST_SUITE"), "bookworm"), box.Guide).box
 	if err := second.Gateway.Install(t.Context(), deb); err != nil {
 		t.Fatal(err)
 	}
