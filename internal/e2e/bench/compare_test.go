@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // earlierRun writes a report and reads it as a baseline.
@@ -106,6 +107,22 @@ func TestCompareRefusesOtherMachines(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "cannot be compared") || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: error %v", what, err)
 		}
+	}
+}
+
+// What an earlier run has left is not taken for the result of one that has measured nothing.
+func TestResultOfAnEarlierRun(t *testing.T) {
+	r := runOf(row{Ours: sample{1}})
+	r.Began = time.Now().UTC().Truncate(time.Second)
+	o := options{out: t.TempDir()}
+	if err := r.write(o.out); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.result(r.Began.Add(10 * time.Millisecond)); err != nil {
+		t.Error(err)
+	}
+	if _, err := o.result(r.Began.Add(time.Second)); err == nil || !strings.Contains(err.Error(), "earlier run") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -211,7 +211,8 @@ func (f *filler) points(line, panel string, columns []string) string {
 		return line // a heading
 	}
 	if len(cells) != len(columns)+3 {
-		f.fail("the table of %s has %d columns, and a line with %d cells: %s", panel, len(columns)+1, len(cells)-2, line)
+		f.fail("the table of %s has %d columns, and a line with %d cells: %s",
+			panel, len(columns)+1, len(cells)-2, line)
 		return line
 	}
 	for i, name := range columns {
@@ -266,7 +267,8 @@ func (f *filler) oneProcessor() string {
 	for _, r := range f.with(1) {
 		if r.Unit == inSeconds && len(r.Theirs) > 0 && len(r.OursCPU) > 0 {
 			cells = append(cells, []string{r.Work, inSeconds.middle(r.Ours), inSeconds.middle(r.OursCPU), r.Against,
-				inSeconds.middle(r.Theirs), inSeconds.middle(r.TheirsCPU), printRatio(r.ratio()), printRatio(r.ratioCPU())})
+				inSeconds.middle(r.Theirs), inSeconds.middle(r.TheirsCPU),
+				printRatio(r.ratio()), printRatio(r.ratioCPU())})
 		}
 	}
 	if len(cells) == 1 {

@@ -49,7 +49,8 @@ func documented() *report {
 }
 
 func TestFill(t *testing.T) {
-	const page = `Measured on <!--date-->once<!--/-->, <!--machine-->somewhere<!--/-->.
+	const page = `Measured on <!--date-->once<!--/-->,
+<!--machine-->somewhere<!--/-->.
 
 | work | ours | with | theirs | ratio | goal | met |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -68,7 +69,8 @@ A connect takes <!--ours one connect / the guide's script-->x<!--/--> (CPU
 <!--theirs one connect / the guide's script-->x<!--/-->,
 <!--ratio one connect / the guide's script-->x<!--/-->.
 `
-	const want = `Measured on <!--date-->2026-11-21<!--/-->, <!--machine-->Some CPU, 2 cores, Debian GNU/Linux 12 (bookworm)<!--/-->.
+	const want = `Measured on <!--date-->2026-11-21<!--/-->,
+<!--machine-->Some CPU, 2 cores, Debian GNU/Linux 12 (bookworm)<!--/-->.
 
 | work | ours | with | theirs | ratio | goal | met |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -139,7 +141,8 @@ func TestFive(t *testing.T) {
 		s = append(s, 1.23456789*float64(100-i))
 	}
 	five := s.five()
-	if len(five) != 5 || math.Abs(five.spread()-s.spread()) > 0.01 || five.median() != 61.728 || five[0] != 0 || five[4] != 123.46 {
+	if len(five) != 5 || math.Abs(five.spread()-s.spread()) > 0.01 || five.median() != 61.728 ||
+		five[0] != 0 || five[4] != 123.46 {
 		t.Errorf("%v, spread %v", five, five.spread())
 	}
 	if few := (sample{3, 1}).five(); len(few) != 2 || few[0] != 3 {

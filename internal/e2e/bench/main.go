@@ -10,7 +10,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -81,22 +80,36 @@ func benchmark(ctx context.Context, o options) error {
 			return err
 		}
 	}
+	began := time.Now()
 	failed := enter(ctx, o)
 	var inside *insideError
 	if failed != nil && !errors.As(failed, &inside) || ctx.Err() != nil {
 		return failed
 	}
-	var r report
-	if err := readReport(filepath.Join(o.out, resultName), &r); err != nil {
+	r, err := o.result(began)
+	if err != nil {
 		return errors.Join(failed, err)
 	}
 	fmt.Print(r.table())
 	if earlier == nil {
 		return failed
 	}
-	text, err := earlier.compare(&r)
+	text, err := earlier.compare(r)
 	fmt.Print("\n", text)
 	return errors.Join(failed, err)
+}
+
+// result returns what was measured since a time. The file may be that of an earlier run.
+func (o options) result(since time.Time) (*report, error) {
+	var r report
+	file := filepath.Join(o.out, resultName)
+	if err := readReport(file, &r); err != nil {
+		return nil, err
+	}
+	if r.Began.Before(since.Truncate(time.Second)) {
+		return nil, fmt.Errorf("nothing was measured; %s is of an earlier run", file)
+	}
+	return &r, nil
 }
 
 // groups are the groups of rows in the order of the table, each with the function that measures it.
@@ -163,8 +176,7 @@ func measureAll(ctx context.Context, o options) error {
 	what := ""
 	if o.one {
 		// This run continues the one with all processors.
-		err := readReport(filepath.Join(o.out, resultName), &b.report)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := readReport(filepath.Join(o.out, resultName), &b.report); err != nil {
 			return err
 		}
 		b.cores, what = 1, ", on one processor"

@@ -94,24 +94,23 @@ func enter(ctx context.Context, o options) error {
 		}
 	}
 
-	runs := [][]string{nil, {"-one"}}
-	var failed []error
-	for _, flags := range runs {
-		err := startInside(ctx, dir, flags)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		failed = append(failed, err)
+	began := time.Now()
+	failed := startInside(ctx, dir)
+	if _, err := o.result(began); err == nil && ctx.Err() == nil { // to which the second run adds its rows
+		failed = errors.Join(failed, startInside(ctx, dir, "-one"))
 	}
-	if err := errors.Join(failed...); err != nil {
-		return &insideError{err}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case failed != nil:
+		return &insideError{failed}
 	}
 	return nil
 }
 
 // startInside runs this program in namespaces of its own. With the flag -one, it and all its processes have one
 // processor.
-func startInside(ctx context.Context, dir string, flags []string) error {
+func startInside(ctx context.Context, dir string, flags ...string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
