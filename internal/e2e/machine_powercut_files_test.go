@@ -148,10 +148,21 @@ dig +short @127.0.0.1 user${1}3.example | grep -qx 10.0.0.1${1}3`, strconv.Itoa(
 		d.end()
 	}
 	d.check(func(map[string]string, int) []string { return nil })
-	d.next(`named-compilezone -q -j -F text -o - example bind/db.example >/tmp/zone
+	// In a few states named's own journal cannot be read, so nothing can be said about the zone.
+	unreadable := 0
+	d.next(`named-compilezone -q -j -F text -o - example bind/db.example >/tmp/zone || { touch unreadable; exit 0; }
 awk '$4 == "A" && $5 ~ /^10\.0\.0\.1[0-9][0-9]$/ { print $1, $5 }' /tmp/zone | while read -r name address; do
 	label=${name%%.*}
 	[ -e "tunnelcast/names.new/$label@$address" ] || grep -qxF "$name $address" tunnelcast/names ||
 		echo "!! $name $address is in the zone, and not in the memory"
-done`, func(map[string]string) []string { return nil })
+done`, func(files map[string]string) []string {
+		if _, is := files["unreadable"]; is {
+			unreadable++
+		}
+		return nil
+	})
+	t.Logf("in %d of %d outcomes named's journal cannot be read", unreadable, len(d.kept))
+	if unreadable > len(d.kept)/4 {
+		t.Errorf("the zone could be read in %d of %d outcomes only", len(d.kept)-unreadable, len(d.kept))
+	}
 }

@@ -72,7 +72,7 @@ mount "$2" "$1"
 rm -rf "$1/lost+found"
 chown www-data:www-data "$1"`, dir, d.device)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), soon)
 		defer cancel()
 		if _, err := m.Shell(ctx, `umount "$1"`, dir); err != nil {
 			t.Error(err)
