@@ -33,6 +33,8 @@ func machine(t *testing.T) *vm.Machine {
 	}
 	t.Logf("%v: the machine answers", time.Since(start).Round(time.Millisecond))
 	t.Cleanup(func() {
+		t.Logf("%v: the machine has used %v of processor time", time.Since(start).Round(time.Millisecond),
+			m.ProcessorTime())
 		if t.Failed() {
 			t.Log(m.Explain(errors.New("the test failed")))
 		}

@@ -13,6 +13,7 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -212,4 +214,20 @@ func encode(v any) []byte {
 		panic(err) // strings and numbers only
 	}
 	return data
+}
+
+// ProcessorTime returns how much processor time of this computer the machine has used since it was switched on.
+func (q *qemu) ProcessorTime() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", q.process.Pid))
+	if err != nil {
+		return 0 // it has ended
+	}
+	// The second field, the program's name in parentheses, may contain blanks.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var ticks int64 // of 1/100 s
+	for _, f := range fields[11:13] {
+		n, _ := strconv.ParseInt(f, 10, 64)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
