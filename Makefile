@@ -76,7 +76,7 @@ PROMISED = FFMPEG=$$(packaging/libav/build.sh --with-ffmpeg) && \
 	export TUNNELCAST_E2E=1 TUNNELCAST_LIBAV_FFMPEG=$$FFMPEG/bin/ffmpeg TUNNELCAST_DEB=$(CURDIR)/$(DEB)
 
 # The tests that also run on Debian 13, besides those of the package.
-STORY := TestGuide$$|TestNames$$|TestUnits|TestRecording|TestPrune|TestRenewal|TestBadInput
+STORY := TestGuide$$|TestNames$$|TestHomeServer|TestUnits|TestRecording|TestPrune|TestRenewal|TestBadInput
 
 # arm64 tests under qemu-user. Emulated code cannot re-execute itself, so tests that
 # restart in a mount namespace are skipped.

@@ -179,7 +179,7 @@ func (h *linkHost) monitor(do func()) string {
 func (h *linkHost) rules() string {
 	h.Helper()
 	return h.sh(
-		"ip rule show | grep 'proto 84' | sed 's/\t/ /'; ip route show table 200 2>/dev/null | sed 's/ *$//' || true",
+		"ip rule show | grep 'proto 116' | sed 's/\t/ /'; ip route show table 200 2>/dev/null | sed 's/ *$//' || true",
 	)
 }
 
@@ -199,18 +199,18 @@ func TestLinksHooks(t *testing.T) {
 	h.connect("ppp0", "203.0.113.5", "192.0.2.1")
 	h.pppd("ip-up", "ppp0", "203.0.113.5", "192.0.2.1", "home")
 	h.unit()
-	up := "200: from 203.0.113.5 lookup 200 proto 84\ndefault via 192.0.2.1 dev ppp0 proto 84 onlink\n"
+	up := "200: from 203.0.113.5 lookup 200 proto 116\ndefault via 192.0.2.1 dev ppp0 proto 116 onlink\n"
 	h.want(up)
 
 	t.Log("while the address stays, nothing of the link is touched: a rule that is left over goes, no more")
 	changes := h.monitor(func() {
-		h.sh("ip rule add from 203.0.113.99 lookup 200 priority 200 protocol 84")
+		h.sh("ip rule add from 203.0.113.99 lookup 200 priority 200 protocol 116")
 		for range 3 {
 			h.sh(h.program + " links")
 		}
 	})
-	if want := "200: from 203.0.113.99 lookup 200 proto 84\nDeleted 200: from 203.0.113.99 lookup 200 proto " +
-		"84\n"; changes != want {
+	if want := "200: from 203.0.113.99 lookup 200 proto 116\nDeleted 200: from 203.0.113.99 lookup 200 proto " +
+		"116\n"; changes != want {
 		t.Errorf("the kernel reports\n%swant\n%s", changes, want)
 	}
 	h.want(up)
@@ -225,7 +225,7 @@ func TestLinksHooks(t *testing.T) {
 	t.Log("a new address, whose ip-up nobody called: the timer's run")
 	h.connect("ppp0", "203.0.113.77", "192.0.2.9")
 	h.sh(h.program + " links")
-	h.want("200: from 203.0.113.77 lookup 200 proto 84\ndefault via 192.0.2.9 dev ppp0 proto 84 onlink\n")
+	h.want("200: from 203.0.113.77 lookup 200 proto 116\ndefault via 192.0.2.9 dev ppp0 proto 116 onlink\n")
 
 	t.Log("ip-down finds the interface gone")
 	h.sh("ip link del ppp0")
@@ -239,7 +239,7 @@ func TestLinksHooks(t *testing.T) {
 	h.want("")
 	h.pppd("ip-up", "ppp0", "203.0.113.8", "192.0.2.1", "home")
 	h.unit()
-	h.want("200: from 203.0.113.8 lookup 200 proto 84\ndefault via 192.0.2.1 dev ppp0 proto 84 onlink\n")
+	h.want("200: from 203.0.113.8 lookup 200 proto 116\ndefault via 192.0.2.1 dev ppp0 proto 116 onlink\n")
 
 	t.Log("check names what is wrong")
 	h.configure("[link.nope]\ntable = 201\n[link.home]\nroutes = [\"192.168.2.0/24\"]\nname = \"home.example\"\n" +
@@ -383,7 +383,7 @@ func TestLinksReconnects(t *testing.T) {
 	}
 	h.connect("ppp0", local, "192.0.2.1")
 	h.sh(h.program + " links")
-	h.want("200: from " + local + " lookup 200 proto 84\ndefault via 192.0.2.1 dev ppp0 proto 84 onlink\n")
+	h.want("200: from " + local + " lookup 200 proto 116\ndefault via 192.0.2.1 dev ppp0 proto 116 onlink\n")
 }
 
 // BenchmarkLinksHook measures what pppd waits for.

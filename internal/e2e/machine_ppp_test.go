@@ -53,8 +53,8 @@ chmod 755 /etc/tunnelcast/told
 `
 
 // others prints what is not ours, nor made by the kernel or pppd for the PPP link itself.
-const others = `ip -4 rule | grep -v 'proto 84'; ip -4 route show table all | grep -v -e 'proto 84' -e 'dev ppp0'
-ip -6 rule | grep -v 'proto 84'`
+const others = `ip -4 rule | grep -v 'proto 116'; ip -4 route show table all | grep -v -e 'proto 116' -e 'dev ppp0'
+ip -6 rule | grep -v 'proto 116'`
 
 func newDialUp(t *testing.T) dialUp {
 	t.Helper()
@@ -127,14 +127,14 @@ func (d dialUp) address(old string) string {
 func (d dialUp) up(address, ipv6 string) {
 	d.t.Helper()
 	d.until("everything to follow "+address+" "+ipv6, `
-ours() { ip $1 rule | grep 'proto 84' | sed 's/.*from/from/; s/ *$//'; }
+ours() { ip $1 rule | grep 'proto 116' | sed 's/.*from/from/; s/ *$//'; }
 has() { [ "$2" = "$3" ] || printf '%s is not as wanted:\n%s\n' "$1" "$2"; }
-has 'the IPv4 rule' "$(ours -4)" "from $1 lookup 200 proto 84"
-has 'the IPv4 route' "$(ip -4 route show table 200 | sed 's/ *$//')" 'default via 203.0.113.1 dev ppp0 proto 84 onlink'
-has 'the network' "$(ip -4 route show proto 84 | sed 's/ *$//')" '192.168.2.0/24 via 203.0.113.1 dev ppp0 onlink'
+has 'the IPv4 rule' "$(ours -4)" "from $1 lookup 200 proto 116"
+has 'the IPv4 route' "$(ip -4 route show table 200 | sed 's/ *$//')" 'default via 203.0.113.1 dev ppp0 proto 116 onlink'
+has 'the network' "$(ip -4 route show proto 116 | sed 's/ *$//')" '192.168.2.0/24 via 203.0.113.1 dev ppp0 onlink'
 has 'the name' "$(dig +short @127.0.0.1 home.example A)" "$1"
 has 'the IPv6 name' "$(dig +short @127.0.0.1 home.example AAAA)" "$2"
-has 'the IPv6 rule' "$(ours -6)" "${2:+from $2 lookup 200 proto 84}"
+has 'the IPv6 rule' "$(ours -6)" "${2:+from $2 lookup 200 proto 116}"
 has 'the event' "$(tail -n 1 /root/told)" "address ppp0 home.example $1${2:+ $2}"
 ! systemctl is-failed -q tunnelcast-links.service`, address, ipv6)
 }
@@ -142,8 +142,8 @@ has 'the event' "$(tail -n 1 /root/told)" "address ppp0 home.example $1${2:+ $2}
 // down waits until nothing of ours is left in the kernel, and the name has this address.
 func (d dialUp) down(name string) {
 	d.t.Helper()
-	d.until("rules and routes to go", `{ ip -4 rule; ip -6 rule; } | grep 'proto 84' || :
-ip -4 route show table all proto 84; ip -6 route show table all proto 84
+	d.until("rules and routes to go", `{ ip -4 rule; ip -6 rule; } | grep 'proto 116' || :
+ip -4 route show table all proto 116; ip -6 route show table all proto 116
 [ "$(dig +short @127.0.0.1 home.example)" = "$1" ] || dig +short @127.0.0.1 home.example
 ! systemctl is-failed -q tunnelcast-links.service`, name)
 }

@@ -47,7 +47,7 @@ func lines(t *testing.T, args string) []string {
 	t.Helper()
 	var found []string
 	for line := range strings.Lines(ip(t, args)) {
-		if strings.Contains(line, "proto 84") {
+		if strings.Contains(line, "proto 116") {
 			found = append(found, strings.Join(strings.Fields(line), " "))
 		}
 	}
@@ -105,12 +105,12 @@ func TestKernel(t *testing.T) {
 	sections := links.Sections{"ppp0": {Table: 2000, Routes: []netip.Prefix{
 		netip.MustParsePrefix("192.168.2.0/24"), netip.MustParsePrefix("fd00:2::/64")}}}
 	carryOut(t, sections)
-	want(t, "-4 route show table 2000", "default via 192.0.2.1 dev ppp0 proto 84 onlink")
-	want(t, "-6 route show table 2000", "default via 2001:db8::1 dev ppp0 proto 84 metric 1024 onlink pref medium")
-	want(t, "-4 route", "192.168.2.0/24 via 192.0.2.1 dev ppp0 proto 84 onlink")
-	want(t, "-6 route", "fd00:2::/64 via 2001:db8::1 dev ppp0 proto 84 metric 1024 onlink pref medium")
-	want(t, "-4 rule", "200: from 203.0.113.5 lookup 2000 proto 84")
-	want(t, "-6 rule", "200: from 2001:db8::5 lookup 2000 proto 84")
+	want(t, "-4 route show table 2000", "default via 192.0.2.1 dev ppp0 proto 116 onlink")
+	want(t, "-6 route show table 2000", "default via 2001:db8::1 dev ppp0 proto 116 metric 1024 onlink pref medium")
+	want(t, "-4 route", "192.168.2.0/24 via 192.0.2.1 dev ppp0 proto 116 onlink")
+	want(t, "-6 route", "fd00:2::/64 via 2001:db8::1 dev ppp0 proto 116 metric 1024 onlink pref medium")
+	want(t, "-4 rule", "200: from 203.0.113.5 lookup 2000 proto 116")
+	want(t, "-6 rule", "200: from 2001:db8::5 lookup 2000 proto 116")
 
 	t.Log("another address and peer, both families")
 	ip(t, "address add 203.0.113.6 peer 192.0.2.9 dev ppp0")
@@ -118,10 +118,10 @@ func TestKernel(t *testing.T) {
 	ip(t, "address add 2001:db8::6 peer 2001:db8::9 dev ppp0 nodad")
 	ip(t, "address del 2001:db8::5 peer 2001:db8::1 dev ppp0")
 	carryOut(t, sections)
-	want(t, "-4 route show table 2000", "default via 192.0.2.9 dev ppp0 proto 84 onlink")
-	want(t, "-6 route show table 2000", "default via 2001:db8::9 dev ppp0 proto 84 metric 1024 onlink pref medium")
-	want(t, "-4 rule", "200: from 203.0.113.6 lookup 2000 proto 84")
-	want(t, "-6 rule", "200: from 2001:db8::6 lookup 2000 proto 84")
+	want(t, "-4 route show table 2000", "default via 192.0.2.9 dev ppp0 proto 116 onlink")
+	want(t, "-6 route show table 2000", "default via 2001:db8::9 dev ppp0 proto 116 metric 1024 onlink pref medium")
+	want(t, "-4 rule", "200: from 203.0.113.6 lookup 2000 proto 116")
+	want(t, "-6 rule", "200: from 2001:db8::6 lookup 2000 proto 116")
 
 	t.Log("the link goes")
 	ip(t, "link del ppp0")
@@ -136,8 +136,8 @@ func TestKernel(t *testing.T) {
 	ip(t, "address add 203.0.113.7/32 dev ppp0")
 	ip(t, "link set ppp0 up")
 	carryOut(t, sections)
-	want(t, "-4 route show table 2000", "default dev ppp0 proto 84 scope link")
-	want(t, "-4 rule", "200: from 203.0.113.7 lookup 2000 proto 84")
+	want(t, "-4 route show table 2000", "default dev ppp0 proto 116 scope link")
+	want(t, "-4 rule", "200: from 203.0.113.7 lookup 2000 proto 116")
 
 	t.Log("the section goes")
 	carryOut(t, links.Sections{})

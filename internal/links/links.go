@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// Protocol marks our routes and rules (rtm_protocol in rtnetlink(7), FRA_PROTOCOL in linux/fib_rules.h). No daemon in
-// iproute2's rt_protos uses it.
-const Protocol = 84
+// Protocol marks our routes and rules (rtm_protocol in rtnetlink(7), FRA_PROTOCOL in linux/fib_rules.h). It belongs to
+// no daemon in linux/rtnetlink.h or in the rt_protos of iproute2 6.15 (Debian 13).
+const Protocol = 116
 
 // MainTable is the kernel's main routing table (RT_TABLE_MAIN).
 const MainTable = 254

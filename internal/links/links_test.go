@@ -71,8 +71,8 @@ func text(p Plan) string {
 
 func TestPlan(t *testing.T) {
 	source := Sections{"ppp0": {Table: 200}}
-	const up = "ip -4 route add default via 192.0.2.1 dev ppp0 table 200 onlink protocol 84\n" +
-		"ip -4 rule add from 203.0.113.5 lookup 200 priority 200 protocol 84\n"
+	const up = "ip -4 route add default via 192.0.2.1 dev ppp0 table 200 onlink protocol 116\n" +
+		"ip -4 rule add from 203.0.113.5 lookup 200 priority 200 protocol 116\n"
 	for name, test := range map[string]struct {
 		sections Sections
 		host     Host
@@ -97,39 +97,39 @@ func TestPlan(t *testing.T) {
 			Links:  []Link{ppp("ppp0", 5, "203.0.113.77", "192.0.2.1")},
 			Routes: []Route{ours(200, "0.0.0.0/0", "192.0.2.1", 5)},
 			Rules:  []Rule{from("203.0.113.5", 200, 200)},
-		}, "ip -4 rule add from 203.0.113.77 lookup 200 priority 200 protocol 84\n" +
-			"ip -4 rule del from 203.0.113.5 lookup 200 priority 200 protocol 84\n"},
+		}, "ip -4 rule add from 203.0.113.77 lookup 200 priority 200 protocol 116\n" +
+			"ip -4 rule del from 203.0.113.5 lookup 200 priority 200 protocol 116\n"},
 		"another peer": {source, Host{
 			Links:  []Link{ppp("ppp0", 5, "203.0.113.5", "192.0.2.9")},
 			Routes: []Route{ours(200, "0.0.0.0/0", "192.0.2.1", 5)},
 			Rules:  []Rule{from("203.0.113.5", 200, 200)},
-		}, "ip -4 route replace default via 192.0.2.9 dev ppp0 table 200 onlink protocol 84\n"},
+		}, "ip -4 route replace default via 192.0.2.9 dev ppp0 table 200 onlink protocol 116\n"},
 		"the interface is a new one": {source, Host{
 			Links: []Link{ppp("ppp0", 9, "203.0.113.5", "192.0.2.1")},
 			Rules: []Rule{from("203.0.113.5", 200, 200)},
-		}, "ip -4 route add default via 192.0.2.1 dev ppp0 table 200 onlink protocol 84\n"},
+		}, "ip -4 route add default via 192.0.2.1 dev ppp0 table 200 onlink protocol 116\n"},
 		"rules of three reconnects are left": {source, Host{
 			Links:  []Link{ppp("ppp0", 5, "203.0.113.5", "192.0.2.1")},
 			Routes: []Route{ours(200, "0.0.0.0/0", "192.0.2.1", 5)},
 			Rules: []Rule{from("203.0.113.3", 200, 200), from("203.0.113.5", 200, 200), from("203.0.113.5", 200, 200),
 				from("203.0.113.4", 200, 200)},
-		}, "ip -4 rule del from 203.0.113.3 lookup 200 priority 200 protocol 84\n" +
-			"ip -4 rule del from 203.0.113.5 lookup 200 priority 200 protocol 84\n" +
-			"ip -4 rule del from 203.0.113.4 lookup 200 priority 200 protocol 84\n"},
+		}, "ip -4 rule del from 203.0.113.3 lookup 200 priority 200 protocol 116\n" +
+			"ip -4 rule del from 203.0.113.5 lookup 200 priority 200 protocol 116\n" +
+			"ip -4 rule del from 203.0.113.4 lookup 200 priority 200 protocol 116\n"},
 		"the link went down": {source, Host{Rules: []Rule{from("203.0.113.5", 200, 200)}},
-			"ip -4 rule del from 203.0.113.5 lookup 200 priority 200 protocol 84\nwaiting: link.ppp0: the link " +
+			"ip -4 rule del from 203.0.113.5 lookup 200 priority 200 protocol 116\nwaiting: link.ppp0: the link " +
 				"is down\n"},
 		"the section is gone": {Sections{}, Host{
 			Links:  []Link{ppp("ppp0", 5, "203.0.113.5", "192.0.2.1")},
 			Routes: []Route{ours(200, "0.0.0.0/0", "192.0.2.1", 5)},
 			Rules:  []Rule{from("203.0.113.5", 200, 200)},
-		}, "ip -4 rule del from 203.0.113.5 lookup 200 priority 200 protocol 84\n" +
-			"ip -4 route del default via 192.0.2.1 dev ppp0 table 200 onlink protocol 84\n"},
+		}, "ip -4 rule del from 203.0.113.5 lookup 200 priority 200 protocol 116\n" +
+			"ip -4 route del default via 192.0.2.1 dev ppp0 table 200 onlink protocol 116\n"},
 		"a rule of somebody else with our source": {source, Host{
 			Links:  []Link{ppp("ppp0", 5, "203.0.113.5", "192.0.2.1")},
 			Routes: []Route{ours(200, "0.0.0.0/0", "192.0.2.1", 5)},
 			Rules:  []Rule{{Priority: 100, From: prefix("203.0.113.5/32"), Table: 99, Protocol: 3}},
-		}, "ip -4 rule add from 203.0.113.5 lookup 200 priority 200 protocol 84\n"},
+		}, "ip -4 rule add from 203.0.113.5 lookup 200 priority 200 protocol 116\n"},
 		"somebody else has the table": {source, Host{
 			Links:  []Link{ppp("ppp0", 5, "203.0.113.5", "192.0.2.1"), card("eth0", 2)},
 			Routes: []Route{by(4, ours(200, "0.0.0.0/0", "10.9.9.1", 2))},
@@ -139,34 +139,34 @@ func TestPlan(t *testing.T) {
 			Links: []Link{card("eth1", 3, "203.0.113.9")},
 			Routes: []Route{by(16, ours(MainTable, "0.0.0.0/0", "203.0.113.1", 3)), by(16, ours(201, "0.0.0.0/0",
 				"203.0.113.1", 3))},
-		}, "ip -4 rule add from 203.0.113.9 lookup 201 priority 200 protocol 84\n"},
+		}, "ip -4 rule add from 203.0.113.9 lookup 201 priority 200 protocol 116\n"},
 		"a card with DHCP": {Sections{"eth1": {Table: 201, Priority: 90}}, Host{
 			Links:  []Link{card("eth1", 3, "203.0.113.9")},
 			Routes: []Route{by(16, ours(MainTable, "0.0.0.0/0", "203.0.113.1", 3))},
-		}, "ip -4 route add default via 203.0.113.1 dev eth1 table 201 onlink protocol 84\n" +
-			"ip -4 rule add from 203.0.113.9 lookup 201 priority 90 protocol 84\n"},
+		}, "ip -4 route add default via 203.0.113.1 dev eth1 table 201 onlink protocol 116\n" +
+			"ip -4 rule add from 203.0.113.9 lookup 201 priority 90 protocol 116\n"},
 		"a card without a gateway": {Sections{"eth1": {Table: 201}}, Host{Links: []Link{card("eth1", 3,
 			"203.0.113.9")}},
 			"problem: link.eth1: no next hop is known for 0.0.0.0/0 through eth1: the link has neither a peer " +
 				"nor a default route, and it is not point-to-point\n"},
 		"both families": {source, Host{Links: []Link{ppp("ppp0", 5, "203.0.113.5", "192.0.2.1", "fe80::1",
 			"fe80::2", "2001:db8::5", "fe80::2")}},
-			"ip -4 route add default via 192.0.2.1 dev ppp0 table 200 onlink protocol 84\n" +
-				"ip -6 route add default dev ppp0 table 200 protocol 84\n" +
-				"ip -4 rule add from 203.0.113.5 lookup 200 priority 200 protocol 84\n" +
-				"ip -6 rule add from 2001:db8::5 lookup 200 priority 200 protocol 84\n"},
+			"ip -4 route add default via 192.0.2.1 dev ppp0 table 200 onlink protocol 116\n" +
+				"ip -6 route add default dev ppp0 table 200 protocol 116\n" +
+				"ip -4 rule add from 203.0.113.5 lookup 200 priority 200 protocol 116\n" +
+				"ip -6 rule add from 2001:db8::5 lookup 200 priority 200 protocol 116\n"},
 		"only a link-local address": {source, Host{Links: []Link{ppp("ppp0", 5, "fe80::1", "fe80::2")}},
 			"waiting: link.ppp0: ppp0 has no address yet\n"},
 		"a tunnel without a peer": {Sections{"wg0": {Table: 202}}, Host{Links: []Link{{Name: "wg0", Index: 7,
 			Up: true, Device: true,
 			Addresses: []Address{{Addr: addr("10.8.0.2")}}}}},
-			"ip -4 route add default dev wg0 table 202 protocol 84\nip -4 rule add from 10.8.0.2 lookup 202 " +
-				"priority 200 protocol 84\n"},
+			"ip -4 route add default dev wg0 table 202 protocol 116\nip -4 rule add from 10.8.0.2 lookup 202 " +
+				"priority 200 protocol 116\n"},
 		"routes through the peer": {Sections{"ppp0": {Routes: []netip.Prefix{prefix("192.168.2.0/24"),
 			prefix("fd00:2::/64")}}},
 			Host{Links: []Link{ppp("ppp0", 5, "10.0.1.1", "10.0.1.2", "fe80::1", "fe80::2")}},
-			"ip -4 route add 192.168.2.0/24 via 10.0.1.2 dev ppp0 onlink protocol 84\nip -6 route add " +
-				"fd00:2::/64 dev ppp0 protocol 84\n"},
+			"ip -4 route add 192.168.2.0/24 via 10.0.1.2 dev ppp0 onlink protocol 116\nip -6 route add " +
+				"fd00:2::/64 dev ppp0 protocol 116\n"},
 		"a route before IPv6 is up": {Sections{"ppp0": {Routes: []netip.Prefix{prefix("fd00:2::/64")}}},
 			Host{Links: []Link{ppp("ppp0", 5, "10.0.1.1", "10.0.1.2")}},
 			"waiting: link.ppp0: route fd00:2::/64: ppp0 has no address of that family yet\n"},
@@ -442,9 +442,9 @@ func ExampleSections_Plan() {
 		fmt.Printf("%s # %s\n", step.Command(), step.Reason)
 	}
 	// Output:
-	// ip -4 route add default via 192.0.2.1 dev ppp0 table 200 onlink protocol 84 # answers from ppp0
-	// ip -4 rule add from 203.0.113.77 lookup 200 priority 200 protocol 84 # address of ppp0
-	// ip -4 rule del from 203.0.113.5 lookup 200 priority 200 protocol 84 # no configured link has this address
+	// ip -4 route add default via 192.0.2.1 dev ppp0 table 200 onlink protocol 116 # answers from ppp0
+	// ip -4 rule add from 203.0.113.77 lookup 200 priority 200 protocol 116 # address of ppp0
+	// ip -4 rule del from 203.0.113.5 lookup 200 priority 200 protocol 116 # no configured link has this address
 }
 
 func BenchmarkPlan(b *testing.B) {
