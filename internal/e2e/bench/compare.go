@@ -60,7 +60,7 @@ type change struct {
 	unit      unit
 	then, now float64 // medians
 	growth    float64 // 0.1: a tenth more than before
-	theirs    float64 // the same of what ours is compared with; 0 if there is nothing
+	theirs    float64 // the same of what ours is compared with, in a row of time; 0 if there is nothing
 	noise     float64 // growth that the spread of both runs explains
 }
 
@@ -93,7 +93,8 @@ func changeOf(what string, u unit, then, now, theirsThen, theirsNow sample) chan
 	case c.now > 0: // such as logins lost
 		c.growth = 1
 	}
-	if before := theirsThen.median(); before > 0 && len(theirsNow) > 0 {
+	// Bytes, faults and lost logins do not grow because the machine is slower.
+	if before := theirsThen.median(); u == inSeconds && before > 0 && len(theirsNow) > 0 {
 		c.theirs = theirsNow.median()/before - 1
 	}
 	return c
@@ -131,7 +132,7 @@ func (b *baseline) changes(now *report) (all []change, gone, fresh []string) {
 		}
 	}
 	if others > 0 { // -run
-		gone = append(gone, fmt.Sprintf("%d rows of other parts", others))
+		gone = append(gone, fmt.Sprintf("rows of other parts: %d", others))
 	}
 	return all, gone, fresh
 }

@@ -69,6 +69,16 @@ func TestCompareFindsWhatBecameSlower(t *testing.T) {
 	}
 }
 
+// One login more that is lost is a regression, whatever swanctl loses.
+func TestCompareCounts(t *testing.T) {
+	then := runOf(row{Ours: sample{0}, Theirs: sample{10}})
+	now := runOf(row{Ours: sample{1}, Theirs: sample{80}})
+	then.Rows[0].Unit, now.Rows[0].Unit = counted, counted
+	if text, err := earlierRun(t, then).compare(now); !errors.Is(err, errRegression) {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
 func TestCompareProcessorTime(t *testing.T) {
 	then := runOf(row{Work: "work", Ours: sample{2}, OursCPU: sample{1}})
 	now := runOf(row{Work: "work", Ours: sample{2}, OursCPU: sample{1.5}})
@@ -88,7 +98,7 @@ func TestCompareListsMissingRows(t *testing.T) {
 		t.Error(err)
 	}
 	for _, want := range []string{
-		"not in this run: group: gone\n", "not in this run: 1 rows of other parts\n",
+		"not in this run: group: gone\n", "not in this run: rows of other parts: 1\n",
 		"not in the earlier run: group: both, on one processor\n",
 	} {
 		if !strings.Contains(text, want) {
