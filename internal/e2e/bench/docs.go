@@ -26,13 +26,14 @@ import (
 //
 //	A connect takes <!--ours one connect / the guide's script-->9.11 ms<!--/-->.
 //
-// one number is filled in. <!--table one processor--> and <!--/--> enclose a table that is made as a whole.
+// one number is filled in. <!--table one processor--> and <!--/--> enclose a table that is made as a whole, and so do
+// <!--table others--> and <!--/-->: it has the rows with a goal that have no line of their own in the page.
 var (
-	keyed    = regexp.MustCompile(`^\| [^|]*<!--([^>]+)-->`)
-	scaled   = regexp.MustCompile(`^<!--scale ([^:>]+): ([^>]+)-->$`)
-	inline   = regexp.MustCompile(`<!--(ours|theirs|ratio|cpu ours|cpu theirs|cpu ratio) ([^>]+)-->[^<]*<!--/-->`)
-	began    = regexp.MustCompile(`<!--(date|machine)-->[^<]*<!--/-->`)
-	oneTable = regexp.MustCompile(`(?s)(<!--table one processor-->\n)(?:.*?\n)?(<!--/-->)`)
+	keyed  = regexp.MustCompile(`^\| [^|]*<!--([^>]+)-->`)
+	scaled = regexp.MustCompile(`^<!--scale ([^:>]+): ([^>]+)-->$`)
+	inline = regexp.MustCompile(`<!--(ours|theirs|ratio|cpu ours|cpu theirs|cpu ratio) ([^>]+)-->[^<]*<!--/-->`)
+	began  = regexp.MustCompile(`<!--(date|machine)-->[^<]*<!--/-->`)
+	tables = regexp.MustCompile(`(?s)<!--table (one processor|others)-->\n(?:.*?\n)??<!--/-->`)
 )
 
 // pageNames are the pages with numbers, in docs.
@@ -111,9 +112,13 @@ func (s sample) five() sample {
 // fill returns a page with the numbers of this run.
 func (r *report) fill(page, text string) (string, error) {
 	f := filler{report: r, page: page, words: wordsOf(page)}
-	text = oneTable.ReplaceAllStringFunc(text, func(whole string) string {
-		m := oneTable.FindStringSubmatch(whole)
-		return m[1] + f.oneProcessor() + m[2]
+	text = tables.ReplaceAllStringFunc(text, func(whole string) string {
+		name := tables.FindStringSubmatch(whole)[1]
+		made := f.oneProcessor
+		if name == "others" {
+			made = func() string { return f.others(text) }
+		}
+		return "<!--table " + name + "-->\n" + made() + "<!--/-->"
 	})
 	lines := strings.Split(text, "\n")
 	var scale []string // the lines of the chart in the columns of the present table
@@ -168,11 +173,16 @@ func (f *filler) fail(format string, args ...any) {
 	f.failed = append(f.failed, fmt.Errorf("docs/%s: %s", f.page, fmt.Sprintf(format, args...)))
 }
 
-// find returns the row with this key, which lacks the name of the group. A comment in Markdown may not contain --, so
-// there the key has one -.
+// mark returns the key as pages have it: without the name of the group, and with one - for two, which a comment may not
+// contain.
+func (r row) mark() string {
+	return strings.ReplaceAll(strings.TrimPrefix(r.key(), r.Group+": "), "--", "-")
+}
+
+// find returns the row that is marked so.
 func (f *filler) find(key string) row {
 	for _, r := range f.Rows {
-		if strings.ReplaceAll(strings.TrimPrefix(r.key(), r.Group+": "), "--", "-") == key {
+		if r.mark() == key {
 			return r
 		}
 	}
@@ -188,19 +198,18 @@ func (f *filler) row(line, key string) string {
 		return line
 	}
 	r := f.find(key)
-	goal, met := strings.ReplaceAll(r.goals(), "at most ", ""), r.met()
-	switch met {
-	case "yes":
-		met = f.yes
-	case "no":
-		met = f.no
-	}
-	for i, value := range map[int]string{
-		2: r.Unit.middle(r.Ours), 4: r.Unit.middle(r.Theirs), 5: printRatio(r.ratio()), 6: goal, 7: met,
-	} {
+	is := f.cells(r)
+	for i, value := range map[int]string{2: is[0], 4: is[2], 5: is[3], 6: is[4], 7: is[5]} {
 		cells[i] = " " + value + " "
 	}
 	return strings.Join(cells, "|")
+}
+
+// cells returns ours, against, theirs, ratio, goal and met of a row.
+func (f *filler) cells(r row) []string {
+	met := map[string]string{"yes": f.yes, "no": f.no}[r.met()]
+	return []string{r.Unit.middle(r.Ours), r.Against, r.Unit.middle(r.Theirs), printRatio(r.ratio()),
+		strings.ReplaceAll(r.goals(), "at most ", ""), met}
 }
 
 // points fills the cells of a line of a table whose first cell is a point of the scale chart.
@@ -271,6 +280,22 @@ func (f *filler) oneProcessor() string {
 				printRatio(r.ratio()), printRatio(r.ratioCPU())})
 		}
 	}
+	return markdown(cells)
+}
+
+// others returns the table of the rows with a goal that have no line in the page.
+func (f *filler) others(page string) string {
+	cells := [][]string{{"work", "tunnelcast", "compared with", "its cost", "ratio", "goal", "met"}}
+	for _, r := range f.with(0) {
+		if r.met() != "" && !strings.Contains(page, "<!--"+r.mark()+"-->") {
+			cells = append(cells, append([]string{r.Work}, f.cells(r)...))
+		}
+	}
+	return markdown(cells)
+}
+
+// markdown returns a table with an empty line before and after it, or nothing if it has only headings.
+func markdown(cells [][]string) string {
 	if len(cells) == 1 {
 		return ""
 	}

@@ -119,6 +119,25 @@ func TestFillOneProcessor(t *testing.T) {
 	}
 }
 
+func TestFillOthers(t *testing.T) {
+	r := &report{}
+	r.add(row{Work: "shown", Unit: inSeconds, Ours: sample{1}, Goal: most(2)})
+	r.add(row{Work: "without a goal", Unit: inSeconds, Ours: sample{1}})
+	r.add(row{Work: "lost", Unit: counted, Ours: sample{1},
+		Against: "swanctl --load-all", Theirs: sample{4}, Goal: most(0)})
+	const table = "| shown<!--shown--> | 1.000 s | x | | | 2.000 s | yes |\n\n<!--table others-->\n"
+	const want = "\n| work | tunnelcast | compared with | its cost | ratio | goal | met |\n" +
+		"| --- | --- | --- | --- | --- | --- | --- |\n" +
+		"| lost | 1 | swanctl --load-all | 4 | 0.25x | none | no |\n\n<!--/-->"
+	const after = "\n\nText that stays.\n<!--table one processor-->\n<!--/-->\n"
+	for _, page := range []string{table + "<!--/-->" + after, table + want + after} {
+		got, err := r.fill("page.md", page)
+		if _, rest, _ := strings.Cut(got, "<!--table others-->\n"); err != nil || rest != want+after {
+			t.Errorf("%v\n%s", err, got)
+		}
+	}
+}
+
 func TestFillRefusesWhatTheRunLacks(t *testing.T) {
 	for page, want := range map[string]string{
 		"| x<!--nothing--> | | | | | | |":                "no row",
