@@ -120,6 +120,7 @@ var groups = []struct {
 }{
 	{"connect", (*bench).connect, true},
 	{"crowd", (*bench).crowd, true},
+	{"logins", (*bench).logins, true},
 	{"hung", (*bench).hung, true},
 	{"sync", (*bench).sync, true},
 	{"remux", (*bench).remux, true},

@@ -16,7 +16,7 @@ import (
 // An updown is our updown as one gateway has it, with the charon that it serves, which is a fake.
 type updown struct {
 	*testbed
-	charon   *fakeCharon
+	charon   *fakeCharon // nil if the charon is real
 	runDir   string
 	settings string // its updown.toml
 }
@@ -24,27 +24,32 @@ type updown struct {
 // startUpdown starts the fake charon and runs sync once, from which the hook learns the pools. The settings are lines
 // of TOML that are added to the file of the package.
 func (t *testbed) startUpdown(ctx context.Context, socket, runDir string, settings ...string) (*updown, error) {
-	charon, err := startFakeCharon(socket)
+	u, err := t.configure(runDir, settings...)
 	if err != nil {
 		return nil, err
 	}
+	if u.charon, err = startFakeCharon(socket); err != nil {
+		return nil, err
+	}
+	_, err = u.sync(ctx)
+	return u, err
+}
+
+// configure returns an updown with these settings.
+func (t *testbed) configure(runDir string, settings ...string) (*updown, error) {
 	// Its memory is on the disk, as on a server, and its own.
 	state := filepath.Join(t.scratch(), "state-"+filepath.Base(runDir))
 	if err := os.MkdirAll(state, 0o755); err != nil {
 		return nil, err
 	}
-	u := &updown{testbed: t, charon: charon, runDir: runDir,
+	u := &updown{testbed: t, runDir: runDir,
 		settings: filepath.Join(t.scratch(), "updown-"+filepath.Base(runDir)+".toml")}
 	packaged, err := os.ReadFile(t.settings("updown"))
 	if err != nil {
 		return nil, err
 	}
 	text := fmt.Sprintf("state-dir = %q\n%s\n%s", state, strings.Join(settings, "\n"), packaged)
-	if err := os.WriteFile(u.settings, []byte(text), 0o644); err != nil {
-		return nil, err
-	}
-	_, err = u.sync(ctx)
-	return u, err
+	return u, os.WriteFile(u.settings, []byte(text), 0o644)
 }
 
 // startGuide starts the guide's name server, and an updown that uses it with the settings that the package installs.
