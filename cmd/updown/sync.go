@@ -59,15 +59,29 @@ func (h *host) sync(ctx context.Context, flags syncFlags) error {
 		}
 	}
 	unlock()
-	// If new requests are waiting, systemd restarts sync immediately. Pause first, so
-	// that one run serves a whole burst of clients.
-	if requests, _ := h.dir.Requests(); len(requests) > 0 && !flags.DryRun {
+	if !flags.DryRun {
+		h.pauseInBurst(ctx)
+	}
+	return err
+}
+
+// pauseInBurst waits if there are new requests already: systemd starts the next run at
+// once, and that run can serve a whole burst of clients. charon logs clients in more
+// slowly while it lists them, so the pause lasts up to arrivalPauses times as long if
+// nobody has left: the hooks have added the names of those who came.
+func (h *host) pauseInBurst(ctx context.Context) {
+	const arrivalPauses = 4
+	for n := range arrivalPauses {
+		requests, _ := h.dir.Requests()
+		if len(requests) == 0 || n > 0 && rundir.SomeoneLeft(requests) {
+			return
+		}
 		select {
 		case <-ctx.Done():
+			return
 		case <-time.After(h.burstPause):
 		}
 	}
-	return err
 }
 
 // round compares the zones with charon once and changes the zones. It reads the

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,8 +19,14 @@ import (
 // under this name.
 const requestDir = "poke"
 
+// down is the request of a hook that was called for a client that left.
+const down = "down"
+
 // RequestSync records that a client left.
-func (d Dir) RequestSync() error { return d.request("down", "") }
+func (d Dir) RequestSync() error { return d.request(down, "") }
+
+// SomeoneLeft reports whether one of the requests is for a client that left.
+func SomeoneLeft(requests []string) bool { return slices.Contains(requests, down) }
 
 // request makes or overwrites a request.
 func (d Dir) request(name, content string) error {
