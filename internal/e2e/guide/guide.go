@@ -28,7 +28,9 @@ import (
 
 // A Page is a page of docs.
 type Page struct {
-	Run    string            // on what the page is run: "fresh", "after guide.md", "original", "no"
+	// Run is what the page is run on: "fresh", a bare VPS; "original", the original guide's server; "installed", that
+	// server with our package; "no", nothing.
+	Run    string
 	Values map[string]string // of the placeholders that this page defines
 	Blocks []Block
 }
