@@ -106,10 +106,10 @@ endif
 INVM = CGO_ENABLED=0 TUNNELCAST_E2E=1 TUNNELCAST_VM=1 TUNNELCAST_DEB=$(CURDIR)/$(DEB)
 test-vm: root amd64 package ## run the tests that need a kernel of their own, in a virtual machine: 10 minutes
 	@packaging/setup.sh vm
-	@$(INVM) $(call alive,testing in a virtual machine) $(GO) test -timeout 60m ./internal/e2e -run '^TestMachine'
+	@$(INVM) $(call alive,testing in a virtual machine) $(GO) test -timeout 120m ./internal/e2e -run '^TestMachine'
 ifneq ($(TUNNELCAST_LONG),)
 	@$(INVM) TUNNELCAST_SUITE=trixie $(call alive,testing in a virtual machine with Debian 13) \
-		$(GO) test -timeout 60m ./internal/e2e -run '^TestMachine'
+		$(GO) test -timeout 120m ./internal/e2e -run '^TestMachine'
 endif
 
 lint: setup ## check with gofmt, line length, vet, staticcheck, govulncheck

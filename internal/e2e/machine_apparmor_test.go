@@ -45,7 +45,8 @@ sed -i 's,^/usr/sbin/swanctl ,profile swanctl /usr/sbin/swanctl ,' /etc/apparmor
 	if os.Getenv("TUNNELCAST_LONG") != "" {
 		states = append(states, []state{
 			{"the rule was removed, and the profile not loaded again", rule + reload + "\n: >\"$1\"", true},
-			{"a rule for another lineage", `echo '/etc/letsencrypt/archive/other/privkey*.pem r,' >"$1"` + reload, false},
+			{"a rule for another lineage",
+				`echo '/etc/letsencrypt/archive/other/privkey*.pem r,' >"$1"` + reload, false},
 			{"a rule for writing", `echo '/etc/letsencrypt/archive/** w,' >"$1"` + reload, false},
 			{"a rule in another program's file",
 				`echo '/etc/letsencrypt/archive/** r,' >/etc/apparmor.d/local/usr.sbin.charon-systemd` + reload, false},
