@@ -61,7 +61,8 @@ func (b *bench) logins(ctx context.Context) error {
 		_, err = gw.sync(ctx)
 		left, namesErr := server.names(ctx)
 		if err = errors.Join(err, namesErr); err == nil && len(left) > 0 {
-			err = fmt.Errorf("%d clients had %d names; when all had left, there were %d", len(all), len(names), len(left))
+			err = fmt.Errorf("%d clients had %d names; when all had left, there were %d",
+				len(all), len(names), len(left))
 		}
 		return err
 	}
@@ -139,7 +140,8 @@ swanctl {
 
 // startCharons starts both. The client has a connection for each client.
 func (t *testbed) startCharons(ctx context.Context, all []client) (*charons, error) {
-	if out, err := exec.CommandContext(ctx, "/bin/sh", "-c", furnishCharons, "sh", t.tree, t.dir).CombinedOutput(); err != nil {
+	furnish := exec.CommandContext(ctx, "/bin/sh", "-c", furnishCharons, "sh", t.tree, t.dir)
+	if out, err := furnish.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("furnish the charons: %w\n%s", err, out)
 	}
 	inside := *t
