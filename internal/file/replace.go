@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -15,7 +16,9 @@ type Durability bool
 const (
 	// OnDisk returns once the content and its name are on the disk: a power cut then leaves it.
 	OnDisk Durability = true
-	// InMemory does not wait. After a power cut the file may have its old content, or none.
+	// InMemory does not wait, except for the content of a new file. After a power cut the file may have its old
+	// content, or a new file may be missing. Where a rename over a file can reach the disk before the content, other
+	// than on ext4, it may be empty.
 	InMemory Durability = false
 )
 
@@ -35,7 +38,22 @@ func Replace(path string, content []byte, mode fs.FileMode, durability Durabilit
 	if err != nil {
 		return fmt.Errorf("replace %s: %w", path, err)
 	}
-	if err = write(temporary, content, mode, durability); err == nil {
+	err = write(temporary, content, mode)
+	switch _, missing := os.Lstat(path); {
+	case err != nil:
+	case durability == OnDisk:
+		// Without it the rename may reach the disk before the content: the file would be empty.
+		err = temporary.Sync()
+	case errors.Is(missing, fs.ErrNotExist):
+		// When one file replaces another, ext4 writes the content before the name (auto_da_alloc in ext4(5)), but it
+		// does not for a new name: after a power cut the file was there and empty. InMemory promises no more, so an
+		// error does not count.
+		_ = temporary.Sync()
+	}
+	if closed := temporary.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
 		err = os.Rename(temporary.Name(), path)
 	}
 	if err != nil {
@@ -54,20 +72,11 @@ func Replace(path string, content []byte, mode fs.FileMode, durability Durabilit
 // directory that end in .prom, such as node_exporter, does not read them.
 func hidden(path string) string { return "." + filepath.Base(path) + ".new-" }
 
-// write writes the content and closes the file.
-func write(file *os.File, content []byte, mode fs.FileMode, durability Durability) error {
-	_, err := file.Write(content)
-	if err == nil {
-		err = file.Chmod(mode)
+func write(file *os.File, content []byte, mode fs.FileMode) error {
+	if _, err := file.Write(content); err != nil {
+		return err
 	}
-	if err == nil && durability == OnDisk {
-		// Without it the rename may reach the disk before the content: the file would be empty.
-		err = file.Sync()
-	}
-	if closed := file.Close(); err == nil {
-		err = closed
-	}
-	return err
+	return file.Chmod(mode)
 }
 
 func syncDir(path string) error {

@@ -98,7 +98,7 @@ func family(series string) string {
 }
 
 // write merges the metrics of this run into the file, which it replaces atomically.
-// It does not sync the file: after a power cut the counters may start at zero again,
+// It does not wait for the disk: after a power cut the counters may be older or start at zero,
 // which Prometheus handles.
 func (m *Metrics) write(now time.Time, success bool) error {
 	if m == nil || m.dir == "" {
