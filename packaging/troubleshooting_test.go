@@ -545,3 +545,69 @@ func TestTroubleshootingInJapanese(t *testing.T) {
 		}
 	}
 }
+
+// unproven are beginnings of lines on the page whose words no test asserts: the tests of these faults look at the event
+// of the entry or at what was done, or the fault cannot be made at will. TestTroubleshooting holds the words to the
+// code.
+var unproven = []string{
+	"tunnelcast-updown: address is in none of the gateway's pools",
+	"tunnelcast-updown: charon has no pools and none are set",
+	"tunnelcast-updown: client not registered for sync",
+	"tunnelcast-updown: no PTR yet",
+	"tunnelcast-updown: … untrusted reply",
+	"tunnelcast-updown: clients without a name will be logged again",
+	"tunnelcast-updown: events are dropped",
+	"tunnelcast-recorddone: … no space left on device",
+	"tunnelcast-recorddone: leftover of a killed run stays",
+	"tunnelcast-archiveprune: no limit is set for this archive",
+	"tunnelcast-archiveprune: more of this is counted and not logged",
+	"tunnelcast-certhook: … charon serves it now, but AppArmor's profile",
+	"tunnelcast-certhook: not done within",
+	"tunnelcast-certhook: … the certificate is in place, but",
+}
+
+// TestQuotedLinesAreProvoked checks that a test asserts the words of every line that the page quotes.
+func TestQuotedLinesAreProvoked(t *testing.T) {
+	var all strings.Builder
+	for _, top := range []string{"../cmd", "../internal"} {
+		err := filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !regexp.MustCompile(`_test\.go$|/testdata/.*\.txt(ar)?$`).MatchString(name) {
+				return err
+			}
+			text, err := os.ReadFile(name)
+			all.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	split := regexp.MustCompile("\"\\s*\\+\\s*\"|`\\s*\\+\\s*`") // a text on two lines
+	tests := strings.NewReplacer(`\.`, ".", `\(`, "(", `\)`, ")").Replace(split.ReplaceAllString(all.String(), ""))
+	provoked := 0
+	for _, r := range readPage(t, "troubleshooting.md").rows {
+		for _, line := range spans(r.cells[0]) {
+			m := quoted.FindStringSubmatch(line)
+			if m == nil || !slices.Contains([]string{"updown", "recorddone", "archiveprune", "certhook"}, m[1]) {
+				continue
+			}
+			parts, _ := fragments(m[2])
+			asserted := false
+			for _, part := range parts {
+				for _, part := range joint.Split(part, -1) {
+					asserted = asserted || len(part) >= 8 && strings.Contains(tests, part)
+				}
+			}
+			begins := func(beginning string) bool { return strings.HasPrefix(line, beginning) }
+			switch listed := slices.ContainsFunc(unproven, begins); {
+			case !asserted && !listed && len(parts) > 0:
+				t.Errorf("docs/troubleshooting.md:%d: no test asserts words of %q", r.line, line)
+			case asserted && listed:
+				t.Errorf("a test asserts words of %q, which is listed as unproven", line)
+			case asserted:
+				provoked++
+			}
+		}
+	}
+	t.Logf("%d lines", provoked)
+}
