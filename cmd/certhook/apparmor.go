@@ -75,36 +75,21 @@ func (a *appArmor) access(file string) rotation.Access {
 }
 
 // find returns the profile that confines swanctl. If the list of profiles cannot be read,
-// there may be one of the usual name.
+// there may be one of the usual name. To which programs a profile of another name is
+// attached, the kernel does not tell.
 func (a *appArmor) find() profile {
-	p := profile{}
-	dirs, _ := filepath.Glob(filepath.Join(a.root, appArmorDir, "policy/profiles/*"))
-	for _, dir := range dirs {
-		if line(filepath.Join(dir, "attach")) == swanctlProgram {
-			p = profile{line(filepath.Join(dir, "name")), line(filepath.Join(dir, "mode"))}
+	profiles, err := os.ReadFile(filepath.Join(a.root, appArmorDir, "profiles"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return profile{swanctlProgram, "enforce"}
+	}
+	for line := range strings.Lines(string(profiles)) {
+		label, mode, _ := strings.Cut(strings.TrimSpace(line), " (")
+		mode = strings.TrimSuffix(mode, ")")
+		if (label == swanctlProgram || label == filepath.Base(swanctlProgram)) && mode != "unconfined" {
+			return profile{label, mode}
 		}
 	}
-	if p.label == "" {
-		profiles, err := os.ReadFile(filepath.Join(a.root, appArmorDir, "profiles"))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return profile{swanctlProgram, "enforce"}
-		}
-		for line := range strings.Lines(string(profiles)) {
-			if name, mode, _ := strings.Cut(strings.TrimSpace(line), " ("); name == swanctlProgram {
-				p = profile{name, strings.TrimSuffix(mode, ")")}
-			}
-		}
-	}
-	if p.mode == "unconfined" {
-		return profile{}
-	}
-	return p
-}
-
-// line returns the only line of a file of the kernel, or "".
-func line(file string) string {
-	data, _ := os.ReadFile(file) // the profile may have been removed meanwhile
-	return strings.TrimSpace(string(data))
+	return profile{}
 }
 
 // rule returns the rule that lets swanctl read a file: in certbot's archive, one for every

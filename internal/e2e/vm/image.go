@@ -44,6 +44,7 @@ func buildImage(ctx context.Context, dir, work string, lock *os.File, suite stri
 		"/etc/hosts":                         "127.0.0.1 localhost\n127.0.1.1 gateway\n",
 		"/etc/resolv.conf":                   "nameserver 127.0.0.1\n",
 		"/etc/fstab":                         "/dev/vda / ext4 errors=remount-ro 0 1\n",
+		"/etc/systemd/system.conf.d/vm.conf": patient,
 		"/etc/systemd/system/agent.service":  agentUnit,
 		"/etc/systemd/system/vm-net.service": networkUnit,
 	} {
@@ -59,6 +60,12 @@ func buildImage(ctx context.Context, dir, work string, lock *os.File, suite stri
 	}
 	return box.RunRecipe(ctx, recipe, dir, lock, part, "disk", work)
 }
+
+// On an emulated processor of a busy computer, a device may need longer than systemd's 90 s to appear.
+const patient = `[Manager]
+DefaultTimeoutStartSec=15min
+DefaultDeviceTimeoutSec=15min
+`
 
 const agentUnit = `[Unit]
 Description=Agent of the tests
