@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,13 +19,12 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// A cutDisk is a file system with default options in a machine. The disk logs its writes.
+// A cutDisk is an ext4 file system with default options in a machine. The disk logs its writes.
 type cutDisk struct {
 	t      *testing.T
 	m      *vm.Machine
 	name   string
 	dir    string // where it is mounted
-	size   int64  // of the disk, in bytes; each state is compared with it
 	device string
 	files  string // a directory of this computer for the disk and its log
 	disk   vm.Disk
@@ -36,30 +34,27 @@ type cutDisk struct {
 	kept   []*powercut.Outcome // with what the power cut left of each, in the file outcomes
 }
 
+// cutSize is the size of a disk, in bytes. Each state is compared with it.
+const cutSize = 24 << 20
+
 // newCutDisk makes an ext4 file system on a disk, plugs it into the machine and mounts it at dir. Its root belongs to
 // www-data.
 func newCutDisk(t *testing.T, m *vm.Machine, name, dir string) *cutDisk {
 	t.Helper()
-	return newCutDiskOf(t, m, name, dir, 24<<20, "mkfs.ext4", "-q", "-F",
-		"-E", "lazy_itable_init=0,lazy_journal_init=0") // so that only the programs cause writes
-}
-
-// newCutDiskOf is newCutDisk with another file system, of so many bytes, that the command makes.
-func newCutDiskOf(t *testing.T, m *vm.Machine, name, dir string, size int64, mkfs ...string) *cutDisk {
-	t.Helper()
-	d := &cutDisk{t: t, m: m, name: name, dir: dir, size: size, files: t.TempDir()}
+	d := &cutDisk{t: t, m: m, name: name, dir: dir, files: t.TempDir()}
 	d.disk = vm.Disk{Name: name, File: filepath.Join(d.files, "disk"), Log: filepath.Join(d.files, "log")}
 	err := os.WriteFile(d.disk.File, nil, 0o600)
 	if err == nil {
-		err = os.Truncate(d.disk.File, size)
+		err = os.Truncate(d.disk.File, cutSize)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := promised.Program(t, mkfs[0])
-	out, err := exec.CommandContext(t.Context(), program, append(mkfs[1:], d.disk.File)...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), promised.Program(t, "mkfs.ext4"), "-q", "-F",
+		"-E", "lazy_itable_init=0,lazy_journal_init=0", // so that only the programs cause writes
+		d.disk.File).CombinedOutput()
 	if err != nil {
-		t.Fatalf("%v: %v: %s", mkfs, err, out)
+		t.Fatalf("mkfs.ext4: %v: %s", err, out)
 	}
 	if d.before, err = os.ReadFile(d.disk.File); err != nil {
 		t.Fatal(err)
@@ -183,60 +178,17 @@ func (d *cutDisk) try(look func(files map[string]string, done int) (wrong []stri
 		},
 		Keep: func(o *powercut.Outcome, image string) error {
 			d.kept = append(d.kept, o)
-			return copySparse(outcomes, int64(len(d.kept)-1)*d.size, image)
+			return copySparse(outcomes, int64(len(d.kept)-1)*cutSize, image)
 		},
 	})
 	if err == nil {
-		err = outcomes.Truncate(int64(len(d.kept)) * d.size)
+		err = outcomes.Truncate(int64(len(d.kept)) * cutSize)
 	}
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	d.t.Logf("%s, %v: %s", d.name, time.Since(start).Round(time.Second), result)
 	return result
-}
-
-// mounted cuts the power in up to n states, spread over the log, and has the machine recover them, for file systems
-// that only a mount recovers. Each state is an outcome.
-func (d *cutDisk) mounted(n int, look func(files map[string]string, done int) (wrong []string)) {
-	d.t.Helper()
-	log, err := powercut.ReadLog(d.disk.Log)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	states := slices.Collect(powercut.States(log, d.from, 7))
-	n = min(n, len(states))
-	disk, err := powercut.NewDisk(filepath.Join(d.files, "state"), d.before, log)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer disk.Close()
-	outcomes, err := os.Create(d.outcomes())
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer outcomes.Close()
-	for i := range n {
-		state := states[i*len(states)/n]
-		done, _ := slices.BinarySearch(d.done, state.End+1)
-		d.kept = append(d.kept, &powercut.Outcome{State: state, Done: done, States: 1})
-		err := disk.Set(state)
-		if err == nil {
-			err = copySparse(outcomes, int64(i)*d.size, disk.File)
-		}
-		if err == nil {
-			err = outcomes.Truncate(int64(i+1) * d.size)
-		}
-		if err != nil {
-			d.t.Fatal(err)
-		}
-	}
-	i := 0
-	d.next(":", func(files map[string]string) []string {
-		i++
-		return look(files, d.kept[i-1].Done)
-	})
-	d.t.Logf("%s: %d of %d states were mounted", d.name, n, len(states))
 }
 
 func (d *cutDisk) outcomes() string { return filepath.Join(d.files, "outcomes") }
@@ -268,7 +220,7 @@ func (d *cutDisk) keepFaults() {
 		shown++
 		file := filepath.Join(dir, fmt.Sprintf("%s-%d.img", d.name, i))
 		cmd := exec.CommandContext(d.t.Context(), "dd", "status=none", "conv=sparse", "bs=1M", "if="+d.outcomes(),
-			"of="+file, fmt.Sprintf("skip=%d", int64(i)*d.size>>20), fmt.Sprintf("count=%d", d.size>>20))
+			"of="+file, fmt.Sprintf("skip=%d", i*cutSize>>20), fmt.Sprintf("count=%d", cutSize>>20))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			d.t.Fatalf("%v: %s", err, out)
 		}
@@ -304,7 +256,7 @@ for i in $(seq 0 $step $last); do
 	(cd $dir; sh -ec "$script") 2>&1 || echo "!! exit status $?"
 	(cd $dir; find . -type f -exec sha256sum {} +)
 	umount $dir
-done`, device, strconv.FormatInt(d.size, 10), strconv.Itoa(step), strconv.Itoa(len(d.kept)-1), script)
+done`, device, strconv.Itoa(cutSize), strconv.Itoa(step), strconv.Itoa(len(d.kept)-1), script)
 	for section := range strings.SplitSeq(strings.TrimPrefix(out, "== "), "\n== ") {
 		number, rest, _ := strings.Cut(section, "\n")
 		i, err := strconv.Atoi(number)
