@@ -26,7 +26,7 @@ type Common struct {
 
 // Parse reads the flags in env.Args and, for those not given, the settings in the
 // configuration file into cli, a pointer to a struct with kong's tags that embeds
-// Common. It returns the name of the command. It is the only reader of settings.
+// Common. It returns the name of the command. Only it and ParseCall read settings.
 //
 // Each flag of cli itself is a setting, with the same name in the file; flags of a
 // command are not. A table is a setting without a flag: a field that implements Table
