@@ -130,6 +130,13 @@ func (r *reader) take(b guide.Block, output *guide.Block) error {
 		}
 		return writePart(c, b, text)
 	}
+	if b.Reboot {
+		server, ok := c.(*box.Gateway)
+		if !ok {
+			r.Fatalf("line %d: only the server can restart", b.Line)
+		}
+		return server.Reboot(r.Context())
+	}
 	want := ""
 	if output != nil {
 		if want, err = guide.Fill(output.Text, r.values); err != nil {

@@ -24,6 +24,7 @@ const PublicName = "vpn.example.net"
 //     root certificate under a name of Let's Encrypt's.
 //   - /etc/hosts stands for the public DNS, one computer with SiteName for the Internet, and a directory of packages
 //     for Debian's mirrors.
+//   - Reboot, which cuts the power, stands for the command of that name.
 //   - A user's computer has an SSH key, because ssh-keygen asks questions. Its ssh accepts the VPS's host
 //     key without a question.
 func vpsFiles() map[string]string {
@@ -61,6 +62,26 @@ func (g *Gateway) bootVPS(ctx context.Context) error {
 		return err
 	}
 	return g.WaitPebble(ctx)
+}
+
+// Reboot cuts the VPS's power and starts it again. Addresses that the VPS has set itself are gone then.
+func (g *Gateway) Reboot(ctx context.Context) error {
+	g.stop()
+	g.leader, g.done = 0, make(chan struct{})
+	for _, args := range [][]string{
+		{"ip", "address", "flush", "dev", "lo"},
+		{"ip", "address", "add", "127.0.0.1/8", "dev", "lo"},
+		{"ip", "address", "add", Outside + "/32", "dev", "lo"},
+		{"sysctl", "--quiet", "net.ipv4.ip_forward=0"},
+	} {
+		if _, err := g.net(ctx, args...); err != nil {
+			return err
+		}
+	}
+	if err := g.start(ctx); err != nil {
+		return err
+	}
+	return g.WaitRunning(ctx)
 }
 
 // Internet makes the computer with SiteName. It must be the first device of the box.

@@ -7,6 +7,7 @@
 //	```sh client             commands, as root on another machine
 //	```sh background         commands that run until Ctrl-C, which comes after the next retry block
 //	```sh retry              commands that are repeated until they print what the next block shows
+//	```sh restarts           a command that restarts the machine
 //	```text                  what the commands of the block before print; … stands for any text
 //	```conf /etc/x.conf      a file on the server, whole
 //	```conf append /etc/x    lines at the end of a file
@@ -54,6 +55,7 @@ type Block struct {
 	Machine string // "" is the server
 	Retry   bool   // of a command: repeat it until it succeeds and its output matches
 	Until   bool   // of a command: it runs until Ctrl-C, which comes after the next block with Retry
+	Reboot  bool   // of a command: it restarts the machine
 	Path    string // of a file
 	Append  bool   // of a file: its end, not the whole
 	Reason  string // of a block that is not run
@@ -147,6 +149,8 @@ func (b *Block) parseInfo(paragraph string) error {
 		switch {
 		case w == "retry" && b.Kind == Command:
 			b.Retry = true
+		case w == "restarts" && b.Kind == Command:
+			b.Reboot = true
 		case w == "background" && b.Kind == Command:
 			b.Until = true
 		case w == "append" && b.Kind == File:
