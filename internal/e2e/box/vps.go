@@ -64,14 +64,12 @@ func (g *Gateway) bootVPS(ctx context.Context) error {
 	return g.WaitPebble(ctx)
 }
 
-// Reboot cuts the VPS's power and starts it again. Addresses that the VPS has set itself are gone then.
+// Reboot cuts the VPS's power and starts it again. Its network remains, but not what the guide has set in it.
 func (g *Gateway) Reboot(ctx context.Context) error {
 	g.stop()
 	g.leader, g.done = 0, make(chan struct{})
 	for _, args := range [][]string{
-		{"ip", "address", "flush", "dev", "lo"},
-		{"ip", "address", "add", "127.0.0.1/8", "dev", "lo"},
-		{"ip", "address", "add", Outside + "/32", "dev", "lo"},
+		{"ip", "address", "del", Inside + "/32", "dev", "lo"},
 		{"sysctl", "--quiet", "net.ipv4.ip_forward=0"},
 	} {
 		if _, err := g.net(ctx, args...); err != nil {
