@@ -55,8 +55,9 @@ const linkKey = "ln -s /etc/letsencrypt/live/vpn.example/privkey.pem /etc/swanct
 
 var symptoms = []symptom{
 	{
-		name: "the key's link is missing", wrong: "rm /etc/swanctl/private/vpn.example.pem; swanctl --load-creds --clear",
-		act: login, log: charonLog, line: "no private key found for 'NAME'",
+		name:  "the key's link is missing",
+		wrong: "rm /etc/swanctl/private/vpn.example.pem; swanctl --load-creds --clear",
+		act:   login, log: charonLog, line: "no private key found for 'NAME'",
 		remedy: []string{linkKey, "swanctl --load-all"},
 	},
 	{
@@ -97,11 +98,12 @@ var symptoms = []symptom{
 		remedy: []string{"systemctl start named"},
 	},
 	{
-		name:  "no transfer",
-		wrong: keep(zoneConf) + "sed -i 's/allow-update.*/& allow-transfer { none; };/' " + zoneConf + "; rndc reconfig",
-		act:   onGateway("tunnelcast-updown sync"),
-		line:  "tunnelcast-updown: … REFUSED: the zone may not be transferred with the key NAME (…)",
-		undo:  putBack(zoneConf) + "; rndc reconfig; tunnelcast-updown sync",
+		name: "no transfer",
+		wrong: keep(zoneConf) +
+			"sed -i 's/allow-update.*/& allow-transfer { none; };/' " + zoneConf + "; rndc reconfig",
+		act:  onGateway("tunnelcast-updown sync"),
+		line: "tunnelcast-updown: … REFUSED: the zone may not be transferred with the key NAME (…)",
+		undo: putBack(zoneConf) + "; rndc reconfig; tunnelcast-updown sync",
 	},
 	{
 		name: "a name by hand", wrong: "rm -f /run/tunnelcast/said-kept; " +
@@ -126,10 +128,11 @@ var symptoms = []symptom{
 		remedy: []string{"chown www-data " + box.Archive},
 	},
 	{
-		name:  "the archive is read-only",
-		wrong: mount("uid=33") + "; touch -d '5 days ago' " + box.Archive + "/old.mp4; mount -o remount,ro " + box.Archive,
-		act:   onGateway("runuser -u www-data -- tunnelcast-archiveprune"),
-		line:  "tunnelcast-archiveprune: … read-only file system (the disk is, or ProtectSystem= of the unit: …)",
+		name: "the archive is read-only",
+		wrong: mount("uid=33") + "; touch -d '5 days ago' " + box.Archive + "/old.mp4; " +
+			"mount -o remount,ro " + box.Archive,
+		act:  onGateway("runuser -u www-data -- tunnelcast-archiveprune"),
+		line: "tunnelcast-archiveprune: … read-only file system (the disk is, or ProtectSystem= of the unit: …)",
 		// The remedy for the disk; the other is for the unit.
 		remedy: []string{"mount -o remount,rw " + box.Archive},
 		undo:   "runuser -u www-data -- tunnelcast-archiveprune; test ! -e " + box.Archive + "/old.mp4; " + unmount,

@@ -101,8 +101,8 @@ const updownConf = `page = "/var/www/html/live.html"
 "carol" = "carol-of-the-media-center-of-the-university"
 `
 
-// playPage shows a recording, paused at a second. The empty script arrives slowly, and the screenshot waits for it: until
-// the browser has drawn the frame.
+// playPage shows a recording, paused at a second. The empty script arrives slowly, and the screenshot waits for it:
+// until the browser has drawn the frame.
 const playPage = `<!DOCTYPE html>
 <meta charset="utf-8">
 <title>FILE</title>
