@@ -167,8 +167,10 @@ func TestMachineReboot(t *testing.T) {
 		}
 		err := m.Wait(t.Context(), "the end of the boot", func() (bool, error) {
 			state, err := m.Run(t.Context(), "systemctl", "is-system-running", "--wait")
-			state = strings.TrimSpace(state)
-			return state == "running" || state == "degraded", err
+			if state = strings.TrimSpace(state); state == "running" || state == "degraded" {
+				err = nil // the exit status is 1 if it is degraded
+			}
+			return err == nil, err
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -22,7 +22,8 @@ type Client struct {
 }
 
 // The device has its own /run and settings. Its charon and swanctl are copies that no AppArmor profile names: it is the
-// gateway's that are to be tested. The first certificate authority that it trusts is the gateway's, and no other.
+// gateway's that are to be tested. It trusts the authority that issued the gateway's certificate. pebble is another one
+// after each boot, so its certificate is kept, also through a power failure.
 const device = `
 name=$1 number=$2 address=$3 outside=$4
 dir=/srv/$name
@@ -30,7 +31,9 @@ mkdir -p "$dir/swanctl/conf.d" "$dir/swanctl/x509ca"
 cp -a /etc/strongswan.d "$dir/"
 printf 'resolve {\n load = no\n}\n' >"$dir/strongswan.d/charon/resolve.conf"
 echo 'include conf.d/*.conf' >"$dir/swanctl/swanctl.conf"
-curl -sSf https://localhost:15000/roots/0 >"$dir/swanctl/x509ca/root.pem"
+[ -s /srv/root.pem ] || curl -sSf -o /srv/root.pem https://localhost:15000/roots/0
+sync /srv/root.pem /srv
+cp /srv/root.pem "$dir/swanctl/x509ca/"
 systemd-run --quiet --collect --unit="$name" --property=PrivateNetwork=yes \
 	--property=TemporaryFileSystem='/run /var/log' \
 	--property=BindPaths="$dir/swanctl:/etc/swanctl $dir/strongswan.d:/etc/strongswan.d" \
