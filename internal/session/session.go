@@ -47,6 +47,7 @@ type Session struct {
 	Remote     string       `json:"remote"`
 	Connection string       `json:"connection"`
 	IDs        []string     `json:"ids"`             // of its IKE_SAs, the newest last; reauthentication has two
+	First      string       `json:"first"`           // the ID of its first IKE_SA
 	ReqIDs     []string     `json:"reqids"`          // of its CHILD_SAs
 	Since      time.Time    `json:"since"`           // when its first IKE_SA was established
 	In         uint64       `json:"in"`              // bytes from the client over all of its CHILD_SAs
@@ -120,7 +121,7 @@ func Follow(before []Session, sas []SA, now time.Time) []Session {
 			sessions = append(sessions, Session{}.with(group, now))
 		}
 	}
-	slices.SortFunc(sessions, func(a, b Session) int { return older(a.Since, b.Since, a.id(), b.id()) })
+	slices.SortFunc(sessions, began)
 	return sessions
 }
 
@@ -135,9 +136,24 @@ func split(sas []SA, is func(SA) bool) (yes, no []SA) {
 	return yes, no
 }
 
-// older compares by time, then by charon's numbers, which grow.
+// older compares by time, then by charon's numbers.
 func older(a, b time.Time, aID, bID string) int {
-	return cmp.Or(a.Compare(b), cmp.Compare(len(aID), len(bID)), cmp.Compare(aID, bID))
+	return cmp.Or(a.Compare(b), byNumber(aID, bID))
+}
+
+// began compares sessions by when they began. charon lists ages in whole seconds, so a
+// time of one look may be a second before that of another look, although it was later.
+// charon's numbers grow.
+func began(a, b Session) int {
+	const apart = 2 * time.Second
+	if d := a.Since.Sub(b.Since); d <= -apart || d >= apart {
+		return cmp.Compare(d, 0)
+	}
+	return byNumber(a.First, b.First)
+}
+
+func byNumber(a, b string) int {
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
 func (s Session) sharesReqID(sa SA) bool {
@@ -165,6 +181,9 @@ func (s Session) with(sas []SA, now time.Time) Session {
 			s.Since = now
 		}
 		s.LastMoved = s.Since
+	}
+	if s.First == "" {
+		s.First = sas[0].ID
 	}
 	before := s.Counters
 	s.IDs, s.ReqIDs, s.Counters = nil, nil, nil

@@ -180,6 +180,25 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// Of two logins within a second, the later one stays, although charon's ages in whole
+// seconds can make it look older, and although the earlier one was rekeyed meanwhile.
+func TestPlanWithinASecond(t *testing.T) {
+	look := func(ms int) time.Time { return noon.Add(time.Duration(ms) * time.Millisecond) }
+	at := func(s SA, established time.Time) SA { s.Established = established; return s }
+	busy := func(id string) Child { return child(id, id, 1, 1, -time.Minute) }
+	early := at(sa("9", "alice", "10.0.0.100", home, 0, busy("1")), look(1950)) // its age is 0 s
+	first := Follow(nil, []SA{early}, look(1950))
+	late := at(sa("10", "alice", "10.0.0.101", work, 0, busy("2")), look(1050)) // its age is 1 s
+	both := Follow(first, []SA{late, early}, look(2050))
+	rekeyed := at(early, look(31_000))
+	rekeyed.ID = "11"
+	both = Follow(both, []SA{late, rekeyed}, look(33_000))
+	plan := Policy{Limits: Limits{Sessions: 1}}.Plan(both, look(33_000))
+	if len(plan) != 1 || plan[0].Session.id() != "11" {
+		t.Errorf("ends %+v, want the login of 10.0.0.100", plan)
+	}
+}
+
 func TestNext(t *testing.T) {
 	s := Follow(nil, []SA{sa("1", "alice", "10.0.0.100", "x", time.Hour, child("1", "1", 1, 1, 10*time.Minute))},
 		noon)[0]
