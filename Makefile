@@ -87,7 +87,7 @@ RESTART := TestDirectoriesThatCannotBeRead TestFailing TestIdentifyClosed TestLa
 	TestWalkWithoutTypes TestWithoutLeases
 space := $(subst ,, )
 
-test: root deb ## run all tests, also those in the box: 17 minutes the first time, then 12
+test: root deb ## run all tests, also those in the box: 23 minutes the first time, then 15
 	@$(LIBAV) && $(PROMISED) && $(call alive,testing) $(GO) test -timeout 60m ./...
 	@$(LIBAV) && $(PROMISED) TUNNELCAST_SUITE=trixie && $(call alive,testing on Debian 13) \
 		$(GO) test -timeout 30m ./internal/e2e -run '$(STORY)'
