@@ -65,7 +65,6 @@ func TestCertcheckStartsWithCharon(t *testing.T) {
 		run(t, b, "systemctl", "restart", "strongswan.service")
 		run(t, b, "systemctl", "reset-failed", "strongswan.service") // its own limit
 		up := timestamp("strongswan.service", "ActiveEnterTimestampMonotonic")
-		// The next restart waits for the run of this one: systemd starts no second run of a unit beside the first.
 		err := box.Poll(t.Context(), soon, "the unit to load the key", func() (bool, error) {
 			started := timestamp("tunnelcast-certcheck.service", "ExecMainStartTimestampMonotonic")
 			ended := timestamp("tunnelcast-certcheck.service", "ExecMainExitTimestampMonotonic")
@@ -84,6 +83,37 @@ func TestCertcheckStartsWithCharon(t *testing.T) {
 		t.Errorf("the result is %s; want exit-code, because the next reload would lose the key again", result)
 	}
 	connect(t, client(t, b, "early"), "alice")
+}
+
+// If charon is restarted while the unit runs, the unit begins again: it may have loaded the key into the charon that
+// has ended.
+func TestCertcheckBeginsAgainWithCharon(t *testing.T) {
+	b := server(t)
+	const unit, dropIn = "tunnelcast-certcheck.service", "/etc/systemd/system/tunnelcast-certcheck.service.d"
+	const slow = "[Service]\nExecStart=\nExecStart=/bin/sh -c '/usr/sbin/tunnelcast-certhook check --heal; sleep 600'\n"
+	if err := b.Gateway.WriteFile(dropIn+"/slow.conf", slow, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer run(t, b, "sh", "-c", "rm -r "+dropIn+"; systemctl daemon-reload; systemctl stop "+unit+
+		"; systemctl reset-failed "+unit)
+	run(t, b, "systemctl", "daemon-reload")
+	run(t, b, "systemctl", "restart", "strongswan.service")
+	invocation := func() string {
+		t.Helper()
+		return strings.TrimSpace(run(t, b, "systemctl", "show", "-P", "InvocationID", unit))
+	}
+	before := invocation()
+	run(t, b, "systemctl", "restart", "strongswan.service")
+	err := box.Poll(t.Context(), soon, "the unit to begin again", func() (bool, error) {
+		state := strings.TrimSpace(run(t, b, "systemctl", "show", "-P", "ActiveState", unit))
+		if id := invocation(); id == before || state != "activating" {
+			return false, fmt.Errorf("it is %s, invocation %s, which was %s before", state, id, before)
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // The unit runs as root, and may write to no directory but those that it needs.
