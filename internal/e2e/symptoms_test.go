@@ -93,6 +93,15 @@ var symptoms = []symptom{
 		},
 	},
 	{
+		name:  "an empty journal, as of a power cut",
+		wrong: "systemctl stop named; : >/var/lib/bind/db.example.jnl",
+		act:   onGateway("systemctl start named"), log: namedLog,
+		line: "zone example/IN: journal open failed: no more",
+		remedy: []string{
+			"systemctl stop named", "rm /var/lib/bind/db.example.jnl", "systemctl start named",
+		},
+	},
+	{
 		name: "named stopped", wrong: "systemctl stop named", act: onGateway("tunnelcast-updown sync"),
 		line:   "tunnelcast-updown: … read key: … (is named running? its session key is made when it starts)",
 		remedy: []string{"systemctl start named"},
