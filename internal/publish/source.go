@@ -3,7 +3,7 @@
 //
 //	NewWork      makes a file with a hidden name in the directory where it will be published
 //	Publish      sets the recording's owner, mode and time, syncs the file, renames it without
-//	             replacing anything, and syncs the directory
+//	             replacing anything, and syncs the directory and the file again
 //	Remove       checks the recording once more under a hidden name, which nginx does not open, and
 //	             removes it
 //

@@ -96,10 +96,26 @@ func (w *Work) Publish(names iter.Seq[string]) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := w.source.sync(w.source.dir); err != nil {
-		return "", fmt.Errorf("sync directory %s: %w", w.source.Dir, err)
+	return name, w.source.syncName(name)
+}
+
+// syncName waits until the disk has the name that a file has just got.
+func (s *Source) syncName(name string) error {
+	path := filepath.Join(s.Dir, name)
+	fd, err := file.OpenAt(int(s.dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	return name, nil
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	file.Touch(f)
+	if err := s.sync(s.dir); err != nil {
+		return fmt.Errorf("sync directory %s: %w", s.Dir, err)
+	}
+	if err := s.sync(f); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
 }
 
 func (w *Work) rename(names iter.Seq[string]) (string, error) {

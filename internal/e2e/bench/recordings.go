@@ -77,23 +77,23 @@ func (r *remuxer) cp() *side {
 	return r.side(func(flv, mp4 string) (usage, error) { return r.onDisk(mp4, "cp", flv, mp4) })
 }
 
-// syncs waits for the disk as often as recorddone does: for the file and for its new name. The file is as large as the
-// recording.
+// syncs waits for the disk as often as recorddone does: for the file, for its new name, and for the disk's cache. The
+// file is as large as the recording.
 func (r *remuxer) syncs() *side {
 	hidden := r.path("hidden")
 	s := r.side(func(_, mp4 string) (usage, error) {
-		file, err := os.Open(hidden)
+		f, err := os.Open(hidden)
 		if err != nil {
 			return usage{}, err
 		}
-		defer file.Close()
+		defer f.Close()
 		dir, err := os.Open(r.dir)
 		if err != nil {
 			return usage{}, err
 		}
 		defer dir.Close()
 		start := time.Now()
-		err = errors.Join(file.Sync(), os.Rename(hidden, mp4), dir.Sync())
+		err = errors.Join(f.Sync(), os.Rename(hidden, mp4), f.Chmod(0o644), dir.Sync(), f.Sync())
 		return usage{wall: time.Since(start)}, err
 	})
 	empty := s.before
@@ -137,8 +137,8 @@ func (b *bench) remux(ctx context.Context) error {
 		return err
 	}
 	b.add(row{Work: "remux of 6 s", Against: plainCopy, Goal: times(0.15), Note: fsync}.of(ours, theirs))
-	b.add(row{Work: "... of it waiting for the disk", Note: "recorddone waits twice, until the disk has the file and " +
-		"until it has the new name; `sync -d` after ffmpeg waits once"}.of(syncs, nil))
+	b.add(row{Work: "... of it waiting for the disk", Note: "recorddone waits until the disk has the file, until it " +
+		"has the new name, and until its cache is empty; `sync -d` after ffmpeg waits once"}.of(syncs, nil))
 
 	size := int64(b.pick(1500e6, 20e6))
 	if err := usual.record(master, int(size/(usual.bytes()/int64(len(usual.media))))); err != nil {
