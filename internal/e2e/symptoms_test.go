@@ -93,8 +93,19 @@ var symptoms = []symptom{
 		},
 	},
 	{
+		name: "a journal without the head of a transaction, as of a power cut",
+		wrong: "rndc sync -clean; printf 'update add torn.example 60 A 10.0.0.198\nsend\n' | nsupdate -l; " +
+			"rndc halt; systemctl stop named; " +
+			"dd if=/dev/zero of=/var/lib/bind/db.example.jnl bs=16 seek=32 count=1 conv=notrunc status=none",
+		act: onGateway("systemctl start named"), log: namedLog,
+		line: "zone example/IN: journal rollforward failed: unexpected error",
+		remedy: []string{
+			"systemctl stop named", "rm /var/lib/bind/db.example.jnl", "systemctl start named",
+		},
+	},
+	{
 		name:  "an empty journal, as of a power cut",
-		wrong: "systemctl stop named; : >/var/lib/bind/db.example.jnl",
+		wrong: "systemctl stop named; systemctl reset-failed named; : >/var/lib/bind/db.example.jnl", // many starts
 		act:   onGateway("systemctl start named"), log: namedLog,
 		line: "zone example/IN: journal open failed: no more",
 		remedy: []string{
