@@ -95,6 +95,7 @@ need rsync rsync
 [ "${1-}" != vm ] || {
 	need qemu-system-x86_64 qemu-system-x86
 	need qemu-img qemu-utils
+	need mkfs.btrfs btrfs-progs
 }
 
 go_is=there

@@ -28,10 +28,10 @@ type archiveTrial struct {
 
 // newArchiveTrial makes an archive of three recordings: a plain one, one that becomes two MP4s, and one that is
 // damaged.
-func newArchiveTrial(t *testing.T, m *vm.Machine, name string) *archiveTrial {
+func newArchiveTrial(t *testing.T, m *vm.Machine, fs cutFS, name string) *archiveTrial {
 	t.Helper()
 	a := &archiveTrial{
-		cutDisk: newCutDisk(t, m, name, cutArchive), flvs: map[string]string{}, whole: map[string]string{},
+		cutDisk: newCutDisk(t, m, fs, name, cutArchive), flvs: map[string]string{}, whole: map[string]string{},
 		mp4s: map[string][]string{
 			"plain.flv": {"plain.mp4"}, "parts.flv": {"parts.mp4", "parts-2.mp4"}, "damaged.flv": {"damaged.mp4"},
 		},
@@ -123,8 +123,10 @@ runuser -u www-data -- env -i /usr/sbin/tunnelcast-recorddone sweep $PWD || stat
 				wrong = append(wrong, fmt.Sprintf("%s is missing or not whole", name))
 			}
 		}
-		for name := range files {
-			if want[name] == "" {
+		for name, sum := range files {
+			// Without a journal, e2fsck finds removed files again, and their blocks may have been reused.
+			found := strings.HasPrefix(name, "lost+found/") || a.flvs[name] != "" && a.flvs[name] != sum
+			if want[name] == "" && (a.fs.commits || !found) {
 				wrong = append(wrong, name+" is left")
 			}
 		}
@@ -134,8 +136,8 @@ runuser -u www-data -- env -i /usr/sbin/tunnelcast-recorddone sweep $PWD || stat
 
 // pruneTrial prunes an archive by age and then, oldest first, by size. A power cut may bring back what was removed, and
 // the next run removes it. What the policy keeps stays.
-func pruneTrial(t *testing.T, m *vm.Machine) {
-	d := newCutDisk(t, m, "prune", cutArchive)
+func pruneTrial(t *testing.T, m *vm.Machine, fs cutFS) {
+	d := newCutDisk(t, m, fs, "prune", cutArchive)
 	// 6 directories of 10 recordings of 8 KiB, from an hour to 180 hours old.
 	d.shell(`cd "$1"
 for i in $(seq 60); do
@@ -164,7 +166,8 @@ done`
 			}
 		}
 		for name, sum := range files {
-			if maybe[name] != sum {
+			// Without a journal, e2fsck finds removed files that it has no names for.
+			if maybe[name] != sum && !strings.HasPrefix(name, "lost+found/") {
 				wrong = append(wrong, name+" is there and is not what it was")
 			}
 		}
@@ -187,7 +190,7 @@ func long(t *testing.T) {
 
 // nginxTrial publishes streams, so that nginx records each and calls recorddone. An FLV that is on the disk stays until
 // its MP4 is.
-func nginxTrial(t *testing.T, m *vm.Machine) {
+func nginxTrial(t *testing.T, m *vm.Machine, fs cutFS) {
 	camera, err := m.Client(t.Context(), "camera")
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +199,7 @@ func nginxTrial(t *testing.T, m *vm.Machine) {
 	if _, err := camera.Connect(t.Context(), "dave"); err != nil {
 		t.Fatal(m.Explain(err))
 	}
-	d := newCutDisk(t, m, "nginx", box.Archive)
+	d := newCutDisk(t, m, fs, "nginx", box.Archive)
 	d.begin()
 	streams := []string{"garden", "door", "street"}
 	for _, stream := range streams {
@@ -262,6 +265,30 @@ runuser -u www-data -- env -i /usr/sbin/tunnelcast-recorddone "$1" || status=$?
 	a.finished()
 }
 
+func publishTrial(t *testing.T, m *vm.Machine, fs cutFS) {
+	a := newArchiveTrial(t, m, fs, "publish")
+	a.begin()
+	a.publish()
+	a.check(a.look(order))
+	a.nextSweep()
+}
+
+// sweepTrial publishes all recordings in one run of sweep.
+func sweepTrial(t *testing.T, m *vm.Machine, fs cutFS) {
+	a := newArchiveTrial(t, m, fs, "sweep")
+	a.begin()
+	a.shell(`status=0
+runuser -u www-data -- env -i /usr/sbin/tunnelcast-recorddone sweep "$1" || status=$?
+[ $status = 3 ]`, a.dir)
+	for range order {
+		a.reported()
+	}
+	a.end()
+	a.finished()
+	a.check(a.look(order))
+	a.nextSweep()
+}
+
 // TestMachinePowerCut cuts the power at every write of each program, and looks at what is left.
 func TestMachinePowerCut(t *testing.T) {
 	m := machine(t)
@@ -272,17 +299,11 @@ func TestMachinePowerCut(t *testing.T) {
 apparmor_parser -r /etc/apparmor.d/usr.sbin.swanctl
 swanctl --load-all --noprompt`)
 
-	t.Run("publish", func(t *testing.T) {
-		a := newArchiveTrial(t, m, "publish")
-		a.begin()
-		a.publish()
-		a.check(a.look(order))
-		a.nextSweep()
-	})
+	t.Run("publish", func(t *testing.T) { publishTrial(t, m, ext4) })
 
 	// What the guide's script does, without ffmpeg, must be found: otherwise the test shows nothing.
 	t.Run("script", func(t *testing.T) {
-		a := newArchiveTrial(t, m, "script")
+		a := newArchiveTrial(t, m, ext4, "script")
 		a.begin()
 		for _, flv := range order {
 			a.shell(`cd "$1"; cat "$2.flv" /etc/services >.work; mv .work "$2.mp4"; rm "$2.flv"`,
@@ -307,25 +328,24 @@ swanctl --load-all --noprompt`)
 		}
 	})
 
-	t.Run("nginx", func(t *testing.T) { long(t); nginxTrial(t, m) })
 	t.Run("issuers", func(t *testing.T) { issuersTrial(t, m) })
 	t.Run("metrics", func(t *testing.T) { long(t); metricsTrial(t, m) })
 	t.Run("memory", func(t *testing.T) { long(t); memoryTrial(t, m) })
-	t.Run("prune", func(t *testing.T) { long(t); pruneTrial(t, m) })
-
-	t.Run("sweep", func(t *testing.T) {
-		long(t)
-		a := newArchiveTrial(t, m, "sweep")
-		a.begin()
-		a.shell(`status=0
-runuser -u www-data -- env -i /usr/sbin/tunnelcast-recorddone sweep "$1" || status=$?
-[ $status = 3 ]`, a.dir)
-		for range order {
-			a.reported()
-		}
-		a.end()
-		a.finished()
-		a.check(a.look(order))
-		a.nextSweep()
-	})
+	t.Run("nginx", func(t *testing.T) { long(t); nginxTrial(t, m, ext4) })
+	t.Run("prune", func(t *testing.T) { long(t); pruneTrial(t, m, ext4) })
+	t.Run("sweep", func(t *testing.T) { long(t); sweepTrial(t, m, ext4) })
+	for _, fs := range []cutFS{ext4NoJournal, btrfs} {
+		t.Run(fs.name, func(t *testing.T) {
+			t.Run("publish", func(t *testing.T) {
+				if fs.mounts {
+					long(t)
+				}
+				publishTrial(t, m, fs)
+			})
+			long(t)
+			t.Run("sweep", func(t *testing.T) { sweepTrial(t, m, fs) })
+			t.Run("prune", func(t *testing.T) { pruneTrial(t, m, fs) })
+			t.Run("nginx", func(t *testing.T) { nginxTrial(t, m, fs) })
+		})
+	}
 }

@@ -20,7 +20,7 @@ type versionsTrial struct {
 }
 
 func newVersionsTrial(t *testing.T, m *vm.Machine, name, dir string) *versionsTrial {
-	return &versionsTrial{cutDisk: newCutDisk(t, m, name, dir)}
+	return &versionsTrial{cutDisk: newCutDisk(t, m, ext4, name, dir)}
 }
 
 // next notes a version, which was reported.
@@ -124,7 +124,7 @@ func metricsTrial(t *testing.T, m *vm.Machine) {
 // memoryTrial adds names as charon's hook does, and has sync remove them, with the zone and the memory of names on one
 // disk. A name that is in the zone after a power cut and missing in the memory would stay there for ever.
 func memoryTrial(t *testing.T, m *vm.Machine) {
-	d := newCutDisk(t, m, "memory", "/srv/state")
+	d := newCutDisk(t, m, ext4, "memory", "/srv/state")
 	d.shell(keep(updownToml)+`
 printf 'timeout = "2m"\n' >`+updownToml+` # this machine is slow
 cd "$1"
@@ -153,21 +153,30 @@ dig +short @127.0.0.1 user${1}3.example | grep -qx 10.0.0.1${1}3`, strconv.Itoa(
 		d.end()
 	}
 	d.check(func(map[string]string, int) []string { return nil })
-	// In a few states named's own journal cannot be read, so nothing can be said about the zone.
-	unreadable := 0
-	d.next(`named-compilezone -q -j -F text -o - example bind/db.example >/tmp/zone || { touch unreadable; exit 0; }
+	// named syncs the head of its journal and that of a new transaction at the same time (dns_journal_commit in bind9's
+	// lib/dns/journal.c). If the power cut leaves only the first, named does not load the zone until somebody removes
+	// the journal (docs/troubleshooting.md). Nothing can be said about these outcomes.
+	unloaded := 0
+	d.next(`if ! named-compilezone -j -F text -o - example bind/db.example >/tmp/zone 2>/tmp/why; then
+	if grep -q -e 'journal corrupt: empty transaction' -e 'journal open failed: no more' /tmp/why; then
+		touch unloaded
+	else
+		echo "!! the zone cannot be read: $(cat /tmp/why)"
+	fi
+	exit 0
+fi
 awk '$4 == "A" && $5 ~ /^10\.0\.0\.1[0-9][0-9]$/ { print $1, $5 }' /tmp/zone | while read -r name address; do
 	label=${name%%.*}
 	[ -e "tunnelcast/names.new/$label@$address" ] || grep -qxF "$name $address" tunnelcast/names ||
 		echo "!! $name $address is in the zone, and not in the memory"
 done`, func(files map[string]string) []string {
-		if _, is := files["unreadable"]; is {
-			unreadable++
+		if _, is := files["unloaded"]; is {
+			unloaded++
 		}
 		return nil
 	})
-	t.Logf("in %d of %d outcomes named's journal cannot be read", unreadable, len(d.kept))
-	if unreadable > len(d.kept)/4 {
-		t.Errorf("the zone could be read in %d of %d outcomes only", len(d.kept)-unreadable, len(d.kept))
+	t.Logf("in %d of %d outcomes named cannot read its journal", unloaded, len(d.kept))
+	if unloaded > len(d.kept)/2 {
+		t.Errorf("the zone could be read in %d of %d outcomes only", len(d.kept)-unloaded, len(d.kept))
 	}
 }

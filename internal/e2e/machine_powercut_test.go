@@ -19,10 +19,45 @@ import (
 	"tunnelcast/internal/promised"
 )
 
-// A cutDisk is an ext4 file system with default options in a machine. The disk logs its writes.
+// A cutFS is a kind of file system with default options.
+type cutFS struct {
+	name  string
+	make  []string // the command that makes it; the disk's file follows
+	mount string   // the options of mount
+	check string   // the command of a boot after a power cut, before the mount; the device follows
+	size  int64    // of the disk, in bytes. Each state is compared with it.
+	whole int      // see powercut.Trial
+	// It keeps its own order in a power cut, and commits by itself, some seconds after the programs.
+	commits bool
+	// Only the kernel can recover it.
+	mounts bool
+}
+
+var (
+	ext4 = cutFS{
+		name: "ext4", size: 24 << 20, mount: "defaults", check: ":", commits: true,
+		// So that only the programs cause writes.
+		make: []string{"mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"},
+	}
+	// For memory cards, people leave out the journal.
+	ext4NoJournal = cutFS{
+		name: "ext4 without a journal", size: 24 << 20, mount: "defaults", check: "e2fsck -fy",
+		make: []string{"mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", "-O", "^has_journal"},
+	}
+	btrfs = cutFS{
+		// Its smallest size with default options is 109 MiB. It commits every 30 s otherwise.
+		name: "btrfs", size: 112 << 20, mount: "commit=5", check: ":", commits: true, mounts: true,
+		make: []string{"mkfs.btrfs", "-q", "-f"},
+		// A mount reads one copy of the superblock only, and relies on a disk that writes 4 KiB whole.
+		whole: 4096,
+	}
+)
+
+// A cutDisk is a file system in a machine. The disk logs its writes.
 type cutDisk struct {
 	t      *testing.T
 	m      *vm.Machine
+	fs     cutFS
 	name   string
 	dir    string // where it is mounted
 	device string
@@ -31,30 +66,23 @@ type cutDisk struct {
 	before []byte // the disk, when it was plugged in
 	from   int    // the first entry of the log at which the power is cut
 	done   []int
+	states bool                // the disk of states is plugged in
 	kept   []*powercut.Outcome // with what the power cut left of each, in the file outcomes
 }
 
-// cutSize is the size of a disk, in bytes. Each state is compared with it.
-const cutSize = 24 << 20
-
-// newCutDisk makes an ext4 file system on a disk, plugs it into the machine and mounts it at dir. Its root belongs to
+// newCutDisk makes a file system on a disk, plugs it into the machine and mounts it at dir. Its root belongs to
 // www-data.
-func newCutDisk(t *testing.T, m *vm.Machine, name, dir string) *cutDisk {
+func newCutDisk(t *testing.T, m *vm.Machine, fs cutFS, name, dir string) *cutDisk {
 	t.Helper()
-	d := &cutDisk{t: t, m: m, name: name, dir: dir, files: t.TempDir()}
+	d := &cutDisk{t: t, m: m, fs: fs, name: name, dir: dir, files: t.TempDir()}
 	d.disk = vm.Disk{Name: name, File: filepath.Join(d.files, "disk"), Log: filepath.Join(d.files, "log")}
-	err := os.WriteFile(d.disk.File, nil, 0o600)
-	if err == nil {
-		err = os.Truncate(d.disk.File, cutSize)
-	}
+	err := makeFile(d.disk.File, fs.size)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), promised.Program(t, "mkfs.ext4"), "-q", "-F",
-		"-E", "lazy_itable_init=0,lazy_journal_init=0", // so that only the programs cause writes
-		d.disk.File).CombinedOutput()
-	if err != nil {
-		t.Fatalf("mkfs.ext4: %v: %s", err, out)
+	mkfs := exec.CommandContext(t.Context(), promised.Program(t, fs.make[0]), append(fs.make[1:], d.disk.File)...)
+	if out, err := mkfs.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v: %s", mkfs, err, out)
 	}
 	if d.before, err = os.ReadFile(d.disk.File); err != nil {
 		t.Fatal(err)
@@ -63,20 +91,37 @@ func newCutDisk(t *testing.T, m *vm.Machine, name, dir string) *cutDisk {
 		t.Fatal(err)
 	}
 	d.shell(`mkdir -p "$1"
-mount "$2" "$1"
+mount -o "$3" "$2" "$1"
 rm -rf "$1/lost+found"
-chown www-data:www-data "$1"`, dir, d.device)
+chown www-data:www-data "$1"`, dir, d.device, fs.mount)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), soon)
 		defer cancel()
-		if _, err := m.Shell(ctx, `umount "$1"`, dir); err != nil {
-			t.Error(err)
-		}
-		if err := m.Unplug(ctx, name); err != nil {
+		if err := d.unplug(ctx); err != nil {
 			t.Error(err)
 		}
 	})
 	return d
+}
+
+// unplug unmounts the disk and takes it out of the machine, once.
+func (d *cutDisk) unplug(ctx context.Context) error {
+	if d.device == "" {
+		return nil
+	}
+	d.device = ""
+	if _, err := d.m.Shell(ctx, `umount "$1"`, d.dir); err != nil {
+		return err
+	}
+	return d.m.Unplug(ctx, d.name)
+}
+
+// makeFile makes a file of zeros.
+func makeFile(name string, size int64) error {
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		return err
+	}
+	return os.Truncate(name, size)
 }
 
 // shell runs a script in the machine, which must succeed, and returns its standard output.
@@ -120,6 +165,10 @@ func (d *cutDisk) reported() {
 // journal every 5 s. Then it syncs the rest.
 func (d *cutDisk) end() {
 	d.t.Helper()
+	defer d.shell("sync")
+	if !d.fs.commits {
+		return
+	}
 	const most = 20 * time.Second // nothing comes if all is synced
 	last := d.logged()
 	_ = box.Poll(d.t.Context(), most, "a commit of the journal", func() (bool, error) {
@@ -138,7 +187,6 @@ func (d *cutDisk) end() {
 		}
 		return flushes >= 2, nil // before the commit record and after it
 	})
-	d.shell("sync")
 }
 
 // sums returns the SHA-256 of all files on the disk, by their path.
@@ -170,28 +218,40 @@ func (d *cutDisk) try(look func(files map[string]string, done int) (wrong []stri
 	}
 	defer outcomes.Close()
 	start := time.Now()
+	recoverFiles := powercut.Ext4
+	if d.fs.mounts {
+		recoverFiles = d.mount
+		if err := d.beginMounts(); err != nil {
+			d.t.Fatal(err)
+		}
+		defer d.endMounts()
+	}
 	result, err := powercut.Try(d.t.Context(), powercut.Trial{
-		Image: d.before, Log: log, From: d.from, Seed: 7, Done: d.done, Recover: powercut.Ext4,
+		Image: d.before, Log: log, From: d.from, Seed: 7, Whole: d.fs.whole, Done: d.done, Recover: recoverFiles,
 		Look: func(dir string, done int) ([]string, error) {
 			files, err := sumsOf(dir)
 			return look(files, done), err
 		},
 		Keep: func(o *powercut.Outcome, image string) error {
 			d.kept = append(d.kept, o)
-			return copySparse(outcomes, int64(len(d.kept)-1)*cutSize, image)
+			return copySparse(outcomes, d.place(len(d.kept)-1), image)
 		},
 	})
 	if err == nil {
-		err = outcomes.Truncate(int64(len(d.kept)) * cutSize)
+		err = outcomes.Truncate(d.place(len(d.kept)))
 	}
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.t.Logf("%s, %v: %s", d.name, time.Since(start).Round(time.Second), result)
+	d.t.Logf("%s on %s, %v: %s", d.name, d.fs.name, time.Since(start).Round(time.Second), result)
 	return result
 }
 
 func (d *cutDisk) outcomes() string { return filepath.Join(d.files, "outcomes") }
+
+// place returns where an outcome begins in the file outcomes. At its beginning, udev would find a btrfs and tell the
+// kernel, which would then mount no older copy.
+func (d *cutDisk) place(outcome int) int64 { return int64(outcome+1) * d.fs.size }
 
 // check is try for programs that may leave nothing wrong.
 func (d *cutDisk) check(look func(files map[string]string, done int) (wrong []string)) {
@@ -220,12 +280,12 @@ func (d *cutDisk) keepFaults() {
 		shown++
 		file := filepath.Join(dir, fmt.Sprintf("%s-%d.img", d.name, i))
 		cmd := exec.CommandContext(d.t.Context(), "dd", "status=none", "conv=sparse", "bs=1M", "if="+d.outcomes(),
-			"of="+file, fmt.Sprintf("skip=%d", i*cutSize>>20), fmt.Sprintf("count=%d", cutSize>>20))
+			"of="+file, fmt.Sprintf("skip=%d", d.place(i)>>20), fmt.Sprintf("count=%d", d.fs.size>>20))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			d.t.Fatalf("%v: %s", err, out)
 		}
-		d.t.Errorf("after a power cut: %s\nstate %s, as the cut left it: e2fsck -fy %s; debugfs -R 'ls -l /' %s",
-			strings.Join(o.Wrong, "; "), o.State, file, file)
+		d.t.Errorf("after a power cut: %s\nstate %s, as the cut left it on %s: %s",
+			strings.Join(o.Wrong, "; "), o.State, d.fs.name, file)
 	}
 }
 
@@ -247,16 +307,23 @@ func (d *cutDisk) next(script string, look func(files map[string]string) (wrong 
 	if !isLong() {
 		step = max(1, len(d.kept)/4)
 	}
-	out := d.shell(`device=$1 size=$2 step=$3 last=$4 script=$5 dir=/srv/cut
+	// Always the same loop device: the kernel must not know two copies of a btrfs.
+	out := d.shell(`device=$1 size=$2 step=$3 last=$4 check=$5 script=$6 dir=/srv/cut loop=/dev/loop7
 mkdir -p $dir
 modprobe loop
 for i in $(seq 0 $step $last); do
 	echo "== $i"
-	mount -o loop,offset=$((i * size)),sizelimit=$size "$device" $dir || { echo "!! mount failed"; continue; }
-	(cd $dir; sh -ec "$script") 2>&1 || echo "!! exit status $?"
-	(cd $dir; find . -type f -exec sha256sum {} +)
-	umount $dir
-done`, device, strconv.Itoa(cutSize), strconv.Itoa(step), strconv.Itoa(len(d.kept)-1), script)
+	losetup --offset $(((i + 1) * size)) --sizelimit $size $loop "$device"
+	$check $loop >/tmp/check 2>&1 || [ $? = 1 ] || { echo "!! $check: exit status $?"; cat /tmp/check; }
+	if mount $loop $dir 2>&1; then
+		(cd $dir; sh -ec "$script") 2>&1 || echo "!! exit status $?"
+		(cd $dir; find . -type f -exec sha256sum {} +)
+		umount $dir
+	else
+		echo "!! mount failed"
+	fi
+	losetup --detach $loop
+done`, device, strconv.FormatInt(d.fs.size, 10), strconv.Itoa(step), strconv.Itoa(len(d.kept)-1), d.fs.check, script)
 	for section := range strings.SplitSeq(strings.TrimPrefix(out, "== "), "\n== ") {
 		number, rest, _ := strings.Cut(section, "\n")
 		i, err := strconv.Atoi(number)
@@ -277,6 +344,64 @@ done`, device, strconv.Itoa(cutSize), strconv.Itoa(step), strconv.Itoa(len(d.kep
 		d.t.Errorf("%d outcomes were tried, want %d: %s", tried, want, out)
 	}
 	d.t.Logf("%s: the next run after %d of %d outcomes", d.name, tried, len(d.kept))
+}
+
+// The disks that mount uses.
+func (d *cutDisk) mounted() (state, files vm.Disk) {
+	return vm.Disk{Name: d.name + "-state"}, vm.Disk{Name: d.name + "-files", File: filepath.Join(d.files, "files")}
+}
+
+// forget makes the kernel forget which copy of a btrfs is the newest. It would not mount another one.
+const forget = "rmmod btrfs"
+
+func (d *cutDisk) beginMounts() error {
+	_, files := d.mounted()
+	if err := makeFile(files.File, 32<<20); err != nil {
+		return err
+	}
+	if err := d.unplug(d.t.Context()); err != nil {
+		return err
+	}
+	if _, err := d.m.Shell(d.t.Context(), forget); err != nil {
+		return err
+	}
+	_, err := d.m.Plug(d.t.Context(), files)
+	return err
+}
+
+// mount recovers the file system of an image as the boot after the power cut does: it mounts it in the machine. The
+// machine writes its files, as an archive of tar, to a second disk, because its serial port is slow.
+func (d *cutDisk) mount(ctx context.Context, image, dir string) error {
+	state, files := d.mounted()
+	if !d.states { // this is the first
+		d.states, state.File = true, image
+		if _, err := d.m.Plug(ctx, state); err != nil {
+			return err
+		}
+	}
+	// The kernel must not use what it has read of the state before.
+	if _, err := d.m.Shell(ctx, `mkdir -p /srv/cut
+blockdev --flushbufs /dev/disk/by-id/virtio-$1
+mount /dev/disk/by-id/virtio-$1 /srv/cut
+tar -C /srv/cut -cf /dev/disk/by-id/virtio-$2 .
+umount /srv/cut`, state.Name, files.Name); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "tar", "-C", dir, "-xf", files.File).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("tar: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (d *cutDisk) endMounts() {
+	state, files := d.mounted()
+	for _, disk := range []vm.Disk{state, files} {
+		if err := d.m.Unplug(d.t.Context(), disk.Name); err != nil {
+			d.t.Error(err)
+		}
+	}
+	d.shell(forget)
 }
 
 func sumsOf(dir string) (map[string]string, error) {

@@ -2,10 +2,10 @@
 //
 // qemu's blklogwrites driver logs every write and every flush of a machine's disk, in the format of
 // the kernel's dm-log-writes. A disk keeps what was written before a flush that it has confirmed. Of
-// everything later it may keep any part, in any order, and of a single write any of its sectors
-// (512 bytes). ReadLog reads such a log, States lists the states that follow from it, a Disk takes
-// them one after the other, and Try recovers the file system in each and compares the files with
-// what a program promised.
+// everything later it may keep any part, in any order, and of a single write any of its sectors (512
+// bytes; a file system may rely on more). ReadLog reads such a log, States lists the states that
+// follow from it, a Disk takes them one after the other, and Try recovers the file system in each and
+// compares the files with what a program promised.
 //
 // A log shows the writes of one run of a machine. A write that the program would issue at another
 // moment is not in it. A write that was issued but not confirmed before a flush counts as flushed;

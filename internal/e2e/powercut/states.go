@@ -52,8 +52,9 @@ const (
 // States lists the states that a power cut may leave at or after the entry from, in the order of the
 // log. Between two flushes these are all subsets of up to five writes. Of more they are the beginnings,
 // which a disk leaves that works in order, and 60 random subsets. Then, up to 20 times, each write is
-// there, not there, cut short, or lacks some sectors. The same log and seed give the same states.
-func States(log []Write, from int, seed uint64) iter.Seq[State] {
+// there, not there, cut short, or lacks some of its parts of whole bytes, a multiple of a sector. The same log
+// and seed give the same states.
+func States(log []Write, from, whole int, seed uint64) iter.Seq[State] {
 	return func(yield func(State) bool) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		for begin := from; begin <= len(log); {
@@ -61,7 +62,7 @@ func States(log []Write, from int, seed uint64) iter.Seq[State] {
 			for end < len(log) && !log[end].Flush {
 				end++
 			}
-			for _, kept := range between(log, begin, end, random) {
+			for _, kept := range between(log, begin, end, whole/sector, random) {
 				if !yield(State{begin, end, kept}) {
 					return
 				}
@@ -72,7 +73,7 @@ func States(log []Write, from int, seed uint64) iter.Seq[State] {
 }
 
 // between returns the states between two flushes.
-func between(log []Write, begin, end int, random *rand.Rand) [][]Kept {
+func between(log []Write, begin, end, part int, random *rand.Rand) [][]Kept {
 	n := end - begin
 	pick := func(keep func(i int) bool) (kept []Kept) {
 		for i := range n {
@@ -99,7 +100,7 @@ func between(log []Write, begin, end int, random *rand.Rand) [][]Kept {
 	for range min(torn, 3*n) {
 		var kept []Kept
 		for entry := begin; entry < end; entry++ {
-			if k, any := tear(entry, len(log[entry].Data)/sector, random); any {
+			if k, any := tear(entry, len(log[entry].Data)/sector, part, random); any {
 				kept = append(kept, k)
 			}
 		}
@@ -108,9 +109,15 @@ func between(log []Write, begin, end int, random *rand.Rand) [][]Kept {
 	return states
 }
 
-// tear returns what is left of a write of so many sectors.
-func tear(entry, sectors int, random *rand.Rand) (k Kept, any bool) {
+// tear returns what is left of a write of so many sectors, part of which go together.
+func tear(entry, sectors, part int, random *rand.Rand) (k Kept, any bool) {
 	k.Entry = entry
+	parts := (sectors + part - 1) / part
+	keep := func(i int) {
+		for s := i * part; s < min((i+1)*part, sectors); s++ {
+			k.Sectors[s] = true
+		}
+	}
 	switch random.IntN(4) {
 	case 0:
 		return k, false
@@ -118,13 +125,15 @@ func tear(entry, sectors int, random *rand.Rand) (k Kept, any bool) {
 		return k, true
 	case 2: // the beginning
 		k.Sectors = make([]bool, sectors)
-		for i := range random.IntN(sectors + 1) {
-			k.Sectors[i] = true
+		for i := range random.IntN(parts + 1) {
+			keep(i)
 		}
 	case 3:
 		k.Sectors = make([]bool, sectors)
-		for i := range k.Sectors {
-			k.Sectors[i] = random.IntN(2) == 0
+		for i := range parts {
+			if random.IntN(2) == 0 {
+				keep(i)
+			}
 		}
 	}
 	return k, slices.Contains(k.Sectors, true)

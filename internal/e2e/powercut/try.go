@@ -19,6 +19,7 @@ type Trial struct {
 	Log   []Write
 	From  int    // the first entry at which the power is cut
 	Seed  uint64 // of States
+	Whole int    // of States; 0: 512
 	// Done are reports of the programs, such as an exit status of 0: for each the number of entries that
 	// the log had when the report was seen.
 	Done []int
@@ -90,7 +91,7 @@ func Try(ctx context.Context, t Trial) (Result, error) {
 	outcomes := map[[sha256.Size]byte]*Outcome{}
 	var seen map[[sha256.Size]byte]bool // of this Begin
 	begin := -1
-	for state := range States(t.Log, t.From, t.Seed) {
+	for state := range States(t.Log, t.From, cmp.Or(t.Whole, sector), t.Seed) {
 		if err := ctx.Err(); err != nil {
 			return result, err
 		}

@@ -178,7 +178,7 @@ func TestStates(t *testing.T) {
 	write := content(flvData, "x")
 	count := func(log []Write, from int) (whole, torn int, last State) {
 		names := map[string]bool{}
-		for s := range States(log, from, 1) {
+		for s := range States(log, from, sector, 1) {
 			last = s
 			if strings.Contains(s.String(), "t") {
 				torn++
@@ -200,8 +200,30 @@ func TestStates(t *testing.T) {
 	if whole, torn, _ := count(many, 0); whole < 41+subsets/2 || whole > 41+subsets || torn < 10 {
 		t.Errorf("%d whole states and %d torn ones of 40 writes", whole, torn)
 	}
-	if a, b := slices.Collect(States(many, 0, 7)), slices.Collect(States(many, 0, 7)); !reflect.DeepEqual(a, b) {
+	again := func() []State { return slices.Collect(States(many, 0, sector, 7)) }
+	if !reflect.DeepEqual(again(), again()) {
 		t.Error("the same seed gives other states")
+	}
+}
+
+func TestStatesWhole(t *testing.T) {
+	const part = 8
+	write := Write{Data: make([]byte, 20*sector)} // two parts and a half
+	torn := 0
+	for s := range States(slices.Repeat([]Write{write}, 6), 0, part*sector, 1) {
+		for _, k := range s.Kept {
+			for i, on := range k.Sectors {
+				if on != k.Sectors[i/part*part] {
+					t.Fatalf("a part is torn: %v", k.Sectors)
+				}
+			}
+			if slices.Contains(k.Sectors, false) {
+				torn++
+			}
+		}
+	}
+	if torn < 10 {
+		t.Errorf("%d torn writes", torn)
 	}
 }
 
@@ -217,7 +239,7 @@ func TestDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer disk.Close()
-	for state := range States(log, 0, 3) {
+	for state := range States(log, 0, sector, 3) {
 		want := slices.Clone(random)
 		for i, w := range log[:min(state.Begin, len(log))] {
 			if !log[i].Flush {
