@@ -96,28 +96,19 @@ func (w *Work) Publish(names iter.Seq[string]) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return name, w.source.syncName(name)
+	// The disk must have the name; see file.Touch.
+	file.Touch(w.file)
+	if err := w.source.sync(w.source.dir); err != nil {
+		return "", fmt.Errorf("sync directory %s: %w", w.source.Dir, err)
+	}
+	if err := w.source.sync(w.file); err != nil {
+		return "", fmt.Errorf("sync %s: %w", filepath.Join(w.source.Dir, name), err)
+	}
+	return name, nil
 }
 
-// syncName waits until the disk has the name that a file has just got.
-func (s *Source) syncName(name string) error {
-	path := filepath.Join(s.Dir, name)
-	fd, err := file.OpenAt(int(s.dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
-	file.Touch(f)
-	if err := s.sync(s.dir); err != nil {
-		return fmt.Errorf("sync directory %s: %w", s.Dir, err)
-	}
-	if err := s.sync(f); err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	return nil
-}
-
+// rename gives the file the first of the names that is free. If a published file with the same content has a name, it
+// takes the place of w.file.
 func (w *Work) rename(names iter.Seq[string]) (string, error) {
 	dir := int(w.source.dir.Fd())
 	// The rename uses the name, which must still be that of the file that was synced: a sweep removes a
@@ -141,10 +132,11 @@ func (w *Work) rename(names iter.Seq[string]) (string, error) {
 		case !errors.Is(err, unix.EEXIST):
 			return "", &os.LinkError{Op: "rename", Old: w.Path(), New: filepath.Join(w.source.Dir, name), Err: err}
 		}
-		if same, err := w.equals(name); err != nil {
+		if same, err := w.same(name); err != nil {
 			return "", err
-		} else if same {
+		} else if same != nil {
 			w.Discard()
+			w.file = same
 			return name, nil
 		}
 	}
@@ -183,14 +175,22 @@ func (w *Work) dress() error {
 	return nil
 }
 
-// equals reports whether the file called name, of whatever kind, has the same content.
-func (w *Work) equals(name string) (bool, error) {
+// same returns the file called name if that has the same content as this one, and otherwise nil.
+func (w *Work) same(name string) (*os.File, error) {
 	fd, err := file.OpenAt(int(w.source.dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return false, nil // a link, or not readable: not written by a run like this
+		return nil, nil // a link, or not readable: not written by a run like this
 	}
 	other := os.NewFile(uintptr(fd), filepath.Join(w.source.Dir, name))
-	defer other.Close()
+	if same, err := w.equals(other); !same {
+		other.Close()
+		return nil, err
+	}
+	return other, nil
+}
+
+// equals reports whether the file, of whatever kind, has the same content.
+func (w *Work) equals(other *os.File) (bool, error) {
 	mine, err := w.file.Stat()
 	if err != nil {
 		return false, err
