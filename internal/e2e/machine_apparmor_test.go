@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -42,7 +41,7 @@ apparmor_parser -r -C /etc/apparmor.d/usr.sbin.swanctl`, false},
 sed -i 's,^/usr/sbin/swanctl ,profile swanctl /usr/sbin/swanctl ,' /etc/apparmor.d/usr.sbin.swanctl` + reload +
 			"\ngrep -q '^profile swanctl ' /etc/apparmor.d/usr.sbin.swanctl", false},
 	}
-	if os.Getenv("TUNNELCAST_LONG") != "" {
+	if isLong() {
 		states = append(states, []state{
 			{"the rule was removed, and the profile not loaded again", rule + reload + "\n: >\"$1\"", true},
 			{"a rule for another lineage",

@@ -145,9 +145,7 @@ systemctl start tunnelcast-archiveprune.service`, box.Archive)
 // After a power failure, charon gets its key when it starts, although AppArmor keeps swanctl from it. The name of the
 // client that was connected goes, and comes back with the client.
 func TestMachineReboot(t *testing.T) {
-	if os.Getenv("TUNNELCAST_LONG") == "" {
-		t.Skip("TUNNELCAST_LONG=1 make test-vm runs this test")
-	}
+	long(t)
 	m := machine(t)
 	connect := func(name string) {
 		t.Helper()
